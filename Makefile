@@ -1,0 +1,37 @@
+# make demo    the main job on real images; writes demo/ (STUDY=FOLDER PROMPT="liver; spleen" for your own DICOM)
+# make test    every check and every test
+# make lint    the checks that need no run
+# Each sets up .venv first, once; it is set up again when pyproject.toml changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SET_UP := .venv/.set-up
+TORCH := torch==2.13.0
+
+.PHONY: set-up demo test lint debian-packages
+
+set-up: $(SET_UP)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+# torch first and by pip, which takes a CPU build where the machine's pip settings offer one; the constraint then keeps
+# everything that follows from replacing it. uv, because it can leave out what MONAI Label pulls (see pyproject.toml).
+$(SET_UP): pyproject.toml $(BIN)/python
+	$(BIN)/python -m pip install --quiet '$(TORCH)' 'uv>=0.5'
+	echo '$(TORCH)' > .venv/constraints.txt
+	$(BIN)/uv pip install --python $(BIN)/python --constraint .venv/constraints.txt --editable '.[dev]'
+	touch $@
+
+debian-packages:
+	.ci/debian-packages dcmtk dicom3tools orthanc
+
+lint: $(SET_UP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(SET_UP) debian-packages lint
+	$(BIN)/pytest

@@ -1,0 +1,1 @@
+"""Settings as YAML; they travel in the wheel, and a test compares them with the defaults of the settings classes."""

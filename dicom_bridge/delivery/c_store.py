@@ -1,0 +1,178 @@
+"""C-STORE as a service class user: results to a PACS, and any DICOM file to any application entity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, _config
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
+from dicom_bridge.settings import CStoreDestination
+
+MAXIMUM_CONTEXTS = 128
+"""Presentation contexts of one association (PS3.8 9.3.2.2: odd identifiers from 1 to 255)."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A DICOM file and what its file meta information says (PS3.10 7.1)."""
+
+    path: Path
+    sop_class_uid: UID
+    instance_uid: UID
+    transfer_syntax_uid: UID
+
+    @property
+    def is_convertible(self) -> bool:
+        """Whether the data set may be written anew in another uncompressed little endian transfer syntax."""
+        return self.transfer_syntax_uid in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+
+@dataclass(frozen=True)
+class StoreOutcome:
+    """What became of one file: `status` as answered (PS3.7 C), None when it was not even sent; `reason` in words."""
+
+    file: Outgoing
+    status: int | None
+    reason: str = ""
+
+    @property
+    def is_stored(self) -> bool:
+        """Success, or a warning: the object is stored (PS3.4 B.2.3)."""
+        return self.status is not None and (self.status == 0x0000 or 0xB000 <= self.status <= 0xBFFF)
+
+
+def read_outgoing(path: Path) -> Outgoing:
+    """Read a file's meta information.
+
+    Raises:
+        ValueError: not a DICOM file with complete file meta information; one line that says so.
+    """
+    try:
+        meta = read_file_meta_info(path)
+        return Outgoing(
+            path, UID(meta.MediaStorageSOPClassUID), UID(meta.MediaStorageSOPInstanceUID), UID(meta.TransferSyntaxUID)
+        )
+    except Exception as error:  # pydicom raises whatever its parser met
+        raise ValueError(f"{path}: not a DICOM file with file meta information ({type(error).__name__})") from None
+
+
+def store_files(
+    files: Sequence[Outgoing],
+    *,
+    host: str,
+    port: int,
+    called_ae: str,
+    calling_ae: str,
+    timeout_seconds: float,
+    on_outcome: Callable[[StoreOutcome], None] = lambda outcome: None,
+) -> list[StoreOutcome]:
+    """Send files, in as few associations as their presentation contexts allow.
+
+    A file goes out as its bytes are; only where the peer does not take an uncompressed file's transfer syntax it is
+    written anew in one that the peer took.
+
+    Raises:
+        DestinationUnavailableError: no connection, association rejected or lost, no answer, or out of resources.
+    """
+    outcomes: list[StoreOutcome] = []
+    for group, contexts in _by_association(files):
+        ae = AE(calling_ae)
+        ae.requested_contexts = contexts
+        ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_seconds
+        association = ae.associate(host, port, ae_title=called_ae)
+        if not association.is_established:
+            why = "rejected the association" if association.is_rejected else "does not answer"
+            raise DestinationUnavailableError(f"{called_ae} at {host}:{port} {why}")
+        try:
+            for file in group:
+                outcome = _store(association, file)
+                outcomes.append(outcome)
+                on_outcome(outcome)
+        finally:
+            if association.is_established:
+                association.release()
+    return outcomes
+
+
+class CStoreTarget:
+    """An application entity that takes results."""
+
+    def __init__(self, settings: CStoreDestination, timeout_seconds: float) -> None:
+        self._settings = settings
+        self._timeout = timeout_seconds
+
+    def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
+        """Send every file; the peer's answer to each is the confirmation.
+
+        Raises:
+            DestinationUnavailableError: the peer is not reachable or out of resources.
+        """
+        outcomes = store_files(
+            [read_outgoing(path) for path in files],
+            host=self._settings.host,
+            port=self._settings.port,
+            called_ae=self._settings.called_ae,
+            calling_ae=self._settings.calling_ae,
+            timeout_seconds=self._timeout,
+        )
+        return DeliveryReceipt(
+            delivered=tuple(str(o.file.instance_uid) for o in outcomes if o.is_stored),
+            refused=tuple(RefusedObject(str(o.file.instance_uid), o.reason) for o in outcomes if not o.is_stored),
+        )
+
+
+def _store(association: Any, file: Outgoing) -> StoreOutcome:
+    accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
+    exact = (file.sop_class_uid, file.transfer_syntax_uid) in accepted
+    same_class = any(abstract_syntax == file.sop_class_uid for abstract_syntax, _ in accepted)
+    if not exact and not (same_class and file.is_convertible):
+        what = f"transfer syntax {file.transfer_syntax_uid.name}" if same_class else "storage class"
+        return StoreOutcome(file, None, f"the peer does not accept the {what} of {file.sop_class_uid.name}")
+    _config.STORE_SEND_CHUNKED_DATASET = True  # a path is sent as its bytes are, never decoded
+    try:
+        answer = association.send_c_store(file.path if exact else pydicom.dcmread(file.path))
+    except (ValueError, AttributeError, NotImplementedError) as error:
+        return StoreOutcome(file, None, f"can't be sent: {' '.join(str(error).split())}")
+    except RuntimeError as error:
+        raise DestinationUnavailableError(f"the association was lost: {error}") from None
+    if "Status" not in answer:
+        raise DestinationUnavailableError("the association was lost or timed out before an answer came")
+    status = int(answer.Status)
+    comment = str(answer.get("ErrorComment", "")).strip()
+    reason = f"status 0x{status:04X}" + (f": {comment}" if comment else "")
+    if 0xA700 <= status <= 0xA7FF:
+        raise DestinationUnavailableError(f"the peer is out of resources ({reason})")
+    return StoreOutcome(file, status, "" if status == 0 else reason)
+
+
+def _by_association(files: Sequence[Outgoing]) -> Iterator[tuple[list[Outgoing], list[PresentationContext]]]:
+    group: list[Outgoing] = []
+    wanted: dict[tuple[UID, tuple[UID, ...]], PresentationContext] = {}
+    for file in files:
+        needed = {
+            (file.sop_class_uid, syntaxes): build_context(file.sop_class_uid, list(syntaxes))
+            for syntaxes in _offers(file)
+        }
+        if group and len(wanted | needed) > MAXIMUM_CONTEXTS:
+            yield group, list(wanted.values())
+            group, wanted = [], {}
+        group.append(file)
+        wanted |= needed
+    if group:
+        yield group, list(wanted.values())
+
+
+def _offers(file: Outgoing) -> list[tuple[UID, ...]]:
+    """One context for the file as it is, and for uncompressed files the default transfer syntax (PS3.5 10.1)."""
+    offers: list[tuple[UID, ...]] = [(file.transfer_syntax_uid,)]
+    if file.is_convertible:
+        offers += [(syntax,) for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian) if (syntax,) not in offers]
+    return offers

@@ -1,0 +1,47 @@
+"""What every destination does, and the two ways in which it can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rcmed.errors import RCMedError
+
+
+class DestinationUnavailableError(RCMedError):
+    """The destination is sick (not reachable, out of resources): the same objects can be delivered later."""
+
+
+@dataclass(frozen=True)
+class RefusedObject:
+    """An object that the destination looked at and did not take; sending it again would not help."""
+
+    instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeliveryReceipt:
+    """What the destination said of each object.
+
+    Attributes:
+        delivered: SOP Instance UIDs that it confirmed.
+        refused: those that it did not take.
+    """
+
+    delivered: tuple[str, ...]
+    refused: tuple[RefusedObject, ...] = ()
+
+
+class Destination(Protocol):
+    """Takes DICOM files."""
+
+    def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
+        """Deliver all files; delivering one again that is there already must not double it.
+
+        Raises:
+            DestinationUnavailableError: try again later, with all files.
+        """
+        ...

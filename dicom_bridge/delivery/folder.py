@@ -1,0 +1,45 @@
+"""A folder as destination: `<study>/<SOP Instance UID>.dcm`, each there whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pydicom
+
+from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
+from dicom_bridge.store.files import UnsafeUidError, require_uid, write_durably
+
+
+class FolderTarget:
+    """Copies files into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
+        """Copy each file to its place; an older copy of the same object is replaced.
+
+        Raises:
+            DestinationUnavailableError: the folder can't be written.
+        """
+        delivered: list[str] = []
+        refused: list[RefusedObject] = []
+        for file in files:
+            header = pydicom.dcmread(
+                file, stop_before_pixels=True, specific_tags=["StudyInstanceUID", "SOPInstanceUID"]
+            )
+            uid = str(header.get("SOPInstanceUID", ""))
+            try:
+                study = require_uid(str(header.get("StudyInstanceUID", "")), "Study Instance UID (0020,000D)")
+                name = require_uid(uid, "SOP Instance UID (0008,0018)")
+            except UnsafeUidError as error:
+                refused.append(RefusedObject(uid, str(error)))
+                continue
+            content = file.read_bytes()
+            try:
+                write_durably(self._folder / study / f"{name}.dcm", content)
+            except OSError as error:
+                raise DestinationUnavailableError(f"folder {self._folder} can't be written: {error.strerror}") from None
+            delivered.append(uid)
+        return DeliveryReceipt(tuple(delivered), tuple(refused))

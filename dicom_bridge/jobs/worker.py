@@ -1,0 +1,281 @@
+"""The work of a job, step by step. Each step can be done again: its files have fixed names and appear whole."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image as PillowImage
+
+from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
+from dicom_bridge.settings import DeliverySettings
+from dicom_bridge.store.files import write_durably
+from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
+from dicom_bridge.store.tables import JobRow
+from rcmed.errors import InputError
+from rcmed.evaluation.overlays import best_slice, paint_overlay
+from rcmed.findings import Findings, ModelIdentity
+from rcmed.findings_json import write_findings_json
+from rcmed.image import Image
+
+SEGMENTATION_FILE = "segmentation.dcm"
+REPORT_FILE = "report.dcm"
+FINDINGS_FILE = "findings.json"
+FIRST_RESULT_SERIES_NUMBER = 9001
+
+_LOG = logging.getLogger(__name__)
+
+
+class FindsInImages(Protocol):
+    """What the gateway needs of an assistant; `rcmed.Assistant` has it."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model speaks."""
+        ...
+
+    def find(self, image: Image, prompts: str | Sequence[str]) -> Findings:
+        """Find what the prompts name; no prompts: what is there."""
+        ...
+
+
+class GatewayStoppingError(BaseException):
+    """The gateway stops while a step waits.
+
+    Not an Exception: the job engine records exceptions as outcomes, but an interrupted step has none and is to be
+    done again after the restart.
+    """
+
+
+@dataclass
+class _Memory:
+    """What one job holds between its steps; computed again when a restart took it away."""
+
+    images: tuple[Image, ...] | None = None
+    findings: dict[int, Findings] = field(default_factory=dict)
+
+
+class JobWorker:
+    """Does the steps of jobs. Knows nothing of the engine that calls it."""
+
+    def __init__(
+        self,
+        root: Path,
+        index: StudyIndex,
+        ledger: JobLedger,
+        assistant: FindsInImages,
+        destinations: Mapping[str, Destination],
+        patience: DeliverySettings,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            root: the state folder; results go to `root/jobs/<job id>`.
+            index: of the instances.
+            ledger: of the jobs.
+            assistant: finds.
+            destinations: by name.
+            patience: with destinations.
+            on_change: called when a job's or a delivery's state changed.
+        """
+        self._root = root
+        self._index = index
+        self._ledger = ledger
+        self._assistant = assistant
+        self._destinations = destinations
+        self._patience = patience
+        self._on_change = on_change
+        self._memory: dict[str, _Memory] = {}
+        self.stopping = threading.Event()
+
+    def job_folder(self, job_id: str) -> Path:
+        """Where a job's files lie."""
+        return job_folder(self._root, job_id)
+
+    def read(self, job_id: str) -> int:
+        """Read the job's instances into images, say what was refused; returns the number of images."""
+        job = self._ledger.job(job_id)
+        self._ledger.set_state(job_id, JobState.RUNNING)
+        self._on_change()
+        images, refusals = self._read_images(job)
+        for reason in refusals:
+            self._say(job, reason)
+        for image in images:
+            for warning in image.warnings:
+                self._say(job, warning, level="warning")
+        self._memory[job_id] = _Memory(images)
+        return len(images)
+
+    def find(self, job_id: str, number: int) -> list[str]:
+        """Ask the assistant about one image; writes findings.json and the overlays.
+
+        Returns:
+            paths of the files, relative to the state folder.
+        """
+        job = self._ledger.job(job_id)
+        image = self._image(job, number)
+        findings = self._findings(job, number)
+        folder = self._image_folder(job, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        masks: dict[int, str] = {}
+        files = [folder / FINDINGS_FILE]
+        for place, finding in enumerate(findings.findings):
+            if finding.reason:
+                self._say(job, f"prompt {finding.prompt!r}: {finding.reason}", level="warning")
+            if finding.is_present:
+                masks[place] = SEGMENTATION_FILE
+            if finding.target is not None:
+                picture = paint_overlay(image, [finding], best_slice(image, finding))
+                files.append(folder / f"overlay-{place + 1}.png")
+                write_durably(files[-1], _png(picture))
+        write_findings_json(image, findings, masks, folder / FINDINGS_FILE)
+        return [str(path.relative_to(self._root)) for path in files]
+
+    def build_results(self, job_id: str) -> list[str]:
+        """Write SEG and SR of every image; returns their paths, relative to the state folder."""
+        from dicom_bridge.results.identifiers import ResultIdentifiers
+
+        job = self._ledger.job(job_id)
+        files: list[str] = []
+        for number in range(len(self._images(job))):
+            identifiers = ResultIdentifiers.derive(
+                job_id if number == 0 else f"{job_id}/{number}",
+                created=datetime.fromtimestamp(job.created_at, tz=UTC).astimezone().replace(tzinfo=None),
+                series_number=FIRST_RESULT_SERIES_NUMBER + 2 * number,
+            )
+            try:
+                files += self._build(job, number, identifiers)
+            except InputError as error:
+                self._say(job, f"no result can be filed: {error}")
+        return files
+
+    def hand_over(self, job_id: str) -> list[str]:
+        """Write the deliveries that are to be made; returns the destinations."""
+        destinations = self._ledger.begin_deliveries(job_id)
+        self._ledger.set_state(job_id, JobState.DELIVERING)
+        self._memory.pop(job_id, None)
+        self._on_change()
+        return destinations
+
+    def finish(self, job_id: str, state: JobState, error: str | None = None) -> None:
+        """End a job that has nothing to deliver."""
+        if error is not None:
+            self._say(self._ledger.job(job_id), error)
+        self._ledger.set_state(job_id, state, error)
+        self._memory.pop(job_id, None)
+        self._on_change()
+
+    def attempt_delivery(self, job_id: str, destination: str, files: Sequence[str], attempt: int) -> bool:
+        """Try once to deliver; from the second attempt on after a wait.
+
+        Returns:
+            True when nothing more is to be tried: delivered, refused or given up.
+        Raises:
+            GatewayStoppingError: the gateway stops during the wait.
+        """
+        if attempt > 1 and self.stopping.wait(self._patience.wait_before(attempt - 1)):
+            raise GatewayStoppingError
+        job = self._ledger.job(job_id)
+        target = self._destinations.get(destination)
+        try:
+            if target is None:
+                raise DestinationUnavailableError("is not configured any more")
+            receipt = target.deliver([self._root / file for file in files])
+        except DestinationUnavailableError as error:
+            given_up = target is None or attempt >= self._patience.maximum_attempts
+            state = DeliveryState.FAILED if given_up else DeliveryState.WAITING
+            outcome = "given up" if given_up else "will be tried again"
+            level = "error" if given_up else "warning"
+            self._say(job, f"destination {destination}: {error}; {outcome}", level=level)
+            self._ledger.set_delivery(job_id, destination, state, attempts=attempt, text=str(error))
+            self._on_change()
+            return given_up
+        for refused in receipt.refused:
+            self._say(job, f"destination {destination} refused {refused.instance_uid}: {refused.reason}")
+        self._ledger.set_delivery(
+            job_id,
+            destination,
+            DeliveryState.REFUSED if receipt.refused else DeliveryState.DELIVERED,
+            attempts=attempt,
+            delivered=list(receipt.delivered),
+            refused=[refused.instance_uid for refused in receipt.refused],
+            text="; ".join(refused.reason for refused in receipt.refused) or None,
+        )
+        self._on_change()
+        return True
+
+    def _build(self, job: JobRow, number: int, identifiers: Any) -> list[str]:
+        from dicom_bridge.results.report import build_report
+        from dicom_bridge.results.segmentation import build_segmentation
+        from dicom_bridge.results.source import read_source
+
+        image, findings = self._image(job, number), self._findings(job, number)
+        folder = self._image_folder(job, number)
+        segmentation = build_segmentation(findings, image, identifiers)
+        if segmentation is None and any(finding.is_present for finding in findings.findings):
+            refusal = read_source(image).segmentation_refusal
+            self._say(job, f"no SEG is written: {refusal or 'every region is empty'}", level="warning")
+        report = build_report(findings, image, segmentation, identifiers)
+        files = []
+        for dataset, name in ((segmentation, SEGMENTATION_FILE), (report, REPORT_FILE)):
+            if dataset is not None:
+                buffer = io.BytesIO()
+                dataset.save_as(buffer, enforce_file_format=True)
+                write_durably(folder / name, buffer.getvalue())
+                files.append(str((folder / name).relative_to(self._root)))
+        return files
+
+    def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
+        from dicom_bridge.series.read import read_series
+
+        known = self._index.instances_of(job.study_uid, job.series_uid)
+        reading = read_series([self._root / known[uid] for uid in job.instances if uid in known])
+        return tuple(reading.images), [str(refusal.reason) for refusal in reading.refusals]
+
+    def _images(self, job: JobRow) -> tuple[Image, ...]:
+        memory = self._memory.setdefault(job.job_id, _Memory())
+        if memory.images is None:
+            memory.images = self._read_images(job)[0]
+        return memory.images
+
+    def _image(self, job: JobRow, number: int) -> Image:
+        return self._images(job)[number]
+
+    def _findings(self, job: JobRow, number: int) -> Findings:
+        image = self._image(job, number)
+        memory = self._memory[job.job_id]
+        if number not in memory.findings:
+            memory.findings[number] = self._assistant.find(image, job.prompts or "")
+        return memory.findings[number]
+
+    def _image_folder(self, job: JobRow, number: int) -> Path:
+        folder = self.job_folder(job.job_id)
+        return folder if len(self._images(job)) == 1 else folder / f"image-{number + 1}"
+
+    def _say(self, job: JobRow, text: str, level: str = "error") -> None:
+        self._index.add_line(text, level=level, study_uid=job.study_uid, series_uid=job.series_uid, job_id=job.job_id)
+
+
+def job_folder(root: Path, job_id: str) -> Path:
+    """Where a job's files lie under the state folder.
+
+    Raises:
+        ValueError: not a job id.
+    """
+    if len(job_id) != 64 or not set(job_id) <= set("0123456789abcdef"):
+        raise ValueError("a job id has 64 hexadecimal digits")
+    return root / "jobs" / job_id
+
+
+def _png(picture: Any) -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,175 @@
+"""The durable workflow: read -> find -> results -> deliver, on DBOS over SQLite.
+
+DBOS records which steps of which workflow are finished. After a crash a finished step is never done again and an
+interrupted one is, so each step is idempotent (`JobWorker`). Only ids and relative paths are recorded, as JSON: DBOS'
+default serializer pickles. Each destination has a queue of its own: while one is sick, its first delivery waits and
+tries again and the others wait behind it, and no other destination is held up.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+
+from dicom_bridge.jobs.worker import JobWorker
+from dicom_bridge.settings import JobSettings
+from dicom_bridge.store.ledger import JobState
+
+_LOG = logging.getLogger(__name__)
+_JOBS = "jobs"
+
+# DBOS takes up pending workflows of the same application version only, and by default computes it from the source of
+# the workflows: an update of the gateway would strand them. Count this up when a workflow's steps change their order.
+_WORKFLOW_VERSION = "1"
+
+# DBOS is one per process, and what is durable can't carry objects: the steps find the worker here.
+_worker: JobWorker | None = None
+
+
+def _the_worker() -> JobWorker:
+    if _worker is None:
+        raise RuntimeError("no job engine runs in this process")
+    return _worker
+
+
+def _is_passing(error: BaseException) -> bool:
+    """A full disk or a locked file may mend itself; anything else would fail again."""
+    return isinstance(error, OSError)
+
+
+@DBOS.step(name="read", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
+def _read(job_id: str) -> int:
+    return _the_worker().read(job_id)
+
+
+@DBOS.step(name="find", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
+def _find(job_id: str, number: int) -> list[str]:
+    return _the_worker().find(job_id, number)
+
+
+@DBOS.step(name="results", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
+def _results(job_id: str) -> list[str]:
+    return _the_worker().build_results(job_id)
+
+
+@DBOS.step(name="hand over")
+def _hand_over(job_id: str) -> list[str]:
+    return _the_worker().hand_over(job_id)
+
+
+@DBOS.step(name="finish")
+def _finish(job_id: str, state: str, error: str | None) -> None:
+    _the_worker().finish(job_id, JobState(state), error)
+
+
+@DBOS.step(name="attempt delivery")
+def _attempt_delivery(job_id: str, destination: str, files: list[str], attempt: int) -> bool:
+    return _the_worker().attempt_delivery(job_id, destination, files, attempt)
+
+
+@DBOS.workflow(name="job", max_recovery_attempts=1000)
+def _run_job(job_id: str) -> str:
+    try:
+        images = _read(job_id)
+        if images == 0:
+            _finish(job_id, JobState.REFUSED, None)
+            return JobState.REFUSED
+        for number in range(images):
+            _find(job_id, number)
+        files = _results(job_id)
+    except Exception as error:
+        _LOG.exception("job %s failed", job_id)
+        _finish(job_id, JobState.FAILED, f"the job failed, a fault of ours: {type(error).__name__}: {error}")
+        return JobState.FAILED
+    if not files:
+        _finish(job_id, JobState.REFUSED, None)
+        return JobState.REFUSED
+    for destination in _hand_over(job_id):
+        with SetWorkflowID(f"{job_id}:{destination}"):
+            DBOS.enqueue_workflow(_delivery_queue(destination), _deliver, job_id, destination, files)
+    return JobState.DELIVERING
+
+
+@DBOS.workflow(name="deliver", max_recovery_attempts=1000)
+def _deliver(job_id: str, destination: str, files: list[str]) -> int:
+    attempt = 1
+    while not _attempt_delivery(job_id, destination, files, attempt):
+        attempt += 1
+    return attempt
+
+
+def _delivery_queue(destination: str) -> str:
+    return f"deliver-{destination}"
+
+
+class JobEngine:
+    """Runs jobs durably. One at a time in a process, as DBOS is."""
+
+    def __init__(self, database: Path, worker: JobWorker, settings: JobSettings, destinations: Iterable[str]) -> None:
+        """Prepare.
+
+        Args:
+            database: SQLite file of DBOS, created where missing.
+            worker: does the steps.
+            settings: concurrency and polling.
+            destinations: names; each gets a queue.
+        """
+        self._database = database
+        self._worker = worker
+        self._settings = settings
+        self._destinations = tuple(destinations)
+
+    def start(self) -> None:
+        """Start; what an earlier run left pending goes on.
+
+        Raises:
+            RuntimeError: an engine runs in this process already.
+        """
+        global _worker
+        if _worker is not None:
+            raise RuntimeError("a job engine runs in this process already")
+        with sqlite3.connect(self._database) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; DBOS sets the busy timeout
+        connection.close()
+        _worker = self._worker
+        config: DBOSConfig = {
+            "name": "rcmed-gateway",
+            "system_database_url": f"sqlite:///{self._database.resolve()}",
+            "serializer": DBOSPortableJSONSerializer(),
+            "application_version": _WORKFLOW_VERSION,
+            "executor_id": "gateway",
+            "log_level": "WARNING",
+        }
+        try:
+            DBOS(config=config)
+            DBOS.launch()
+            self._register(_JOBS, self._settings.concurrency)
+            for destination in self._destinations:
+                self._register(_delivery_queue(destination), 1)
+        except BaseException:
+            self.stop()
+            raise
+
+    def submit(self, job_id: str) -> None:
+        """Put a job into the queue; one that was put there before is not put there again."""
+        with SetWorkflowID(job_id):
+            DBOS.enqueue_workflow(_JOBS, _run_job, job_id)
+
+    def stop(self) -> None:
+        """Stop; what was not finished goes on after the next start."""
+        global _worker
+        self._worker.stopping.set()
+        DBOS.destroy()
+        _worker = None
+
+    def _register(self, name: str, concurrency: int) -> None:
+        DBOS.register_queue(
+            name,
+            worker_concurrency=concurrency,
+            polling_interval_sec=self._settings.polling_seconds,
+            on_conflict="always_update",
+        )

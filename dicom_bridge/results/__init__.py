@@ -1,0 +1,8 @@
+"""Findings as DICOM objects beside the study: a Segmentation and a TID 1500 structured report."""
+
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.report import build_report
+from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.writing import read_segmentation, write_result
+
+__all__ = ["ResultIdentifiers", "build_report", "build_segmentation", "read_segmentation", "write_result"]

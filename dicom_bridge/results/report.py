@@ -1,0 +1,311 @@
+"""Findings as a TID 1500 Imaging Measurement Report, a Comprehensive 3D SR (PS3.3 A.35.13, PS3.16 TID 1500)."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    ReferencedSegmentationFrame,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    SourceImageForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr import Measurement as MeasurementItem
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from dicom_bridge.results.codes import (
+    MANUFACTURER,
+    concept,
+    finding_name,
+    long_string,
+    model_name,
+    tracking_id,
+    unit_concept,
+    unlimited_text,
+)
+from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
+from dicom_bridge.results.library import image_library
+from dicom_bridge.results.source import Source, read_source
+from rcmed.findings import Code, Finding, Findings, FindingStatus, Measurement, ModelIdentity
+from rcmed.image import Image
+
+_Group = (
+    MeasurementsAndQualitativeEvaluations
+    | PlanarROIMeasurementsAndQualitativeEvaluations
+    | VolumetricROIMeasurementsAndQualitativeEvaluations
+)
+
+_PRESENCE = {
+    FindingStatus.FOUND: codes.DCM.Present,
+    FindingStatus.ABSENT: codes.DCM.Absent,
+    FindingStatus.UNCERTAIN: codes.DCM.PresenceUndetermined,
+}
+# LOINC, by the modality of the source (CID 100 and its kin); what is not here is a diagnostic imaging study.
+_PROCEDURES = {
+    "CT": Code("25045-6", "LN", "CT unspecified body region"),
+    "MR": Code("25056-3", "LN", "MRI unspecified body region"),
+    "PT": Code("44136-0", "LN", "PET unspecified body region"),
+    "NM": Code("49118-3", "LN", "NM unspecified body region"),
+    "CR": Code("43468-8", "LN", "XR unspecified body region"),
+    "DX": Code("43468-8", "LN", "XR unspecified body region"),
+    "US": Code("25061-3", "LN", "US unspecified body region"),
+}
+_ANY_PROCEDURE = Code("18748-4", "LN", "Diagnostic imaging study")
+
+
+def build_report(
+    findings: Findings, image: Image, segmentation: Dataset | None, identifiers: ResultIdentifiers
+) -> Dataset:
+    """Build the structured report of all findings: found, uncertain, absent and unresolved.
+
+    Each finding is a measurement group: TID 1410 (one slice) or 1411 (several) where it has a segment, TID 1501 on
+    the whole image where it has none. Found, absent and uncertain are said by 121052 DCM "Presence of property".
+    Tracking identifiers and UIDs are those of the SEG's segments.
+
+    Args:
+        findings: in the order in which they were asked; none at all makes a report that says so.
+        image: with source instances; their files are read again (headers only).
+        segmentation: what `build_segmentation` made of the same findings; None where it made none.
+        identifiers: of the job; the same job gives the same UIDs.
+    Returns:
+        the SR: complete, preliminary, unverified (no human read it), for research.
+    Raises:
+        InputError: the source can't hold a result.
+    """
+    source = read_source(image)
+    model = findings.model
+    groups = [_group(findings, number, source, segmentation, identifiers) for number in range(len(findings.findings))]
+    if not groups:
+        groups = [_nothing(findings, source, identifiers)]
+    modality = str(source.headers[0].Modality)
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(model)),
+        procedure_reported=concept(_PROCEDURES.get(modality, _ANY_PROCEDURE)),
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    root = report[0].ContentSequence
+    # The library goes before the measurements (TID 1500, order significant).
+    report[0].ContentSequence = ContentSequence([*root[:-1], image_library(source), root[-1]])
+    created = identifiers.created or datetime.now()
+    evidence = [*source.instances, *([segmentation] if segmentation is not None else [])]
+    document = Comprehensive3DSR(
+        evidence=evidence,
+        content=report[0],
+        series_instance_uid=identifiers.report_series_uid,
+        series_number=identifiers.series_number + 1,
+        sop_instance_uid=identifiers.report_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        manufacturer_model_name=model_name(model),
+        software_versions=long_string(model.version),
+        device_serial_number=long_string(model.weights_sha256),
+        series_description="RCMed report",
+        content_qualification="RESEARCH",
+        content_date=created.date(),
+        content_time=created.time(),
+        series_date=created.date(),
+        series_time=created.time(),
+    )
+    identifiers.date(document)
+    return document
+
+
+def _observer(model: ModelIdentity) -> ObserverContext:
+    """The model as a device observer (TID 1004), its weights as the serial number."""
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=derive_uid("device", model.name, model.version, model.weights_sha256),
+            name=model_name(model),
+            manufacturer_name=MANUFACTURER,
+            model_name=f"{model_name(model)} {model.version}",
+            serial_number=unlimited_text(model.weights_sha256),
+        ),
+    )
+
+
+def _algorithm(findings: Findings, finding: Finding | None) -> AlgorithmIdentification:
+    """TID 4019: who found it, and what it was told to look for."""
+    parameters = [f"weights_sha256: {findings.model.weights_sha256}"]
+    if finding is not None:
+        parameters.append(f"prompt: {finding.prompt}")
+    if findings.instruction:
+        parameters.append(f"instruction: {findings.instruction}")
+    return AlgorithmIdentification(
+        name=model_name(findings.model),
+        version=unlimited_text(findings.model.version),
+        parameters=[unlimited_text(parameter) for parameter in parameters],
+        family=codes.DCM.ArtificialIntelligence,
+        manufacturer=MANUFACTURER,
+    )
+
+
+def _group(
+    findings: Findings,
+    number: int,
+    source: Source,
+    segmentation: Dataset | None,
+    identifiers: ResultIdentifiers,
+) -> _Group:
+    finding = findings.findings[number]
+    target = finding.target
+    tracking = TrackingIdentifier(uid=identifiers.tracking_uid(number), identifier=tracking_id(findings, number))
+    algorithm_id = _algorithm(findings, finding)
+    measurements = [_measurement(item) for item in finding.measurements if math.isfinite(item.value)]
+    if finding.presence is not None and math.isfinite(finding.presence):
+        measurements.append(MeasurementItem(codes.DCM.Probability, float(finding.presence), unit_concept("1")))
+    evaluations = []
+    if finding.status in _PRESENCE:
+        evaluations.append(QualitativeEvaluation(codes.DCM.PresenceOfProperty, _PRESENCE[finding.status]))
+    told: dict[str, Any] = {
+        "tracking_identifier": tracking,
+        "finding_type": concept(target.type) if target is not None else None,
+        "finding_category": concept(target.category) if target is not None else None,
+        "finding_sites": _sites(finding),
+        "algorithm_id": algorithm_id,
+        "measurements": measurements or None,
+        "qualitative_evaluations": evaluations or None,
+    }
+    segment = _segment_number(segmentation, identifiers.tracking_uid(number))
+    group: _Group
+    if segmentation is None or segment is None:
+        group = MeasurementsAndQualitativeEvaluations(**told, source_images=_whole_images(source))
+    elif len(source.headers) == 1:
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(
+            **told, referenced_segment=_segment_frame(segmentation, segment)
+        )
+    else:
+        group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+            **told, referenced_segment=_segment(segmentation, segment)
+        )
+    _comment(group, _words(finding))
+    return group
+
+
+def _nothing(findings: Findings, source: Source, identifiers: ResultIdentifiers) -> _Group:
+    """The group of a run that was asked for nothing and recognised nothing."""
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=identifiers.tracking_uid(0), identifier="no finding"),
+        algorithm_id=_algorithm(findings, None),
+        source_images=_whole_images(source),
+    )
+    _comment(group, findings.answer or "Nothing that the model knows was recognised in the image.")
+    return group
+
+
+def _words(finding: Finding) -> str:
+    if finding.status is FindingStatus.UNRESOLVED:
+        return f'The prompt "{finding.prompt}" was not answered: {finding.reason or "it names no known target"}'
+    if finding.description:
+        return finding.description
+    said = {FindingStatus.FOUND: "found", FindingStatus.ABSENT: "not found", FindingStatus.UNCERTAIN: "uncertain"}
+    return f"{finding_name(finding)}: {said[finding.status]}"
+
+
+def _comment(group: _Group, text: str) -> None:
+    """A remark inside a measurement group, which is extensible (TID 1410, 1411, 1501)."""
+    group[0].ContentSequence.append(
+        TextContentItem(codes.DCM.Comment, unlimited_text(text), RelationshipTypeValues.CONTAINS)
+    )
+
+
+def _sites(finding: Finding) -> list[FindingSite] | None:
+    """Where it is: the region of a lesion, or the organ itself where its side is known."""
+    target = finding.target
+    if target is None or (target.region is None and target.laterality is None):
+        return None
+    laterality = concept(target.laterality) if target.laterality is not None else None
+    return [FindingSite(concept(target.region or target.type), laterality=laterality)]
+
+
+def _measurement(measurement: Measurement) -> MeasurementItem:
+    derivation: CodedConcept | None = None
+    if measurement.derivation is not None:
+        derivation = concept(measurement.derivation)
+    return MeasurementItem(
+        name=concept(measurement.code),
+        value=float(measurement.value),
+        unit=unit_concept(measurement.unit),
+        derivation=derivation,
+    )
+
+
+def _segment_number(segmentation: Dataset | None, tracking_uid: str) -> int | None:
+    if segmentation is not None:
+        for segment in segmentation.SegmentSequence:
+            if segment.get("TrackingUID") == tracking_uid:
+                return int(segment.SegmentNumber)
+    return None
+
+
+def _whole_images(source: Source) -> list[SourceImageForMeasurementGroup]:
+    return [
+        SourceImageForMeasurementGroup(str(header.SOPClassUID), str(header.SOPInstanceUID))
+        for header in source.instances
+    ]
+
+
+def _segment_images(segmentation: Dataset, segment: int) -> tuple[list[int], list[SourceImageForSegmentation]]:
+    """Frames of the SEG (from 1) that hold a segment, and the images and frames they were made from."""
+    frames: list[int] = []
+    classes: dict[str, str] = {}
+    source_frames: dict[str, list[int]] = {}
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    for number, group in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
+        # A SEG of a single segment tells its number once for all frames.
+        identification = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+        if int(identification[0].ReferencedSegmentNumber) != segment:
+            continue
+        frames.append(number)
+        item = group.DerivationImageSequence[0].SourceImageSequence[0]
+        uid = str(item.ReferencedSOPInstanceUID)
+        classes[uid] = str(item.ReferencedSOPClassUID)
+        told = source_frames.setdefault(uid, [])
+        if item.get("ReferencedFrameNumber") is not None:
+            told.append(int(item.ReferencedFrameNumber))
+    images = [SourceImageForSegmentation(classes[uid], uid, told or None) for uid, told in source_frames.items()]
+    return frames, images
+
+
+def _segment(segmentation: Dataset, segment: int) -> ReferencedSegment:
+    _, images = _segment_images(segmentation, segment)
+    return ReferencedSegment(
+        sop_class_uid=str(segmentation.SOPClassUID),
+        sop_instance_uid=str(segmentation.SOPInstanceUID),
+        segment_number=segment,
+        source_images=images,
+    )
+
+
+def _segment_frame(segmentation: Dataset, segment: int) -> ReferencedSegmentationFrame:
+    frames, images = _segment_images(segmentation, segment)
+    return ReferencedSegmentationFrame(
+        sop_class_uid=str(segmentation.SOPClassUID),
+        sop_instance_uid=str(segmentation.SOPInstanceUID),
+        frame_number=frames,
+        segment_number=segment,
+        source_image=images[0],
+    )

@@ -1,0 +1,329 @@
+"""Findings as a DICOM Segmentation (PS3.3 A.51), and back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from highdicom.seg import Segmentation as HighdicomSegmentation
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.valuerep import DSfloat
+
+from dicom_bridge.results.codes import (
+    MANUFACTURER,
+    algorithm,
+    concept,
+    finding_name,
+    long_string,
+    model_name,
+    tracking_id,
+)
+from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
+from dicom_bridge.results.source import Plane, Source, read_source
+from rcmed.errors import GridMismatchError, InputError
+from rcmed.findings import Findings, FindingStatus
+from rcmed.image import Image
+
+# A stand-in's SOPInstanceUID is this and the number of its slice: every reference is rewritten by it.
+_STAND_IN_ROOT = "2.25.0."
+_MINIMUM_DISTANCE_MM = 1e-4
+
+
+def segmented_findings(findings: Findings) -> list[int]:
+    """Numbers (from 0) of the findings that get a segment, in the order of the segments."""
+    return [
+        number
+        for number, finding in enumerate(findings.findings)
+        if finding.is_present and finding.target is not None and finding.mask is not None and finding.mask.any()
+    ]
+
+
+def build_segmentation(findings: Findings, image: Image, identifiers: ResultIdentifiers) -> Dataset | None:
+    """Build a BINARY Segmentation with one segment for each finding that has a region.
+
+    Slices are matched with their instances and frames by the order of `image.sources`; nothing is flipped, resampled
+    or sorted anew. The SEG lies in the source's own planes, in its frame of reference where it has one.
+
+    Args:
+        findings: masks bool (slice, row, column) on the image's own grid.
+        image: with source instances; their files are read again (headers only).
+        identifiers: of the job; the same job gives the same UIDs.
+    Returns:
+        the SEG; None where nothing was found, or where a SEG is not allowed (CT, MR or PET without a frame of
+        reference; `source.read_source(image).segmentation_refusal` says why).
+    Raises:
+        InputError: the source can't hold a result.
+        GridMismatchError: findings, image and source do not lie on one grid.
+    """
+    if not findings.grid.matches(image.grid):
+        raise GridMismatchError(
+            f"the findings' grid {findings.grid.shape} is not the grid {image.grid.shape} of the image of series "
+            f"{image.series_instance_uid}"
+        )
+    numbers = segmented_findings(findings)
+    if not numbers:
+        return None
+    source = read_source(image)
+    if source.segmentation_refusal is not None:
+        return None
+    masks = [mask for mask in (findings.findings[number].mask for number in numbers) if mask is not None]
+    segments = [_segment(findings, number, place, identifiers) for place, number in enumerate(numbers, start=1)]
+    in_place = source.planes if source.planes is not None and _is_stack(source.planes) else None
+    if in_place is None and len(source.headers) > 1:
+        segmentation = _make(findings, source, _counting_planes(source), masks, segments, identifiers)
+        _replace_planes(segmentation, source)
+    else:
+        segmentation = _make(findings, source, in_place, masks, segments, identifiers)
+        if in_place is None:
+            _measure(segmentation, image)
+    _refer(segmentation, source)
+    _finish(segmentation, source, identifiers)
+    return segmentation
+
+
+def _segment(findings: Findings, number: int, place: int, identifiers: ResultIdentifiers) -> SegmentDescription:
+    finding = findings.findings[number]
+    target = finding.target
+    if target is None:
+        raise InputError(f"the finding for {finding.prompt!r} has a region but no target")
+    segment = SegmentDescription(
+        segment_number=place,
+        segment_label=long_string(tracking_id(findings, number)),
+        segmented_property_category=concept(target.category),
+        segmented_property_type=concept(target.type),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm(findings.model),
+        tracking_uid=identifiers.tracking_uid(number),
+        tracking_id=tracking_id(findings, number),
+        anatomic_regions=[concept(target.region)] if target.region is not None else None,
+        display_color=CIELabColor.from_rgb(*target.colour),
+    )
+    if target.laterality is not None:
+        # Of the organ itself, or of the region that holds the lesion (PS3.3 C.8.20.2, Tables 10-8 and 8.8).
+        if target.region is not None:
+            segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [concept(target.laterality)]
+        else:
+            item = segment.SegmentedPropertyTypeCodeSequence[0]
+            item.SegmentedPropertyTypeModifierCodeSequence = [concept(target.laterality)]
+    if finding.status is FindingStatus.UNCERTAIN:
+        presence = "" if finding.presence is None else f", presence {finding.presence:.2f}"
+        segment.SegmentDescription = f"{finding_name(finding)}: uncertain{presence}"[:1024]
+    return segment
+
+
+def _make(
+    findings: Findings,
+    source: Source,
+    planes: Sequence[Plane] | None,
+    masks: list[NDArray[np.bool_]],
+    segments: list[SegmentDescription],
+    identifiers: ResultIdentifiers,
+) -> HighdicomSegmentation:
+    stand_ins = _stand_ins(source, planes)
+    created = identifiers.created or datetime.now()
+    return HighdicomSegmentation(
+        source_images=stand_ins,
+        pixel_array=_stack_masks(masks),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=segments,
+        series_instance_uid=identifiers.segmentation_series_uid,
+        series_number=identifiers.series_number,
+        sop_instance_uid=identifiers.segmentation_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=model_name(findings.model),
+        software_versions=long_string(findings.model.version),
+        device_serial_number=long_string(findings.model.weights_sha256),
+        content_label="RCMED",
+        content_description="Regions found by RCMed",
+        series_description="RCMed segmentation",
+        content_qualification="RESEARCH",
+        content_date=created.date(),
+        content_time=created.time(),
+        series_date=created.date(),
+        series_time=created.time(),
+        omit_empty_frames=True,
+    )
+
+
+def _stack_masks(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """A label map (slice, row, column) where no masks overlap (little memory), else (slice, row, column, segment)."""
+    labels = np.zeros(masks[0].shape, dtype=np.uint8)
+    if len(masks) < 255 and int(sum(mask.sum(dtype=np.int64) for mask in masks)) == int(
+        np.logical_or.reduce(masks).sum(dtype=np.int64)
+    ):
+        for place, mask in enumerate(masks, start=1):
+            labels[mask] = place
+        return labels
+    return np.stack(masks, axis=-1).astype(np.uint8)
+
+
+def _stand_ins(source: Source, planes: Sequence[Plane] | None) -> list[Dataset]:
+    """A single-frame Secondary Capture for each slice, with the header of its instance and the given plane.
+
+    highdicom asks of a multi-frame source what many lack (functional groups, distinct positions, one instance); a
+    stand-in for each frame has it all, and `_refer` puts the true instances and frames in its place.
+    """
+    stand_ins = []
+    for number, header in enumerate(source.headers):
+        stand_in = Dataset()
+        stand_in._dict = copy.copy(header._dict)
+        # Deleted before they are set: setting changes the element in place, and it is the header's own.
+        for keyword in (
+            "SOPClassUID",
+            "SOPInstanceUID",
+            "SeriesInstanceUID",
+            "NumberOfFrames",
+            "SharedFunctionalGroupsSequence",
+            "PerFrameFunctionalGroupsSequence",
+            "ImageOrientationSlide",
+            "ImageCenterPointCoordinatesSequence",
+            "TotalPixelMatrixRows",
+            "TotalPixelMatrixColumns",
+            "FrameOfReferenceUID",
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "PixelSpacing",
+            "SliceThickness",
+            "SpacingBetweenSlices",
+        ):
+            if keyword in stand_in:
+                delattr(stand_in, keyword)
+        stand_in.SOPClassUID = SecondaryCaptureImageStorage
+        stand_in.SOPInstanceUID = f"{_STAND_IN_ROOT}{number}"
+        stand_in.SeriesInstanceUID = source.headers[0].SeriesInstanceUID
+        if planes is not None:
+            stand_in.FrameOfReferenceUID = source.frame_of_reference_uid or derive_uid("no frame of reference")
+            stand_in.ImagePositionPatient = _decimals(planes[number].position)
+            # One orientation is shared by all frames of a SEG; planes that differ by more are not a stack.
+            stand_in.ImageOrientationPatient = _decimals(planes[0].orientation)
+            stand_in.PixelSpacing = _decimals(planes[0].spacing)
+            stand_in.SliceThickness = _decimals([planes[0].thickness])[0]
+        stand_ins.append(stand_in)
+    return stand_ins
+
+
+def _decimals(values: Sequence[float]) -> list[DSfloat]:
+    """Values as decimal strings of at most 16 characters (PS3.5 6.2)."""
+    return [DSfloat(float(value), auto_format=True) for value in values]
+
+
+def _is_stack(planes: Sequence[Plane]) -> bool:
+    """Whether all planes are parallel, of one spacing, and at different distances along their normal."""
+    first = planes[0]
+    if any(not np.allclose(plane.orientation, first.orientation, atol=1e-3) for plane in planes):
+        return False
+    if any(not np.allclose(plane.spacing, first.spacing, rtol=1e-4) for plane in planes):
+        return False
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    distances = np.sort([float(np.dot(plane.position, normal)) for plane in planes])
+    return bool((np.diff(distances) > _MINIMUM_DISTANCE_MM).all())
+
+
+def _counting_planes(source: Source) -> list[Plane]:
+    """Planes that only keep the slices in order; `_replace_planes` takes them out again."""
+    return [
+        Plane((0.0, 0.0, float(number)), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1.0, 1.0), 1.0)
+        for number in range(len(source.headers))
+    ]
+
+
+def _slice_of(item: Dataset) -> int:
+    return int(str(item.ReferencedSOPInstanceUID).removeprefix(_STAND_IN_ROOT))
+
+
+def _frame_slice(group: Dataset) -> int:
+    """Number of the slice that a frame of the SEG was made from, before `_refer`."""
+    return _slice_of(group.DerivationImageSequence[0].SourceImageSequence[0])
+
+
+def _replace_planes(segmentation: Dataset, source: Source) -> None:
+    """Give frames that are no stack in space (cine, mixed or repeated planes) their own planes, or none."""
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if keyword in shared:
+            delattr(shared, keyword)
+    if source.planes is None:
+        for keyword in ("FrameOfReferenceUID", "PositionReferenceIndicator"):
+            if keyword in segmentation:
+                delattr(segmentation, keyword)
+    if "DimensionOrganizationType" in segmentation:
+        del segmentation.DimensionOrganizationType
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        number = _frame_slice(group)
+        del group.PlanePositionSequence
+        if source.planes is not None:
+            plane = source.planes[number]
+            group.PlanePositionSequence = PlanePositionSequence("PATIENT", plane.position)
+            group.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", plane.orientation)
+            group.PixelMeasuresSequence = PixelMeasuresSequence(plane.spacing, plane.thickness)
+        content = group.FrameContentSequence[0]
+        content.StackID = "1"
+        content.InStackPositionNumber = number + 1
+        # The index of the slice counts the slices that are there, from 1 (PS3.3 C.7.6.17.1).
+        values = content.DimensionIndexValues
+        content.DimensionIndexValues = [*(list(values)[:-1]), number + 1]
+    index = segmentation.DimensionIndexSequence[-1]
+    index.DimensionIndexPointer = Tag(0x0020, 0x9057)
+    index.FunctionalGroupPointer = Tag(0x0020, 0x9111)
+    index.DimensionDescriptionLabel = "In-Stack Position Number"
+
+
+def _measure(segmentation: Dataset, image: Image) -> None:
+    """A single 2D source: spacing where it is to be trusted, nothing else."""
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    if image.grid.in_millimetres:
+        _, rows, columns = image.grid.spacing
+        shared.PixelMeasuresSequence = PixelMeasuresSequence((rows, columns), min(rows, columns))
+
+
+def _refer(segmentation: Dataset, source: Source) -> None:
+    """Put the true instances and frames where the stand-ins were referred to."""
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        for derivation in group.get("DerivationImageSequence", []):
+            for item in derivation.SourceImageSequence:
+                # highdicom shares one item among the segments of a plane.
+                if not str(item.ReferencedSOPInstanceUID).startswith(_STAND_IN_ROOT):
+                    continue
+                reference = source.references[_slice_of(item)]
+                item.ReferencedSOPClassUID = reference.sop_class_uid
+                item.ReferencedSOPInstanceUID = reference.sop_instance_uid
+                if reference.frame_number is not None:
+                    item.ReferencedFrameNumber = reference.frame_number
+    series: dict[str, list[Dataset]] = {}
+    images = []
+    for header in source.instances:
+        item = Dataset()
+        item.ReferencedSOPClassUID = header.SOPClassUID
+        item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+        images.append(item)
+        series.setdefault(str(header.SeriesInstanceUID), []).append(item)
+    segmentation.SourceImageSequence = images
+    segmentation.ReferencedSeriesSequence = []
+    for series_uid, items in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = series_uid
+        item.ReferencedInstanceSequence = items
+        segmentation.ReferencedSeriesSequence.append(item)
+
+
+def _finish(segmentation: Dataset, source: Source, identifiers: ResultIdentifiers) -> None:
+    header = source.headers[0]
+    organisation = derive_uid(identifiers.job_id, "dimension organisation")
+    segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
+    for index in segmentation.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organisation
+    if "FrameOfReferenceUID" not in segmentation:
+        # Type 2C where there is no orientation in the patient (PS3.3 C.7.6.1).
+        segmentation.PatientOrientation = header.get("PatientOrientation") or None
+    if header.get("BurnedInAnnotation") in ("YES", "NO"):
+        segmentation.BurnedInAnnotation = header.BurnedInAnnotation
+    identifiers.date(segmentation)

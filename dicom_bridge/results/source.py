@@ -1,0 +1,289 @@
+"""The source of a result: its data sets, mended so that a valid result can be built on them, and its planes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+
+from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
+from rcmed.image import Grid, Image, SourceInstance
+
+# Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, though they may be empty.
+_TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+)
+# Without these a result can't be filed with its study.
+_TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
+# IODs whose Frame of Reference module is mandatory (PS3.3 A.3, A.4, A.21, A.36, A.38, A.56): a mask on them can only be
+# placed by it, and an invented UID would break every overlay.
+_NEEDS_FRAME_OF_REFERENCE = {"CT", "MR", "PT"}
+_LOSSY_METHODS = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGExtended12Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+    JPEG2000: "ISO_15444_1",
+}
+# JPEG 2000 (…91) may hold a reversible stream; only these are lossy whatever the file says.
+_ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where a slice lies (DICOM PS3.3 C.7.6.2.1.1).
+
+    Attributes:
+        position: centre of the first pixel, LPS mm.
+        orientation: direction cosines of a row (towards larger columns), then of a column.
+        spacing: between rows, between columns, mm.
+        thickness: of the slice in mm; the distance between slices where the source does not say.
+    """
+
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    thickness: float
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The instances a result refers to.
+
+    Attributes:
+        instances: header of each instance once, mended, without pixels.
+        headers: for each slice of the image the header of its instance.
+        references: for each slice, as in `Image.sources`.
+        planes: for each slice; None where the source has no position in a frame of reference.
+        frame_of_reference_uid: None where the source has none.
+        segmentation_refusal: why no SEG may be built; None where it may.
+    """
+
+    instances: tuple[Dataset, ...]
+    headers: tuple[Dataset, ...]
+    references: tuple[SourceInstance, ...]
+    planes: tuple[Plane, ...] | None
+    frame_of_reference_uid: str | None
+    segmentation_refusal: str | None
+
+
+def read_source(image: Image) -> Source:
+    """Read and mend the headers of the instances an image came from.
+
+    Raises:
+        InputError: the image did not come from DICOM, or its source can't hold a result (no StudyInstanceUID, ...).
+        UnreadableFileError: a file is gone or is no longer the instance that was read.
+        GridMismatchError: the source's planes are not where the image's grid says, or of another size.
+    """
+    if not image.sources:
+        raise InputError("a DICOM result needs a DICOM source: this image has no source instances")
+    headers_by_path: dict[Path, Dataset] = {}
+    for reference in image.sources:
+        if reference.path not in headers_by_path:
+            headers_by_path[reference.path] = _read_header(reference)
+    headers = tuple(headers_by_path[reference.path] for reference in image.sources)
+    if len({header.StudyInstanceUID for header in headers}) > 1:
+        raise InputError(
+            f"{image.sources[0].path}: the image's instances belong to several studies (tag (0020,000D)); "
+            "make a result for each study"
+        )
+    for reference, header in zip(image.sources, headers, strict=True):
+        if (header.get("Rows"), header.get("Columns")) != image.grid.shape[1:]:
+            raise GridMismatchError(
+                f"{reference.path}: Rows x Columns (0028,0010), (0028,0011) is {header.get('Rows')} x "
+                f"{header.get('Columns')}, but the image's grid is {image.grid.shape[1]} x {image.grid.shape[2]}"
+            )
+    frame_of_reference_uid = str(headers[0].get("FrameOfReferenceUID") or "") or None
+    if any(str(header.get("FrameOfReferenceUID") or "") != (frame_of_reference_uid or "") for header in headers):
+        frame_of_reference_uid = None
+    planes = _planes(image, headers) if frame_of_reference_uid else None
+    refusal = None
+    modality = str(headers[0].Modality)
+    if modality in _NEEDS_FRAME_OF_REFERENCE and frame_of_reference_uid is None:
+        refusal = (
+            f"{image.sources[0].path}: {modality} without one FrameOfReferenceUID (0020,0052): a segmentation of it "
+            "can't be placed, the report stands alone; send the original, not a stripped copy"
+        )
+    return Source(
+        instances=tuple({str(header.SOPInstanceUID): header for header in headers}.values()),
+        headers=headers,
+        references=image.sources,
+        planes=planes,
+        frame_of_reference_uid=frame_of_reference_uid,
+        segmentation_refusal=refusal,
+    )
+
+
+def _read_header(reference: SourceInstance) -> Dataset:
+    try:
+        header = dcmread(reference.path, stop_before_pixels=True, force=True)
+    except (OSError, InvalidDicomError, EOFError) as error:
+        raise UnreadableFileError(f"{reference.path}: can't be read again for the result: {error}") from error
+    mended = mend(header, reference.path)
+    if str(mended.SOPInstanceUID) != reference.sop_instance_uid:
+        raise UnreadableFileError(
+            f"{reference.path}: SOPInstanceUID (0008,0018) is no longer {reference.sop_instance_uid}; read it again"
+        )
+    return mended
+
+
+def mend(header: Dataset, path: Path) -> Dataset:
+    """Bring a header that was just read into a form on which a valid result can be built; works in place.
+
+    Raises:
+        InputError: a UID or the Modality is missing: the result could not be filed.
+    """
+    for keyword in _TYPE_1:
+        if not header.get(keyword):
+            tag = header_tag(keyword)
+            raise InputError(f"{path}: no {keyword} {tag}: a result can't be filed without it; send the original")
+    header.decode()
+    # After decoding every text is Unicode, and an empty or odd character set must not reach the result.
+    header.SpecificCharacterSet = "ISO_IR 192"
+    for element in list(header):
+        if element.VR == "TM" and isinstance(element.value, str) and ":" in element.value:
+            element.value = element.value.replace(":", "")
+        elif element.VR == "DA" and isinstance(element.value, str) and "." in element.value:
+            element.value = element.value.replace(".", "")
+    for keyword in ("StudyDate", "PatientBirthDate"):
+        if not re.fullmatch(r"\d{8}", str(header.get(keyword) or "")):
+            setattr(header, keyword, "")
+    if not re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", str(header.get("StudyTime") or "").strip()):
+        header.StudyTime = ""
+    if str(header.get("PatientSex") or "") not in ("M", "F", "O"):
+        header.PatientSex = ""
+    for keyword in _TYPE_2:
+        if keyword not in header:
+            setattr(header, keyword, "")
+    _mend_lossy(header, path)
+    return header
+
+
+def header_tag(keyword: str) -> str:
+    """The tag of a keyword as people write it: "(0020,000D)"."""
+    tag = tag_for_keyword(keyword) or 0
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _mend_lossy(header: Dataset, path: Path) -> None:
+    """A result of a lossy source says so, with ratio and method (PS3.3 C.7.6.1.1.5)."""
+    syntax = UID(header.file_meta.get("TransferSyntaxUID", "")) if isinstance(header, FileDataset) else UID("")
+    if syntax in _ALWAYS_LOSSY:
+        header.LossyImageCompression = "01"
+    if header.get("LossyImageCompression") != "01":
+        header.LossyImageCompression = "00"
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if keyword in header:
+                delattr(header, keyword)
+        return
+    if not header.get("LossyImageCompressionRatio"):
+        frames = int(header.get("NumberOfFrames") or 1)
+        samples = int(header.get("SamplesPerPixel") or 1)
+        size = frames * samples * int(header.get("Rows") or 0) * int(header.get("Columns") or 0)
+        size *= int(header.get("BitsAllocated") or 8) // 8
+        # The size of the file stands for the size of its stream: what is told is an approximation anyway.
+        header.LossyImageCompressionRatio = f"{max(1.0, size / max(1, path.stat().st_size)):.2f}"
+    if not header.get("LossyImageCompressionMethod"):
+        if syntax in _LOSSY_METHODS:
+            header.LossyImageCompressionMethod = _LOSSY_METHODS[syntax]
+        elif "LossyImageCompressionMethod" in header:
+            del header.LossyImageCompressionMethod
+
+
+def _planes(image: Image, headers: tuple[Dataset, ...]) -> tuple[Plane, ...] | None:
+    """The planes as the source gives them, else as the grid gives them; compared where both do."""
+    from_grid = planes_of_grid(image.grid) if image.grid.in_patient_coordinates else None
+    planes = []
+    for reference, header in zip(image.sources, headers, strict=True):
+        plane = _plane_of(header, reference.frame_number, image.grid.spacing[0])
+        if plane is None:
+            return from_grid
+        planes.append(plane)
+    if from_grid is not None and image.is_volume:
+        tolerance = 0.5 * min(image.grid.spacing)
+        for reference, told, expected in zip(image.sources, planes, from_grid, strict=True):
+            distance = float(np.abs(_corners(told, image.grid) - _corners(expected, image.grid)).max())
+            if distance > tolerance:
+                raise GridMismatchError(
+                    f"{reference.path}: ImagePositionPatient (0020,0032) and the image's grid differ by "
+                    f"{distance:.2f} mm; the slices and their sources are not in one order"
+                )
+    return tuple(planes)
+
+
+def planes_of_grid(grid: Grid) -> tuple[Plane, ...]:
+    """The plane of each slice of a grid."""
+    spacing = grid.spacing
+    along_row, along_column = grid.affine[:3, 2] / spacing[2], grid.affine[:3, 1] / spacing[1]
+    orientation = tuple(float(cosine) for cosine in (*along_row, *along_column))
+    positions = grid.affine[:3, 3] + np.arange(grid.shape[0])[:, None] * grid.affine[:3, 0]
+    return tuple(
+        Plane(tuple(float(x) for x in position), orientation, (spacing[1], spacing[2]), spacing[0])
+        for position in positions
+    )
+
+
+def _corners(plane: Plane, grid: Grid) -> NDArray[np.float64]:
+    row, column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
+    down = column * plane.spacing[0] * (grid.shape[1] - 1)
+    right = row * plane.spacing[1] * (grid.shape[2] - 1)
+    origin = np.array(plane.position)
+    return np.stack([origin, origin + down, origin + right, origin + down + right])
+
+
+def _plane_of(header: Dataset, frame_number: int | None, otherwise_thick: float) -> Plane | None:
+    """The plane of a frame from its functional groups or from the root of the data set."""
+    groups = _functional_groups(header, frame_number)
+    position = _numbers(groups, header, "PlanePositionSequence", "ImagePositionPatient", 3)
+    orientation = _numbers(groups, header, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    spacing = _numbers(groups, header, "PixelMeasuresSequence", "PixelSpacing", 2)
+    if position is None or orientation is None or spacing is None or min(spacing) <= 0:
+        return None
+    thickness = _numbers(groups, header, "PixelMeasuresSequence", "SliceThickness", 1)
+    between = _numbers(groups, header, "PixelMeasuresSequence", "SpacingBetweenSlices", 1)
+    told = [value[0] for value in (thickness, between) if value is not None and value[0] > 0]
+    return Plane(position, orientation, spacing, told[0] if told else otherwise_thick)
+
+
+def _functional_groups(header: Dataset, frame_number: int | None) -> list[Dataset]:
+    """Per-frame, then shared functional groups of a frame (PS3.3 C.7.6.16); none in a classic instance."""
+    groups: list[Dataset] = []
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if per_frame and frame_number is not None and frame_number <= len(per_frame):
+        groups.append(per_frame[frame_number - 1])
+    shared = header.get("SharedFunctionalGroupsSequence")
+    if shared:
+        groups.append(shared[0])
+    return groups
+
+
+def _numbers(
+    groups: list[Dataset], header: Dataset, sequence: str, keyword: str, count: int
+) -> tuple[float, ...] | None:
+    items = [group[sequence].value[0] for group in groups if sequence in group and group[sequence].value]
+    # A root attribute of a multi-frame instance speaks of one frame at most, so it is heard only in a classic one.
+    if int(header.get("NumberOfFrames") or 1) == 1:
+        items.append(header)
+    for item in items:
+        value = item.get(keyword)
+        if value is None or value == "":
+            continue
+        numbers = tuple(float(x) for x in (value if count > 1 else [value]))
+        if len(numbers) == count and np.isfinite(numbers).all():
+            return numbers
+    return None

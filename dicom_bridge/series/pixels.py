@@ -1,0 +1,149 @@
+"""Stored pixels to values: decoded, unused bits cleared, rescaled, RGB where coloured."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
+from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
+from pydicom.uid import UID
+
+from dicom_bridge.errors import TransferSyntaxError
+from dicom_bridge.series.instance import Instance, functional_group, numbers, shown, text, value
+from rcmed.errors import UnreadableFileError
+from rcmed.image import Modality
+
+# Modalities whose numbers mean something in themselves: MONOCHROME1 is then a wish about display, not an inversion.
+_MEASURED = (Modality.CT, Modality.PET)
+
+
+def decode_frames(instance: Instance) -> Iterator[NDArray[Any]]:
+    """Yield every frame as decoded: (row, column) grey or palette index, or (row, column, 3) RGB of the stored depth.
+
+    Raises:
+        TransferSyntaxError: nothing decodes this transfer syntax.
+        UnreadableFileError: the pixel data is too short, too large or damaged.
+    """
+    path, header = instance.path, instance.header
+    syntax = UID(text(header.file_meta, "TransferSyntaxUID"))
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise TransferSyntaxError(
+            f"{path}: pixels in transfer syntax {shown(syntax.name)} ({shown(syntax)}) can't be decoded"
+        ) from error
+    bits, samples = (int((numbers(header, keyword, 1) or (0,))[0]) for keyword in ("BitsAllocated", "SamplesPerPixel"))
+    wanted = (instance.rows * instance.columns * samples * instance.frames * bits + 7) // 8
+    if instance.pixel_bytes is not None and not syntax.is_encapsulated:
+        stored = wanted * 2 // 3 if text(header, "PhotometricInterpretation") == "YBR_FULL_422" else wanted
+        if instance.pixel_bytes < stored:
+            raise UnreadableFileError(
+                f"{path}: Pixel Data (7FE0,0010) holds {instance.pixel_bytes} bytes where {stored} are needed"
+            )
+    count = 0
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = dcmread(path, force=True)
+            dataset.file_meta = header.file_meta
+            if dataset.PixelData is None or len(dataset.PixelData) == 0:
+                raise UnreadableFileError(f"{path}: Pixel Data (7FE0,0010) is empty")
+            for frame, _ in decoder.iter_array(dataset, raw=False):
+                count += 1
+                yield frame
+        except (UnreadableFileError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # decoders of damaged streams raise nearly anything, a panic of Rust included
+            reason = shown(" ".join(str(error).split()))
+            raise UnreadableFileError(f"{path}: pixels can't be decoded as {shown(syntax.name)} ({reason})") from error
+    if count != instance.frames:
+        raise UnreadableFileError(f"{path}: {count} frames are stored where Number of Frames says {instance.frames}")
+
+
+def frame_values(instance: Instance, frame: NDArray[Any], index: int, modality: Modality) -> NDArray[Any]:
+    """A decoded frame (index from 0) to (row, column) values in the modality's unit, or (row, column, 3) RGB uint8."""
+    header = instance.header
+    photometric = text(header, "PhotometricInterpretation")
+    if frame.ndim == 3:
+        return _to_uint8(frame, _stored_bits(header, frame))
+    frame = _clear_unused_bits(frame, header, UID(text(header.file_meta, "TransferSyntaxUID")))
+    if photometric == "PALETTE COLOR":
+        colour = apply_color_lut(frame, header)[..., :3]
+        return _to_uint8(colour, 8 * colour.dtype.itemsize)
+    if value(header, "ModalityLUTSequence"):
+        values: NDArray[Any] = apply_modality_lut(frame, header)
+        bounds = [float(values.min()), float(values.max())]
+    else:
+        slope, intercept = rescale(header, index)
+        values = _rescaled(frame, slope, intercept)
+        bounds = [bound * slope + intercept for bound in _stored_range(header, frame)]
+    if photometric == "MONOCHROME1" and modality not in _MEASURED:
+        values = _rescaled(values, -1.0, sum(bounds))
+    return values
+
+
+def rescale(header: Dataset, index: int) -> tuple[float, float]:
+    """Slope and intercept of a frame (PS3.3 C.11.1, and C.7.6.16.2.9 for enhanced objects); 1 and 0 where absent."""
+    for item in (functional_group(header, index, "PixelValueTransformationSequence"), header):
+        slope, intercept = numbers(item, "RescaleSlope", 1), numbers(item, "RescaleIntercept", 1)
+        if slope is not None and slope[0] != 0:
+            return slope[0], intercept[0] if intercept else 0.0
+    return 1.0, 0.0
+
+
+def window_of(instance: Instance, index: int, modality: Modality) -> tuple[float, float] | None:
+    """Window centre and width of a frame, first of several; None where absent, or where the pixels were inverted."""
+    if text(instance.header, "PhotometricInterpretation") == "MONOCHROME1" and modality not in _MEASURED:
+        return None
+    for item in (functional_group(instance.header, index, "FrameVOILUTSequence"), instance.header):
+        centre, width = numbers(item, "WindowCenter"), numbers(item, "WindowWidth")
+        if centre and width and width[0] > 0:
+            return centre[0], width[0]
+    return None
+
+
+def _stored_bits(header: Dataset, frame: NDArray[Any]) -> int:
+    found = numbers(header, "BitsStored", 1)
+    allocated = 8 * frame.dtype.itemsize
+    return int(found[0]) if found and 1 <= found[0] <= allocated else allocated
+
+
+def _stored_range(header: Dataset, frame: NDArray[Any]) -> tuple[int, int]:
+    bits = _stored_bits(header, frame)
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if frame.dtype.kind == "i" else (0, 2**bits - 1)
+
+
+def _clear_unused_bits(frame: NDArray[Any], header: Dataset, syntax: UID) -> NDArray[Any]:
+    """Bits outside Bits Stored hold overlays or garbage (PS3.5 8.1.1): cleared, or filled with the sign."""
+    allocated, stored = 8 * frame.dtype.itemsize, _stored_bits(header, frame)
+    if frame.dtype.kind not in "iu" or stored == allocated:
+        return frame
+    high = numbers(header, "HighBit", 1)
+    above = allocated - 1 - int(high[0]) if high and stored - 1 <= high[0] < allocated else allocated - stored
+    if syntax.is_encapsulated:
+        above = allocated - stored  # decoders deliver right-aligned samples
+    cleared: NDArray[Any] = np.right_shift(np.left_shift(frame, above), allocated - stored)
+    return cleared
+
+
+def _rescaled(frame: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
+    if slope == 1 and intercept == 0:
+        return frame
+    if abs(slope) == 1 and intercept == int(intercept) and frame.dtype.kind in "iu" and frame.dtype.itemsize < 4:
+        whole = frame.astype(np.int32) * int(slope) + int(intercept)
+        fits = -(2**15) <= whole.min() and whole.max() < 2**15
+        return whole.astype(np.int16) if fits else whole
+    return (frame.astype(np.float64) * slope + intercept).astype(np.float32)
+
+
+def _to_uint8(colour: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    if colour.dtype == np.uint8 and bits == 8:
+        return np.ascontiguousarray(colour)
+    top = 2**bits - 1
+    clipped = np.clip(colour.astype(np.int64), 0, top)
+    return ((clipped * 255 + top // 2) // top).astype(np.uint8)

@@ -1,0 +1,199 @@
+"""Instances to images: every file becomes part of an image, or is refused with one reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_bridge.errors import SeriesGeometryError, UnsuitablePixelsError
+from dicom_bridge.series.geometry import FramePlane, arrange_stack, frame_planes, single_grid
+from dicom_bridge.series.grouping import InstanceGroup, group_instances, is_mosaic
+from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instance, shown
+from dicom_bridge.series.modality import modality_of
+from dicom_bridge.series.pixels import decode_frames, frame_values, window_of
+from dicom_bridge.series.tiles import assemble_tiles, is_tiled
+from rcmed.errors import InputError, NotAnImageError, UnreadableFileError
+from rcmed.image import Grid, Image, Modality, SourceInstance
+
+logger = logging.getLogger(__name__)
+
+_MEASURED = (Modality.CT, Modality.MR, Modality.PET)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Files that make no image.
+
+    Attributes:
+        paths: the files.
+        series_instance_uid: "" where a file does not even tell that.
+        reason: one line that names the file or series, the tag and the mend.
+    """
+
+    paths: tuple[Path, ...]
+    series_instance_uid: str
+    reason: InputError
+
+
+@dataclass(frozen=True)
+class SeriesReading:
+    """What became of the files.
+
+    Attributes:
+        images: a volume for each regular stack, an image for each picture, a set of frames for each cine loop.
+        refusals: the rest.
+    """
+
+    images: tuple[Image, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def read_series(paths: Iterable[Path], modality: Modality | None = None) -> SeriesReading:
+    """Read instances, usually of one series; several series are kept apart.
+
+    Args:
+        paths: DICOM files in any order.
+        modality: for instances that do not say (Secondary Capture, OT).
+
+    Returns:
+        Images and refusals. No damaged or odd file raises; it is refused, and the others are read.
+    """
+    instances: list[Instance] = []
+    refusals: list[Refusal] = []
+    for path in paths:
+        try:
+            instances.append(load_instance(Path(path)))
+        except InputError as error:
+            refusals.append(Refusal((Path(path),), "", error))
+        except OSError as error:
+            reason = UnreadableFileError(f"{path}: can't be opened ({error.strerror})")
+            refusals.append(Refusal((Path(path),), "", reason))
+    images: list[Image] = []
+    for group in group_instances(instances):
+        try:
+            images.append(_read_group(group, modality))
+        except InputError as error:
+            refusals.append(_refusal(group, error))
+        except Exception as error:  # values are parsed when they are asked for, and damaged ones raise nearly anything
+            logger.debug("refused", exc_info=True)
+            path = group.instances[0].path
+            reason = UnreadableFileError(f"{path}: a value can't be read ({type(error).__name__}); the file is damaged")
+            refusals.append(_refusal(group, reason))
+    return SeriesReading(tuple(images), tuple(refusals))
+
+
+def _refusal(group: InstanceGroup, reason: InputError) -> Refusal:
+    files = tuple(instance.path for instance in group.instances)
+    return Refusal(files, group.instances[0].uid("SeriesInstanceUID"), reason)
+
+
+def _read_group(group: InstanceGroup, wanted: Modality | None) -> Image:
+    first = group.instances[0]
+    series = first.uid("SeriesInstanceUID")
+    name = f"series {shown(series)} ({first.path.parent})" if group.is_stack else str(first.path)
+    if group.left_out:
+        raise SeriesGeometryError(f"{name}: {group.left_out}")
+    modality, assumed = modality_of(first, wanted)
+    for instance in group.instances:
+        _require_suitable(instance, modality)
+    planes = [plane for instance in group.instances for plane in frame_planes(instance)]
+    notes = [assumed] if assumed else []
+    order = list(range(len(planes)))
+    sources = [(instance, frame) for instance in group.instances for frame in range(instance.frames)]
+    is_volume = False
+    tiled = len(group.instances) == 1 and is_tiled(first)
+    if tiled:
+        pixels = _slide(first, modality)
+        grid = _slide_grid(pixels, planes)
+        sources, order = [(first, -1)], [0]
+    else:
+        if group.is_stack or (len(planes) > 1 and all(plane.position is not None for plane in planes)):
+            order, affine, found = arrange_stack(name, planes)
+            grid = Grid((len(planes), first.rows, first.columns), affine)
+            notes += found
+            is_volume = True
+        else:
+            grid = single_grid(first, planes)
+            if not grid.in_millimetres and modality in _MEASURED:
+                notes.append(f"{name}: no trustworthy PixelSpacing (0028,0030); nothing is measured in mm")
+        pixels = _stack(name, group.instances, order, modality)
+    middle, frame = sources[order[len(order) // 2]]
+    return Image(
+        pixels,
+        grid,
+        modality,
+        sources=tuple(_source(*sources[index]) for index in order),
+        files=tuple(instance.path for instance in group.instances),
+        is_volume=is_volume,
+        window=window_of(middle, max(frame, 0), modality),
+        series_instance_uid=series or None,
+        warnings=tuple(notes),
+    )
+
+
+def _require_suitable(instance: Instance, modality: Modality) -> None:
+    if is_mosaic(instance):
+        raise SeriesGeometryError(
+            f"{instance.path}: a mosaic (ImageType MOSAIC) holds all slices as tiles of one frame; "
+            "export the series as single slices or as an enhanced object"
+        )
+    if modality in _MEASURED and instance.is_colour:
+        raise UnsuitablePixelsError(
+            f"{instance.path}: colour pixels of modality {modality} are a capture or a map, not measured values"
+        )
+    if {"LABEL", "OVERVIEW"} & set(instance.image_type) and modality is Modality.PATHOLOGY:
+        raise NotAnImageError(f"{instance.path}: the label or overview of a slide, not its tissue")
+
+
+def _stack(name: str, instances: Sequence[Instance], order: list[int], modality: Modality) -> NDArray[Any]:
+    """Values of all frames, (slice, row, column[, 3]), in the order given."""
+    voxels = len(order) * instances[0].rows * instances[0].columns
+    if voxels > MAX_PIXEL_BYTES // 4:
+        raise SeriesGeometryError(f"{name}: {voxels} voxels are above the limit of {MAX_PIXEL_BYTES // 4}")
+    values = [
+        frame_values(instance, frame, index, modality)
+        for instance in instances
+        for index, frame in enumerate(decode_frames(instance))
+    ]
+    shapes = {value.shape for value in values}
+    if len(shapes) > 1:
+        raise SeriesGeometryError(f"{name}: decoded slices differ in shape: {sorted(shapes)}")
+    kind = np.result_type(*{value.dtype for value in values})
+    if kind == np.float64:
+        kind = np.dtype(np.float32)
+    stacked = np.empty((len(order), *values[0].shape), dtype=kind)
+    for place, index in enumerate(order):
+        stacked[place] = values[index]
+    return stacked
+
+
+def _slide(instance: Instance, modality: Modality) -> NDArray[Any]:
+    frames = (frame_values(instance, frame, index, modality) for index, frame in enumerate(decode_frames(instance)))
+    picture: NDArray[Any] = assemble_tiles(instance, frames)[np.newaxis]
+    return picture
+
+
+def _slide_grid(pixels: NDArray[Any], planes: list[FramePlane]) -> Grid:
+    rows, columns = pixels.shape[1:3]
+    spacing = planes[0].spacing
+    plain = Grid.without_geometry(rows, columns)
+    if spacing is None:
+        return plain
+    return Grid(plain.shape, plain.affine * np.array([1, *spacing, 1]), True, False)
+
+
+def _source(instance: Instance, frame: int) -> SourceInstance:
+    return SourceInstance(
+        instance.path,
+        instance.uid("SOPClassUID"),
+        instance.uid("SOPInstanceUID"),
+        instance.uid("SeriesInstanceUID"),
+        instance.uid("StudyInstanceUID"),
+        frame + 1 if instance.frames > 1 and frame >= 0 else None,
+    )

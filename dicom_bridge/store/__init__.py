@@ -1,0 +1,1 @@
+"""Received instances: files whose paths come from validated UIDs, and an index of what is there."""

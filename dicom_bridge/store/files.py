@@ -1,0 +1,122 @@
+"""Files of received instances. Paths are built from validated UIDs only, and a file is durable or not there at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from rcmed.errors import InputError
+
+# PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros of a component are forbidden there but met in
+# practice and harmless in a path.
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+class UnsafeUidError(InputError):
+    """A text that should be a UID is not one, and no path may be built from it."""
+
+
+def require_uid(text: str | None, name: str) -> str:
+    """The text itself, when it is a UID.
+
+    Raises:
+        UnsafeUidError: missing, longer than 64 characters, or with anything but digits and single dots.
+    """
+    if not text:
+        raise UnsafeUidError(f"{name} is missing")
+    if len(text) > 64 or _UID.fullmatch(text) is None:
+        raise UnsafeUidError(f"{name} is not a valid UID (digits and single dots, at most 64 characters)")
+    return text
+
+
+class InstanceFiles:
+    """The folder `instances/<study>/<series>/<instance>.dcm` and the folder `incoming` beside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._instances = root / "instances"
+        self._incoming = root / "incoming"
+
+    def prepare(self) -> None:
+        """Create the folders and drop what an interrupted run left half written; nothing there was acknowledged."""
+        self._instances.mkdir(parents=True, exist_ok=True)
+        if self._incoming.exists():
+            shutil.rmtree(self._incoming)
+        self._incoming.mkdir()
+
+    def path_of(self, study_uid: str, series_uid: str, instance_uid: str) -> Path:
+        """Where an instance lies.
+
+        Raises:
+            UnsafeUidError: one of them is not a UID.
+        """
+        return (
+            self._instances
+            / require_uid(study_uid, "Study Instance UID (0020,000D)")
+            / require_uid(series_uid, "Series Instance UID (0020,000E)")
+            / f"{require_uid(instance_uid, 'SOP Instance UID (0008,0018)')}.dcm"
+        )
+
+    def write_incoming(self, parts: Iterable[bytes | memoryview]) -> Path:
+        """Write a new file under a name that nobody looks at yet, and make its content durable.
+
+        Raises:
+            OSError: the disk is full or failing; nothing is left behind.
+        """
+        path = self._incoming / f"{uuid.uuid4().hex}.part"
+        try:
+            with path.open("xb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    def keep(self, incoming: Path, destination: Path) -> None:
+        """Give an incoming file its place; the name is durable on return.
+
+        Raises:
+            OSError: the disk is full or failing.
+        """
+        created = [folder for folder in (destination.parent.parent, destination.parent) if not folder.exists()]
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(incoming, destination)
+        sync_folder(destination.parent)
+        for folder in created:
+            sync_folder(folder.parent)
+
+    def free_megabytes(self) -> float:
+        """Free disk under the folder, in units of 10^6 bytes."""
+        return shutil.disk_usage(self.root).free / 1e6
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable (fsync on a directory, POSIX)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

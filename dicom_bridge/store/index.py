@@ -1,0 +1,280 @@
+"""What arrived: associations, studies, series, instances, and the lines said about them."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select, update
+
+from dicom_bridge.completion import Arrival, StudyProgress
+from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.store.database import Database
+from dicom_bridge.store.tables import AssociationRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReceivedInstance:
+    """What the receiver knows of an instance that lies on disk.
+
+    Attributes:
+        study_uid, series_uid, instance_uid, sop_class_uid, transfer_syntax_uid: validated.
+        path: relative to the state folder.
+        facts: of its series, as this instance tells.
+    """
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    path: str
+    facts: SeriesFacts
+
+
+class StudyIndex:
+    """The index of received studies. Every method is safe to call from any thread; writes are durable on return."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    # associations
+
+    def open_association(self, calling_ae: str, called_ae: str, peer: str) -> str:
+        """Record an association; returns its id."""
+        association = uuid.uuid4().hex
+        with self._database.writing() as session:
+            session.add(
+                AssociationRow(
+                    id=association,
+                    calling_ae=calling_ae,
+                    called_ae=called_ae,
+                    peer=peer,
+                    opened_at=self._clock(),
+                    released_at=None,
+                )
+            )
+        return association
+
+    def release_association(self, association: str) -> None:
+        """Record that an association ended; the first end counts."""
+        with self._database.writing() as session:
+            session.execute(
+                update(AssociationRow)
+                .where(AssociationRow.id == association, AssociationRow.released_at.is_(None))
+                .values(released_at=self._clock())
+            )
+
+    def release_all_associations(self) -> None:
+        """At start: no association outlives the process that held it."""
+        with self._database.writing() as session:
+            session.execute(
+                update(AssociationRow).where(AssociationRow.released_at.is_(None)).values(released_at=self._clock())
+            )
+
+    # instances
+
+    def instance_path(self, study_uid: str, series_uid: str, instance_uid: str) -> str | None:
+        """The path of an instance that is already there, relative to the state folder; else None."""
+        with self._database.reading() as session:
+            row = session.get(InstanceRow, (study_uid, series_uid, instance_uid))
+            return None if row is None else row.path
+
+    def record_instance(self, instance: ReceivedInstance, association: str) -> bool:
+        """Record an instance and open its study.
+
+        Returns:
+            False when it was there already: a duplicate is no arrival and reopens nothing.
+        """
+        now = self._clock()
+        key = (instance.study_uid, instance.series_uid, instance.instance_uid)
+        with self._database.writing() as session:
+            if session.get(InstanceRow, key) is not None:
+                return False
+            facts = instance.facts
+            study = session.get(StudyRow, instance.study_uid)
+            if study is None:
+                session.add(
+                    StudyRow(
+                        study_uid=instance.study_uid,
+                        description=facts.study_description,
+                        first_received_at=now,
+                        last_received_at=now,
+                        generation=0,
+                        is_open=True,
+                    )
+                )
+                session.flush()
+            else:
+                study.last_received_at = now
+                study.is_open = True
+            if session.get(SeriesRow, key[:2]) is None:
+                session.add(
+                    SeriesRow(
+                        study_uid=instance.study_uid,
+                        series_uid=instance.series_uid,
+                        modality=facts.modality,
+                        body_part=facts.body_part,
+                        description=facts.series_description,
+                        protocol_name=facts.protocol_name,
+                        calling_ae=facts.calling_ae,
+                        called_ae=facts.called_ae,
+                    )
+                )
+                session.flush()
+            session.add(
+                InstanceRow(
+                    study_uid=instance.study_uid,
+                    series_uid=instance.series_uid,
+                    instance_uid=instance.instance_uid,
+                    sop_class_uid=instance.sop_class_uid,
+                    transfer_syntax_uid=instance.transfer_syntax_uid,
+                    path=instance.path,
+                    received_at=now,
+                    association=association,
+                )
+            )
+        return True
+
+    # completion
+
+    def open_studies(self) -> list[str]:
+        """Studies with instances that no generation has taken yet, oldest first."""
+        with self._database.reading() as session:
+            rows = session.scalars(
+                select(StudyRow.study_uid).where(StudyRow.is_open).order_by(StudyRow.first_received_at)
+            )
+            return list(rows)
+
+    def arrivals(self, study_uid: str) -> list[Arrival]:
+        """Every instance of a study as the completion rule wants it."""
+        with self._database.reading() as session:
+            rows = session.execute(
+                select(InstanceRow.received_at, InstanceRow.association, AssociationRow.released_at)
+                .join(AssociationRow, AssociationRow.id == InstanceRow.association)
+                .where(InstanceRow.study_uid == study_uid)
+            )
+            return [Arrival(received, association, released) for received, association, released in rows]
+
+    def close_generation(self, study_uid: str, progress: StudyProgress, jobs: Iterable[JobRow]) -> list[str] | None:
+        """Take a complete generation: close the study and write its jobs, in one transaction.
+
+        Returns:
+            Ids of the jobs that are new; None when an instance arrived since the judgement, then nothing is changed.
+        """
+        with self._database.writing() as session:
+            count = session.scalar(
+                select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == study_uid)
+            )
+            study = session.get(StudyRow, study_uid)
+            if study is None or count != progress.instances:
+                return None
+            study.generation = progress.generation
+            study.is_open = False
+            new = [job for job in jobs if session.get(JobRow, job.job_id) is None]
+            session.add_all(new)
+            return [job.job_id for job in new]
+
+    # looking
+
+    def series_of(self, study_uid: str) -> list[tuple[str, SeriesFacts]]:
+        """(Series Instance UID, facts) of a study, in the order of the UIDs."""
+        with self._database.reading() as session:
+            study = session.get(StudyRow, study_uid)
+            rows = session.scalars(
+                select(SeriesRow).where(SeriesRow.study_uid == study_uid).order_by(SeriesRow.series_uid)
+            )
+            return [
+                (
+                    row.series_uid,
+                    SeriesFacts(
+                        modality=row.modality,
+                        body_part=row.body_part,
+                        study_description=study.description if study else None,
+                        series_description=row.description,
+                        protocol_name=row.protocol_name,
+                        calling_ae=row.calling_ae,
+                        called_ae=row.called_ae,
+                    ),
+                )
+                for row in rows
+            ]
+
+    def instances_of(self, study_uid: str, series_uid: str) -> dict[str, Path]:
+        """SOP Instance UID -> path relative to the state folder, sorted by UID."""
+        with self._database.reading() as session:
+            rows = session.execute(
+                select(InstanceRow.instance_uid, InstanceRow.path)
+                .where(InstanceRow.study_uid == study_uid, InstanceRow.series_uid == series_uid)
+                .order_by(InstanceRow.instance_uid)
+            )
+            return {uid: Path(path) for uid, path in rows}
+
+    def studies(self, limit: int = 200) -> list[StudyRow]:
+        """The latest studies, latest first."""
+        with self._database.reading() as session:
+            return list(session.scalars(select(StudyRow).order_by(StudyRow.last_received_at.desc()).limit(limit)))
+
+    def study(self, study_uid: str) -> StudyRow | None:
+        """One study."""
+        with self._database.reading() as session:
+            return session.get(StudyRow, study_uid)
+
+    def instance_count(self, study_uid: str) -> int:
+        """How many instances of a study are there."""
+        with self._database.reading() as session:
+            condition = InstanceRow.study_uid == study_uid
+            return session.scalar(select(func.count()).select_from(InstanceRow).where(condition)) or 0
+
+    # lines
+
+    def add_line(
+        self,
+        text: str,
+        *,
+        level: str = "error",
+        study_uid: str | None = None,
+        series_uid: str | None = None,
+        job_id: str | None = None,
+    ) -> None:
+        """Say one line in the log and keep it for the status page; the same line of the same job is kept once."""
+        text = " ".join(text.split())
+        _LOG.log(logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid))
+        with self._database.writing() as session:
+            same = select(LineRow.id).where(
+                LineRow.text == text,
+                LineRow.study_uid.is_not_distinct_from(study_uid),
+                LineRow.series_uid.is_not_distinct_from(series_uid),
+                LineRow.job_id.is_not_distinct_from(job_id),
+            )
+            if job_id is None or session.scalar(same) is None:
+                session.add(
+                    LineRow(
+                        time=self._clock(),
+                        level=level,
+                        study_uid=study_uid,
+                        series_uid=series_uid,
+                        job_id=job_id,
+                        text=text,
+                    )
+                )
+
+    def lines(self, study_uid: str | None = None, limit: int = 200) -> list[LineRow]:
+        """The latest lines, of one study or of all, latest first."""
+        query = select(LineRow).order_by(LineRow.id.desc()).limit(limit)
+        if study_uid is not None:
+            query = query.where(LineRow.study_uid == study_uid)
+        with self._database.reading() as session:
+            return list(session.scalars(query))
+
+
+def _with_uids(text: str, study_uid: str | None, series_uid: str | None) -> str:
+    where = [f"{name} {uid}" for name, uid in (("study", study_uid), ("series", series_uid)) if uid]
+    return f"{', '.join(where)}: {text}" if where else text

@@ -1,0 +1,109 @@
+"""Tables of the index. UIDs, descriptions and times; no patient's name, number or birth date."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Table(DeclarativeBase):
+    """Base of all tables. Times are seconds since the epoch."""
+
+
+class AssociationRow(Table):
+    """A DIMSE association that brought at least one instance."""
+
+    __tablename__ = "associations"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    calling_ae: Mapped[str]
+    called_ae: Mapped[str]
+    peer: Mapped[str]
+    opened_at: Mapped[float]
+    released_at: Mapped[float | None]
+
+
+class StudyRow(Table):
+    """A study; `is_open` until the generation that its instances belong to was handed to the jobs."""
+
+    __tablename__ = "studies"
+    study_uid: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str | None]
+    first_received_at: Mapped[float]
+    last_received_at: Mapped[float]
+    generation: Mapped[int] = mapped_column(default=0)
+    is_open: Mapped[bool] = mapped_column(default=True, index=True)
+
+
+class SeriesRow(Table):
+    """A series, with what routing needs to know."""
+
+    __tablename__ = "series"
+    study_uid: Mapped[str] = mapped_column(ForeignKey("studies.study_uid"), primary_key=True)
+    series_uid: Mapped[str] = mapped_column(primary_key=True)
+    modality: Mapped[str | None]
+    body_part: Mapped[str | None]
+    description: Mapped[str | None]
+    protocol_name: Mapped[str | None]
+    calling_ae: Mapped[str | None]
+    called_ae: Mapped[str | None]
+
+
+class InstanceRow(Table):
+    """A received instance; `path` is relative to the state folder."""
+
+    __tablename__ = "instances"
+    study_uid: Mapped[str] = mapped_column(primary_key=True)
+    series_uid: Mapped[str] = mapped_column(primary_key=True)
+    instance_uid: Mapped[str] = mapped_column(primary_key=True)
+    sop_class_uid: Mapped[str]
+    transfer_syntax_uid: Mapped[str]
+    path: Mapped[str]
+    received_at: Mapped[float]
+    association: Mapped[str] = mapped_column(ForeignKey("associations.id"))
+    __table_args__ = (ForeignKeyConstraint(["study_uid", "series_uid"], ["series.study_uid", "series.series_uid"]),)
+
+
+class JobRow(Table):
+    """One series through one route."""
+
+    __tablename__ = "jobs"
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(index=True)
+    series_uid: Mapped[str]
+    generation: Mapped[int]
+    route: Mapped[str]
+    instances: Mapped[list[str]] = mapped_column(JSON)
+    prompts: Mapped[list[str]] = mapped_column(JSON)
+    destinations: Mapped[list[str]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(index=True)
+    error: Mapped[str | None]
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+
+class DeliveryRow(Table):
+    """The results of one job to one destination."""
+
+    __tablename__ = "deliveries"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    destination: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    attempts: Mapped[int] = mapped_column(default=0)
+    delivered: Mapped[list[str]] = mapped_column(JSON)
+    refused: Mapped[list[str]] = mapped_column(JSON)
+    text: Mapped[str | None]
+    updated_at: Mapped[float]
+
+
+class LineRow(Table):
+    """A line of the log that belongs to a study, shown on the status page."""
+
+    __tablename__ = "lines"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    time: Mapped[float]
+    level: Mapped[str]
+    study_uid: Mapped[str | None]
+    series_uid: Mapped[str | None]
+    job_id: Mapped[str | None]
+    text: Mapped[str]
+    __table_args__ = (Index("lines_by_study", "study_uid", "id"),)

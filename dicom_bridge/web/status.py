@@ -1,0 +1,120 @@
+"""The pages and `/healthz`. Everything is read from index, ledger and job folders; nothing can be changed here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.templating import Jinja2Templates
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
+from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.ledger import JobLedger, JobState
+from dicom_bridge.store.tables import JobRow
+
+# Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
+_HOSTS = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+_PICTURE = re.compile(r"(image-\d+/)?overlay-\d+\.png")
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def build_status_app(index: StudyIndex, ledger: JobLedger, root: Path, health: Callable[[], dict[str, str]]) -> FastAPI:
+    """The web application.
+
+    Args:
+        index, ledger: what is shown.
+        root: the state folder, for the findings and pictures of the jobs.
+        health: name of a part -> "ok" or what is wrong with it.
+    """
+    app = FastAPI(title="RCMed gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
+    templates = Jinja2Templates(Path(__file__).parent / "templates")
+    templates.env.filters["time"] = _time
+
+    @app.middleware("http")
+    async def _guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
+        response: Response = await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    @app.get("/healthz")
+    def healthz() -> JSONResponse:
+        parts = health()
+        sound = all(told == "ok" for told in parts.values())
+        return JSONResponse({"status": "ok" if sound else "sick", "parts": parts}, status_code=200 if sound else 503)
+
+    @app.get("/", response_class=HTMLResponse)
+    def studies(request: Request) -> Response:
+        rows = [
+            {"study": study, "instances": index.instance_count(study.study_uid), "jobs": ledger.jobs(study.study_uid)}
+            for study in index.studies(limit=100)
+        ]
+        counts = {state.value: ledger.count(state) for state in JobState}
+        content = {"rows": rows, "counts": counts, "lines": index.lines(limit=50), "health": health()}
+        return templates.TemplateResponse(request, "studies.html", content)
+
+    @app.get("/studies/{study_uid}", response_class=HTMLResponse)
+    def study(request: Request, study_uid: str) -> Response:
+        row = index.study(study_uid)
+        if row is None:
+            raise HTTPException(404, "no such study")
+        content = {
+            "study": row,
+            "instances": index.instance_count(study_uid),
+            "series": index.series_of(study_uid),
+            "jobs": [
+                {"job": job, "answers": _answers(root, job), "deliveries": ledger.deliveries(job.job_id)}
+                for job in ledger.jobs(study_uid)
+            ],
+            "lines": index.lines(study_uid),
+        }
+        return templates.TemplateResponse(request, "study.html", content)
+
+    @app.get("/jobs/{job_id}/{name:path}")
+    def picture(job_id: str, name: str) -> Response:
+        if _PICTURE.fullmatch(name) is None:
+            raise HTTPException(404, "no such picture")
+        try:
+            path = job_folder(root, job_id) / name
+        except ValueError:
+            raise HTTPException(404, "no such job") from None
+        if not path.is_file():
+            raise HTTPException(404, "no such picture")
+        return FileResponse(path, media_type="image/png")
+
+    return app
+
+
+def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:
+    """What was found in each image of a job, with the addresses of the pictures."""
+    folder = job_folder(root, job.job_id)
+    answers = []
+    for path in sorted(folder.glob(f"**/{FINDINGS_FILE}")):
+        try:
+            answer = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        place = path.parent.relative_to(folder).as_posix()
+        prefix = "" if place == "." else f"{place}/"
+        for number, finding in enumerate(answer["findings"], start=1):
+            name = f"{prefix}overlay-{number}.png"
+            finding["picture"] = f"/jobs/{job.job_id}/{name}" if (folder / name).is_file() else None
+        answers.append(answer)
+    return answers
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,1 @@
+"""Medical images asked in words: findings with masks, presence and measurements."""

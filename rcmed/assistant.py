@@ -1,0 +1,205 @@
+"""The assistant: ask an image in words."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rcmed.description import describe
+from rcmed.errors import CheckpointError
+from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
+from rcmed.image import Image
+from rcmed.measurements import find_boxes, measure
+from rcmed.model.config import RCMedConfig
+from rcmed.model.inference import SliceReader
+from rcmed.model.instruction import modality_words, question
+from rcmed.model.modeling import EncodedImage, RCMedModel
+from rcmed.model.processor import RCMedProcessor, to_eight_bit
+from rcmed.model.volume import decide_volume
+from rcmed.vocabulary import Target, load_targets, resolve_targets
+
+PACKAGED = Path(__file__).parent / "weights"
+
+
+class Assistant:
+    """Finds what is asked for in an image.
+
+    Runs in float32 on the CPU or one GPU; the same image and words give the same findings.
+    """
+
+    def __init__(self, model: RCMedModel, processor: RCMedProcessor, identity: ModelIdentity) -> None:
+        self.model = model
+        self.processor = processor
+        self.identity = identity
+        self._reader = SliceReader(model, processor)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "small", device: str = "auto") -> Assistant:
+        """Load a model.
+
+        Args:
+            name: "small" for the packaged weights, or a model folder.
+            device: "auto" (a GPU if there is one), "cpu" or "cuda".
+        Raises:
+            CheckpointError: the folder is missing, incomplete or of another architecture.
+        """
+        folder = PACKAGED / str(name) if str(name) == "small" else Path(name)
+        weights = folder / "model.safetensors"
+        for needed in (folder / "config.json", weights, folder / "preprocessor_config.json"):
+            if not needed.exists():
+                raise CheckpointError(f"{folder}: {needed.name} is missing; name a complete model folder or `small`")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            config = RCMedConfig.from_pretrained(str(folder))
+            model = RCMedModel.from_pretrained(str(folder), config=config, dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{folder}: can't be loaded as an RCMed model ({error})") from error
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        identity = ModelIdentity(
+            name=f"RCMed {folder.name}",
+            version=metadata.version("rcmed"),
+            weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        )
+        return cls(model, RCMedProcessor.from_pretrained(folder), identity)
+
+    def encode(self, image: Image) -> EncodedImage:
+        """All that is computed once per image, as a value with its size in bytes; for images of few slices."""
+        return self._reader.encode(to_eight_bit(image))
+
+    def find(self, image: Image, prompts: str | Sequence[str] = "") -> Findings:
+        """Find targets named in free text.
+
+        Args:
+            image: what to look at.
+            prompts: free text each; a `;` separates prompts within a text. Empty asks for every target that the
+                weights know in this modality and reports those that are there.
+        Returns:
+            one finding per target asked for, in that order; words that name no target come back unresolved with a
+            reason. Masks lie on `image.grid`.
+        """
+        started = time.perf_counter()
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        asked = [part.strip() for text in texts for part in re.split(r"[;\n]", text) if part.strip()]
+        recognise = not asked
+        wanted: list[tuple[str, Target | None, str | None]] = []
+        if recognise:
+            wanted = [("", target, None) for target in self.known_targets(image)]
+        for prompt in asked:
+            resolution = resolve_targets(prompt, image.modality)
+            wanted += [(prompt, target, None) for target in resolution.targets]
+            wanted += [(prompt, None, reason) for reason in resolution.unresolved]
+        targets = list({target.name: target for _, target, _ in wanted if target is not None}.values())
+        found = {f.target.name: f for f in self.find_targets(image, targets) if f.target is not None}
+        findings = []
+        for prompt, target, reason in wanted:
+            if target is None:
+                findings.append(Finding(prompt, None, FindingStatus.UNRESOLVED, reason=reason))
+                continue
+            base = found[target.name]
+            if recognise and base.status is not FindingStatus.FOUND:
+                continue
+            findings.append(
+                Finding(
+                    prompt or target.name,
+                    target,
+                    base.status,
+                    base.presence,
+                    base.mask,
+                    base.boxes,
+                    base.measurements,
+                    base.description,
+                )
+            )
+        return Findings(
+            findings=tuple(findings),
+            model=self.identity,
+            grid=image.grid,
+            modality=image.modality,
+            instruction=question([t.name for t in targets], image.modality).strip() if targets else "",
+            answer=self._answer(image, findings),
+            seconds={"find": round(time.perf_counter() - started, 3)},
+        )
+
+    def known_targets(self, image: Image) -> list[Target]:
+        """Targets of the vocabulary that the weights were trained on and that the image's modality can show."""
+        trained = set(self.model.config.target_names)
+        return [t for t in load_targets() if t.name in trained and image.modality in t.modalities]
+
+    def find_targets(self, image: Image, targets: Sequence[Target]) -> list[Finding]:
+        """One finding per target; every target alone, so none depends on the others."""
+        if not targets:
+            return []
+        pixels = to_eight_bit(image)
+        masks = np.zeros((len(targets), *image.grid.shape), dtype=bool)
+        presence = np.zeros((len(targets), image.grid.shape[0]), dtype=np.float32)
+        names = [target.name for target in targets]
+        for answers in self._reader.read(pixels, names, image.modality):
+            last = answers.first + answers.masks.shape[1]
+            masks[:, answers.first : last] = answers.masks
+            presence[:, answers.first : last] = answers.presence
+        self._refine_fine_targets(pixels, names, image, masks, presence)
+        return [self._finding(image, t, masks[i], presence[i]) for i, t in enumerate(targets)]
+
+    def _refine_fine_targets(
+        self,
+        pixels: NDArray[np.uint8],
+        names: list[str],
+        image: Image,
+        masks: NDArray[np.bool_],
+        presence: NDArray[np.float32],
+    ) -> None:
+        """Read targets too fine for the whole image again in tiles, where the image is much larger than one."""
+        config = self.model.config
+        fine = [i for i, name in enumerate(names) if name in config.tiled_targets]
+        if not fine or image.is_volume or max(image.grid.shape[1:]) < 1.5 * config.tile_edge:
+            return
+        for index in range(image.grid.shape[0]):
+            answers = self._reader.read_tiles(
+                pixels[index : index + 1], [names[i] for i in fine], image.modality, config.tile_edge
+            )
+            masks[fine, index] = answers.masks[:, 0]
+            presence[fine, index] = answers.presence[:, 0]
+
+    def _finding(self, image: Image, target: Target, mask: NDArray[np.bool_], presence: NDArray[np.float32]) -> Finding:
+        absent_below, found_from = self.model.config.presence_thresholds
+        if image.is_volume:
+            mask, probability = decide_volume(mask, presence, absent_below)
+        else:
+            mask = mask & (presence >= absent_below)[:, None, None]
+            probability = float(presence.max())
+        if probability < absent_below:
+            return Finding(target.name, target, FindingStatus.ABSENT, probability)
+        if not mask.any():
+            # Likely there, but nowhere to point at: neither a finding nor a clean "absent".
+            return Finding(target.name, target, FindingStatus.UNCERTAIN, probability)
+        status = FindingStatus.FOUND if probability >= found_from else FindingStatus.UNCERTAIN
+        return Finding(
+            prompt=target.name,
+            target=target,
+            status=status,
+            presence=probability,
+            mask=mask,
+            boxes=find_boxes(mask),
+            measurements=measure(mask, image),
+            description=describe(mask, image, target),
+        )
+
+    @staticmethod
+    def _answer(image: Image, findings: Sequence[Finding]) -> str:
+        shown = [f.target.name for f in findings if f.target is not None and f.is_present]
+        missing = [f.target.name for f in findings if f.target is not None and not f.is_present]
+        text = f"This is a {modality_words(image.modality)} image."
+        if shown:
+            text += f" The image contains {', '.join(shown)}."
+        if missing:
+            text += f" Not seen: {', '.join(missing)}."
+        return text

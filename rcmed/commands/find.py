@@ -1,0 +1,54 @@
+"""`rcmed find`: ask images in words from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcmed.image import Modality
+
+
+def find(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="PNG, JPEG, TIFF, NIfTI, NRRD, MHA, a DICOM file or folder."),
+    ],
+    prompt: Annotated[
+        str, typer.Option(help='What to find, e.g. "liver; left kidney". Nothing: recognise what is there.')
+    ] = "",
+    output: Annotated[Path, typer.Option(help="Where findings.json, masks and overlays go.")] = Path("findings"),
+    modality: Annotated[Modality | None, typer.Option(help="For files that do not say.")] = None,
+    model: Annotated[str, typer.Option(help="small or a model folder.")] = "small",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Find targets in images; masks come back on each input's own grid."""
+    from rcmed.answering import answer_image
+    from rcmed.assistant import Assistant
+    from rcmed.errors import InputError
+    from rcmed.readers import read_images
+
+    assistant: Assistant | None = None
+    refused = 0
+    for path in inputs:
+        try:
+            images = read_images(path, modality)
+        except InputError as error:
+            typer.echo(f"rcmed: {error}", err=True)
+            refused += 1
+            continue
+        assistant = assistant or Assistant.from_pretrained(model, device)
+        for number, image in enumerate(images):
+            folder = output
+            if len(inputs) > 1 or len(images) > 1:
+                folder = output / (path.stem if len(images) == 1 else f"{path.stem}-{number + 1}")
+            for warning in image.warnings:
+                typer.echo(f"rcmed: {warning}", err=True)
+            findings = answer_image(assistant, image, prompt, folder)
+            typer.echo(f"{path}: {findings.answer}")
+            for finding in findings.findings:
+                if finding.reason:
+                    typer.echo(f"rcmed: {finding.prompt!r}: {finding.reason}", err=True)
+    if refused:
+        raise typer.Exit(2)

@@ -1,0 +1,1 @@
+"""Data: images, masks and what is known of them."""

@@ -1,0 +1,1 @@
+"""Evaluation: metrics per target, tables, overlay pictures."""

@@ -1,0 +1,63 @@
+"""Tables of an evaluation: one row per image and target in CSV, means in Markdown."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rcmed.evaluation.metrics import presence_auroc
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One target in one image, as `metrics.csv` has it."""
+
+    image: str
+    modality: str
+    dataset: str
+    target: str
+    dice: float
+    iou: float
+    nsd: float
+    presence: float
+    present: bool
+
+
+def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
+    """Write `metrics.csv`."""
+    with path.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, fieldnames=list(ScoreRow.__dataclass_fields__))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def summarise(rows: Sequence[ScoreRow]) -> str:
+    """A Markdown table per (modality, data set, target), and over all pairs."""
+    groups: dict[tuple[str, str, str], list[ScoreRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.modality, row.dataset, row.target].append(row)
+    lines = [
+        "| modality | data set | target | images | present | Dice | IoU | NSD (2 px) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    means = []
+    for key, members in sorted(groups.items()):
+        present = [row for row in members if row.present]
+        cells = ["-"] * 3
+        if present:
+            values = [float(np.mean([getattr(row, name) for row in present])) for name in ("dice", "iou", "nsd")]
+            means.append(values[0])
+            cells = [f"{value:.3f}" for value in values]
+        lines.append(f"| {' | '.join(key)} | {len(members)} | {len(present)} | {' | '.join(cells)} |")
+    everything = np.array([row.presence for row in rows], dtype=np.float64)
+    present_flags = np.array([row.present for row in rows], dtype=bool)
+    lines += ["", f"Mean Dice over {len(means)} (data set, target) pairs: {np.mean(means) if means else 0:.3f}"]
+    auroc = presence_auroc(everything, present_flags) if rows else float("nan")
+    if not np.isnan(auroc):
+        lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,129 @@
+"""What was found: one Finding per target, and the list of them with the identity of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcmed.image import Grid, Modality
+
+if TYPE_CHECKING:
+    from rcmed.vocabulary import Target
+
+
+class FindingStatus(StrEnum):
+    """What is said of a target. The thresholds that decide it travel with the weights."""
+
+    FOUND = "found"
+    ABSENT = "absent"
+    UNCERTAIN = "uncertain"
+    UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept (DICOM PS3.3 8.8): value, coding scheme designator ("SCT", "DCM", "99RCMED"), meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box around one connected part of a mask; voxel indices (slice, row, column), both ends inclusive."""
+
+    first: tuple[int, int, int]
+    last: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number with its unit.
+
+    Attributes:
+        name: what is measured, in words ("volume").
+        value: the number.
+        unit: UCUM code ("mm2", "cm3", "mm", "{pixels}", "[hnsf'U]").
+        code: the concept, for the structured report.
+        derivation: how it was derived (mean, minimum, ...), for the structured report.
+    """
+
+    name: str
+    value: float
+    unit: str
+    code: Code
+    derivation: Code | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One target in one image.
+
+    Attributes:
+        prompt: the words that asked for it.
+        target: the concept; None where the words could not be resolved (then `reason` says why).
+        status: found, absent, uncertain or unresolved.
+        presence: probability in [0, 1] that the target is in the image; None where unresolved.
+        mask: bool (slice, row, column) on the image's own grid; None unless found or uncertain with a region.
+        boxes: around each connected part, largest first.
+        measurements: with units; millimetres only where the grid has them.
+        description: a sentence for a reader.
+        reason: why there is no target.
+    """
+
+    prompt: str
+    target: Target | None
+    status: FindingStatus
+    presence: float | None = None
+    mask: NDArray[np.bool_] | None = None
+    boxes: tuple[Box, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    description: str = ""
+    reason: str | None = None
+
+    @property
+    def is_present(self) -> bool:
+        """Whether a region is reported."""
+        return self.mask is not None and self.status in (FindingStatus.FOUND, FindingStatus.UNCERTAIN)
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model spoke: name, version of the software, SHA-256 of the weights."""
+
+    name: str
+    version: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All findings in one image.
+
+    Attributes:
+        findings: in the order in which they were asked.
+        model: who found them.
+        grid: the image's grid, on which all masks lie.
+        modality: the image's modality.
+        instruction: the text given to the model.
+        answer: the model's answer in words.
+        seconds: durations by phase, in seconds.
+    """
+
+    findings: tuple[Finding, ...]
+    model: ModelIdentity
+    grid: Grid
+    modality: Modality
+    instruction: str = ""
+    answer: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for finding in self.findings:
+            if finding.mask is not None:
+                self.grid.require_mask(finding.mask)

@@ -1,0 +1,84 @@
+"""RCMedConfig: the one configuration of both sizes, saved with the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import LlamaConfig, PretrainedConfig
+
+SMALL_LANGUAGE: dict[str, Any] = {
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+
+
+class RCMedConfig(PretrainedConfig):
+    """Configuration of an RCMedModel.
+
+    Attributes:
+        image_size: height and width of the model grid in pixels; images are resized by their longest side and padded
+            at the right and bottom.
+        pixel_mean, pixel_std: three values each, for 8-bit pixels in [0, 255].
+        vision_widths: channels of the pyramid at strides 2, 4, 8, 16 and 32.
+        vision_depths: residual blocks at each of those strides.
+        token_stride: stride of the image tokens given to the language model.
+        dense_stride: stride of the dense embedding that the mask decoder attends to.
+        prompt_size: channels of the mask decoder.
+        fine_size: channels of the decoder's finest stage (stride 2).
+        language: a `transformers.LlamaConfig` as a dictionary.
+        name_path: whether the words of the target also reach the `[SEG]` prompt directly, beside the language model.
+        loop_turns: extra turns of the closed loop; 0 is one pass.
+        presence_thresholds: (absent below, found from); between them a finding is uncertain.
+        target_names: canonical names that the weights were trained on.
+        tiled_targets: names that are too fine for a large image at once and are read in tiles.
+        tile_edge: edge of such a tile in pixels of the image.
+    """
+
+    model_type = "rcmed"
+
+    def __init__(
+        self,
+        image_size: int = 256,
+        pixel_mean: tuple[float, ...] = (123.675, 116.28, 103.53),
+        pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375),
+        vision_widths: tuple[int, ...] = (24, 48, 96, 192, 256),
+        vision_depths: tuple[int, ...] = (1, 2, 2, 2, 2),
+        token_stride: int = 32,
+        dense_stride: int = 16,
+        prompt_size: int = 128,
+        fine_size: int = 8,
+        language: dict[str, Any] | None = None,
+        name_path: bool = True,
+        loop_turns: int = 0,
+        presence_thresholds: tuple[float, float] = (0.4, 0.6),
+        target_names: tuple[str, ...] = (),
+        tiled_targets: tuple[str, ...] = ("retinal vessel", "microaneurysm", "nuclei"),
+        tile_edge: int = 384,
+        **kwargs: Any,
+    ) -> None:
+        self.image_size = image_size
+        self.pixel_mean = list(pixel_mean)
+        self.pixel_std = list(pixel_std)
+        self.vision_widths = list(vision_widths)
+        self.vision_depths = list(vision_depths)
+        self.token_stride = token_stride
+        self.dense_stride = dense_stride
+        self.prompt_size = prompt_size
+        self.fine_size = fine_size
+        self.language = dict(SMALL_LANGUAGE if language is None else language)
+        self.name_path = name_path
+        self.loop_turns = loop_turns
+        self.presence_thresholds = list(presence_thresholds)
+        self.target_names = list(target_names)
+        self.tiled_targets = list(tiled_targets)
+        self.tile_edge = tile_edge
+        super().__init__(**kwargs)
+
+    def language_config(self) -> LlamaConfig:
+        """The language decoder's configuration."""
+        return LlamaConfig(**self.language)

@@ -1,0 +1,122 @@
+"""`[SEG]` states become masks: a SAM-style two-way mask decoder that also sees the finer features."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import SamMaskDecoderConfig
+from transformers.models.sam.modeling_sam import SamTwoWayTransformer
+
+from rcmed.model.config import RCMedConfig
+from rcmed.model.vision.convolutional import group_norm
+
+
+class PositionEncoding(nn.Module):
+    """Random Fourier features of the place in the image (Tancik 2020; as in Segment Anything's prompt encoder)."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(2, channels // 2))
+
+    def forward(self, rows: int, columns: int) -> Tensor:
+        """float (1, channel, row, column) for the centres of a map's cells."""
+        y = (torch.arange(rows, device=self.frequencies.device) + 0.5) / rows * 2 - 1
+        x = (torch.arange(columns, device=self.frequencies.device) + 0.5) / columns * 2 - 1
+        place = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).float()
+        angles = 2 * torch.pi * place @ self.frequencies.float()
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).permute(2, 0, 1)[None]
+
+
+class GroundingDecoder(nn.Module):
+    """Turns one prompt embedding per target into mask logits and a presence logit.
+
+    The two-way attention says where (with a dense position encoding: left and right need it), an upsampling path adds
+    features of strides 8 and 4, and a head whose weights come from the prompt reads the features of stride 2.
+    """
+
+    def __init__(self, config: RCMedConfig) -> None:
+        super().__init__()
+        size, fine = config.prompt_size, config.fine_size
+        stride_2, stride_4, stride_8, dense, _ = config.vision_widths
+        self.dense_projection = nn.Conv2d(dense, size, 1)
+        self.position = PositionEncoding(size)
+        self.mask_token = nn.Parameter(torch.randn(size) * 0.02)
+        self.presence_token = nn.Parameter(torch.randn(size) * 0.02)
+        self.transformer = SamTwoWayTransformer(
+            SamMaskDecoderConfig(
+                hidden_size=size,
+                mlp_dim=4 * size,
+                num_attention_heads=8,
+                num_hidden_layers=2,
+                attn_implementation="sdpa",  # type: ignore[call-arg]
+            )
+        )
+        self.reduce = nn.Conv2d(size, 32, 1)
+        self.lateral_8 = nn.Conv2d(stride_8, 32, 1)
+        self.merge_8 = nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1), group_norm(32), nn.ReLU())
+        self.lateral_4 = nn.Conv2d(stride_4, 32, 1)
+        self.merge_4 = nn.Sequential(nn.Conv2d(32, 24, 3, 1, 1), group_norm(24), nn.ReLU())
+        self.coarse_weights = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, 24))
+        self.fine_weights = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, fine * stride_2))
+        self.fine_lift = nn.Conv2d(24, fine, 1)
+        self.fine_head = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1), nn.ReLU(), nn.Conv2d(fine, 1, 3, 1, 1)
+        )
+        self.presence_head = nn.Sequential(nn.Linear(3 * size + 2, size), nn.ReLU(), nn.Linear(size, 1))
+        self.fine_size = fine
+
+    def forward(
+        self, dense: Tensor, fine: tuple[Tensor, ...], prompts: Tensor, image_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decode one mask per prompt; prompts never see each other.
+
+        Args:
+            dense: float (image, channel, row, column), language already added.
+            fine: maps at strides 8, 4 and 2.
+            prompts: float (prompt, prompt_size).
+            image_index: int64 (prompt,).
+        Returns:
+            mask logits float (prompt, size / 2, size / 2); presence logits float (prompt,).
+        """
+        count = prompts.shape[0]
+        stride_8, stride_4, stride_2 = fine
+        projected = self.dense_projection(dense)
+        position = self.position(*dense.shape[-2:]).to(projected.dtype)
+        maps = projected.index_select(0, image_index)
+        tokens = torch.stack(
+            [self.mask_token.expand(count, -1), self.presence_token.expand(count, -1), prompts], dim=1
+        ).to(projected.dtype)
+        tokens, places = self.transformer(
+            point_embeddings=tokens[:, None],
+            image_embeddings=maps,
+            image_positional_embeddings=position.expand_as(maps),
+            attention_similarity=None,
+            target_embedding=None,
+        )[:2]
+        tokens = tokens[:, 0]
+        mask_token, presence_token = tokens[:, 0], tokens[:, 1]
+        located = places[:, 0].transpose(1, 2).reshape_as(maps)
+
+        coarse = double(self.reduce(located)) + self.lateral_8(stride_8).index_select(0, image_index)
+        coarse = self.merge_8(coarse)
+        coarse = double(coarse) + self.lateral_4(stride_4).index_select(0, image_index)
+        coarse = self.merge_4(coarse)
+        coarse_logits = torch.einsum("pc,pchw->phw", self.coarse_weights(mask_token), coarse)
+
+        weights = self.fine_weights(mask_token).view(count, self.fine_size, -1)
+        selected = stride_2.index_select(0, image_index)
+        detail = torch.bmm(weights, selected.flatten(2)).view(count, self.fine_size, *stride_2.shape[-2:])
+        detail = detail / selected.shape[1] ** 0.5 + double(self.fine_lift(coarse))
+        logits = self.fine_head(detail)[:, 0] + double(coarse_logits[:, None])[:, 0]
+
+        evidence = torch.stack([coarse_logits.flatten(1).amax(1), coarse_logits.sigmoid().flatten(1).mean(1)], dim=1)
+        summary = torch.cat([presence_token, mask_token, prompts.to(mask_token.dtype), evidence.detach()], dim=1)
+        return logits, self.presence_head(summary)[:, 0]
+
+
+def double(maps: Tensor) -> Tensor:
+    """Twice the rows and columns, bilinear, cell centres kept (align_corners=False)."""
+    return F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)

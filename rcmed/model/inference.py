@@ -1,0 +1,104 @@
+"""From an image and target names to logits on the image's own slices: batches, tiles, bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rcmed.image import Modality
+from rcmed.model.modeling import EncodedImage, RCMedModel
+from rcmed.model.processor import RCMedProcessor, to_image_grid
+
+
+@dataclass(frozen=True)
+class SliceAnswers:
+    """What the model says of some slices.
+
+    Attributes:
+        first: index of the first of these slices.
+        masks: bool (target, slice, row, column) on the image's grid.
+        presence: float32 (target, slice): probability that the target is in the slice.
+    """
+
+    first: int
+    masks: NDArray[np.bool_]
+    presence: NDArray[np.float32]
+
+
+class SliceReader:
+    """Runs a model over 8-bit slices; holds no state between calls."""
+
+    def __init__(self, model: RCMedModel, processor: RCMedProcessor, batch: int = 8) -> None:
+        self.model = model.eval()
+        self.processor = processor
+        self.batch = batch
+        self.before, self.after = (ids.to(model.device) for ids in processor.surroundings())
+
+    @torch.inference_mode()
+    def encode(self, pixels: NDArray[np.uint8]) -> EncodedImage:
+        """Compute the image part of uint8 slices (slice, row, column, 3) once."""
+        prepared = self.processor.prepare_pixels(pixels).to(self.model.device)
+        return self.model.encode(prepared, self.before, self.after)
+
+    @torch.inference_mode()
+    def ground(self, encoded: EncodedImage, names: Sequence[str], modality: Modality) -> tuple[Tensor, Tensor]:
+        """Mask logits float (target, slice, r, c) on the model grid and presence float (target, slice)."""
+        slices = encoded.dense.shape[0]
+        prompts = self.processor.prepare_prompts(list(names), [modality] * len(names)).to(self.model.device)
+        masks, presence = [], []
+        for index in range(slices):
+            where = torch.full((len(names),), index, device=self.model.device)
+            output = self.model.ground(encoded, where, prompts)
+            assert output.mask_logits is not None and output.presence_logits is not None
+            masks.append(output.mask_logits)
+            presence.append(output.presence_logits.sigmoid())
+        return torch.stack(masks, 1), torch.stack(presence, 1)
+
+    def read(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> Iterator[SliceAnswers]:
+        """Go through uint8 slices (slice, row, column, 3) in batches; memory does not grow with their number."""
+        rows, columns = pixels.shape[1:3]
+        for first in range(0, pixels.shape[0], self.batch):
+            encoded = self.encode(pixels[first : first + self.batch])
+            logits, presence = self.ground(encoded, names, modality)
+            masks = np.stack(
+                [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]
+            )
+            yield SliceAnswers(first, masks, presence.cpu().numpy())
+
+    @torch.inference_mode()
+    def read_tiles(
+        self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality, edge: int
+    ) -> SliceAnswers:
+        """Read one slice (1, row, column, 3) in overlapping tiles, for targets too fine for the whole image at once.
+
+        Args:
+            edge: of a tile, in pixels of the image; each tile is resized to the model grid.
+        """
+        size = self.processor.image_size
+        scale = size / edge
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+        resized = torch.nn.functional.interpolate(
+            tensor, scale_factor=scale, mode="bilinear", align_corners=False, antialias=scale < 1
+        )
+        best = torch.zeros(len(names))
+
+        def predict(tiles: Tensor) -> Tensor:
+            nonlocal best
+            encoded = self.model.encode(self.processor.normalise(tiles), self.before, self.after)
+            logits, presence = self.ground(encoded, names, modality)
+            best = torch.maximum(best, presence.amax(1).cpu())
+            full = torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
+            return full.transpose(0, 1)
+
+        logits = sliding_window_inference(
+            resized.to(self.model.device), (size, size), self.batch, predict, overlap=0.5, mode="gaussian"
+        )
+        assert isinstance(logits, Tensor)
+        on_image = torch.nn.functional.interpolate(logits, size=pixels.shape[1:3], mode="bilinear", align_corners=False)
+        return SliceAnswers(0, (on_image[0] > 0).cpu().numpy()[:, None], best.numpy()[:, None])

@@ -1,0 +1,143 @@
+"""RCMedModel: image and words in, masks and presence out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from rcmed.model.config import RCMedConfig
+from rcmed.model.grounding import GroundingDecoder
+from rcmed.model.language import EncodedPrefix, LanguageDecoder
+from rcmed.model.vision import ConvolutionalTower
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """All that the model computes once per image and shares between prompts.
+
+    Attributes:
+        dense: float (image, channel, row, column): the dense embedding with the language model's states added.
+        fine: float maps at strides 8, 4 and 2.
+        prefix: keys, values and states of the image part of the conversation.
+    """
+
+    dense: Tensor
+    fine: tuple[Tensor, ...]
+    prefix: EncodedPrefix
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        tensors = (self.dense, *self.fine, *self.prefix.keys, *self.prefix.values, self.prefix.image_states)
+        return sum(tensor.nbytes for tensor in tensors)
+
+
+@dataclass
+class RCMedOutput(ModelOutput):
+    """What a pass gives.
+
+    Attributes:
+        mask_logits: float (prompt, size / 2, size / 2); 0 is the threshold.
+        presence_logits: float (prompt,): whether the target is in the image.
+    """
+
+    mask_logits: Tensor | None = None
+    presence_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """Prompts as tokens.
+
+    Attributes:
+        tokens: int64 (prompt, position), padded at the end.
+        attended: bool (prompt, position), False at padding.
+        seg_position: int64 (prompt,): the position that predicts `[SEG]`.
+        name: bool (prompt, position): the words of the target.
+    """
+
+    tokens: Tensor
+    attended: Tensor
+    seg_position: Tensor
+    name: Tensor
+
+    def to(self, device: torch.device | str) -> PromptTokens:
+        """The same on another device."""
+        return PromptTokens(
+            self.tokens.to(device), self.attended.to(device), self.seg_position.to(device), self.name.to(device)
+        )
+
+
+def two_layers(inputs: int, outputs: int) -> nn.Sequential:
+    """Linear, ReLU, Linear: the shape of the published `text_hidden_fcs` and `t2i_projection`."""
+    return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, outputs))
+
+
+class RCMedModel(PreTrainedModel):
+    """Vision tower, language decoder and grounding decoder in one (arXiv 2505.03380, Methods)."""
+
+    config_class = RCMedConfig
+    base_model_prefix = "rcmed"
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: RCMedConfig) -> None:
+        super().__init__(config)
+        self.vision = ConvolutionalTower(config)
+        self.language = LanguageDecoder(config, self.vision.token_size)
+        hidden = config.language_config().hidden_size
+        self.text_hidden_fcs = two_layers(hidden, config.prompt_size)
+        self.t2i_projection = two_layers(hidden, self.vision.dense_size)
+        self.name_path = nn.Linear(hidden, config.prompt_size) if config.name_path else None
+        self.grounding = GroundingDecoder(config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keep each part's own initialisation, but for embeddings, which start small."""
+        if isinstance(module, nn.Embedding):
+            module.weight.data.normal_(0.0, 0.02)
+
+    def encode(self, pixel_values: Tensor, before: Tensor, after: Tensor) -> EncodedImage:
+        """Compute the image part once.
+
+        Args:
+            pixel_values: float (image, 3, size, size), normalised and padded at the right and bottom.
+            before, after: int64 (position,): the shared text around the image.
+        """
+        features = self.vision(pixel_values)
+        prefix = self.language.encode_prefix(features.tokens, before, after)
+        rows, columns = (
+            side * self.config.dense_stride // self.config.token_stride for side in features.dense.shape[-2:]
+        )
+        steered = self.t2i_projection(prefix.image_states).transpose(1, 2).unflatten(2, (rows, columns))
+        steered = nn.functional.interpolate(
+            steered, size=features.dense.shape[-2:], mode="bilinear", align_corners=False
+        )
+        return EncodedImage(dense=features.dense + steered, fine=features.fine, prefix=prefix)
+
+    def ground(self, encoded: EncodedImage, image_index: Tensor, prompts: PromptTokens) -> RCMedOutput:
+        """Answer prompts about encoded images; each prompt alone, so its mask does not depend on the others.
+
+        Args:
+            encoded: the images.
+            image_index: int64 (prompt,): which image each prompt asks about.
+            prompts: the words.
+        """
+        states = self.language.read_prompts(encoded.prefix, image_index, prompts.tokens, prompts.attended)
+        rows = torch.arange(len(image_index), device=states.device)
+        queries = self.text_hidden_fcs(states[rows, prompts.seg_position])
+        if self.name_path is not None:
+            words = self.language.decoder.embed_tokens(prompts.tokens)
+            weight = prompts.name.to(words.dtype)[..., None]
+            queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1) * 10.0)
+        mask_logits, presence_logits = self.grounding(encoded.dense, encoded.fine, queries, image_index)
+        return RCMedOutput(mask_logits=mask_logits.float(), presence_logits=presence_logits.float())
+
+    def forward(
+        self, pixel_values: Tensor, before: Tensor, after: Tensor, image_index: Tensor, prompts: PromptTokens
+    ) -> RCMedOutput:
+        """Encode and ground in one pass; shapes as in `encode` and `ground`."""
+        return self.ground(self.encode(pixel_values, before, after), image_index, prompts)

@@ -1,0 +1,149 @@
+"""Between images and the model grid: 8-bit pixels, resizing, padding, words, and masks back again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from rcmed.image import Image, Modality
+from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, prompt_to_seg
+from rcmed.model.modeling import PromptTokens
+
+# A window that shows soft tissue, as the training slices do: centre and width in HU.
+SOFT_TISSUE_WINDOW = (40.0, 400.0)
+
+
+def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -> NDArray[np.uint8]:
+    """8-bit RGB pixels as the model was trained on, uint8 (slice, row, column, 3).
+
+    Colour and 8-bit grey stay as they are; CT is windowed (HU); everything else is stretched between percentiles of
+    the whole image, so that the slices of a volume keep their relation.
+    """
+    if image.is_colour:
+        return image.pixels.astype(np.uint8, copy=False)
+    grey = image.pixels
+    if grey.dtype != np.uint8:
+        values = grey.astype(np.float32)
+        if image.modality is Modality.CT:
+            centre, width = SOFT_TISSUE_WINDOW
+            low, high = centre - width / 2, centre + width / 2
+        else:
+            low, high = np.percentile(values, percentiles)
+        grey = np.clip((values - low) / max(high - low, 1e-6) * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def resized_shape(rows: int, columns: int, size: int) -> tuple[int, int]:
+    """Rows and columns after the longest side became `size`."""
+    scale = size / max(rows, columns)
+    return max(1, round(rows * scale)), max(1, round(columns * scale))
+
+
+def to_model_grid(pixels: Tensor, size: int) -> Tensor:
+    """Resize by the longest side (bilinear, antialiased), then pad with zeros at the right and bottom.
+
+    Args:
+        pixels: float (image, channel, row, column).
+        size: of the model grid.
+    Returns:
+        float (image, channel, size, size).
+    """
+    rows, columns = resized_shape(pixels.shape[-2], pixels.shape[-1], size)
+    resized = F.interpolate(pixels, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True)
+    return F.pad(resized, (0, size - columns, 0, size - rows))
+
+
+def to_image_grid(logits: Tensor, rows: int, columns: int, size: int) -> Tensor:
+    """Bring logits from the padded model grid back onto the image: upsample, crop, resize; threshold last.
+
+    Args:
+        logits: float (mask, r, c) on the model grid at any stride.
+        rows, columns: of the image.
+        size: of the model grid.
+    Returns:
+        float (mask, rows, columns).
+    """
+    full = F.interpolate(logits[:, None], size=(size, size), mode="bilinear", align_corners=False)
+    height, width = resized_shape(rows, columns, size)
+    cropped = full[..., :height, :width]
+    return F.interpolate(cropped, size=(rows, columns), mode="bilinear", align_corners=False)[:, 0]
+
+
+class RCMedProcessor:
+    """Tokenizer and image preprocessing in one, in the manner of `transformers` processors."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_size: int,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_size = image_size
+        self.pixel_mean = list(pixel_mean)
+        self.pixel_std = list(pixel_std)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> RCMedProcessor:
+        """Read the processor that lies beside the weights."""
+        settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return cls(tokenizer, settings["image_size"], settings["pixel_mean"], settings["pixel_std"])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write tokenizer and settings beside the weights."""
+        self.tokenizer.save_pretrained(str(folder))
+        settings = {"image_size": self.image_size, "pixel_mean": self.pixel_mean, "pixel_std": self.pixel_std}
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+    def surroundings(self) -> tuple[Tensor, Tensor]:
+        """Token ids int64 (position,) before and behind the image that all prompts share."""
+        before = self.tokenizer(BEFORE_IMAGE, add_special_tokens=False)["input_ids"]
+        after = self.tokenizer(AFTER_IMAGE, add_special_tokens=False)["input_ids"]
+        return torch.tensor([self.tokenizer.bos_token_id, *before]), torch.tensor(after)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """8-bit values (image, 3, row, column) to zero mean and unit deviation; float32."""
+        mean = torch.tensor(self.pixel_mean, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.pixel_std, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels.float() - mean) / std
+
+    def prepare_pixels(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """uint8 (image, row, column, 3) to normalised float32 (image, 3, size, size)."""
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+        return self.normalise(to_model_grid(tensor, self.image_size))
+
+    def prepare_prompts(self, names: Sequence[str], modalities: Sequence[Modality]) -> PromptTokens:
+        """One prompt per (name, modality): the conversation behind the image up to its `[SEG]`."""
+        rows, marks = [], []
+        close = self.tokenizer.convert_tokens_to_ids("</p>")
+        opening = self.tokenizer.convert_tokens_to_ids("<p>")
+        for name, modality in zip(names, modalities, strict=True):
+            ids = self.tokenizer(prompt_to_seg(name, modality), add_special_tokens=False)["input_ids"]
+            start = len(ids) - 1 - ids[::-1].index(opening)
+            end = len(ids) - 1 - ids[::-1].index(close)
+            rows.append(ids)
+            marks.append((start + 1, end))
+        length = max(len(row) for row in rows)
+        tokens = torch.full((len(rows), length), self.tokenizer.pad_token_id, dtype=torch.long)
+        attended = torch.zeros(len(rows), length, dtype=torch.bool)
+        name_mask = torch.zeros(len(rows), length, dtype=torch.bool)
+        for index, (row, (start, end)) in enumerate(zip(rows, marks, strict=True)):
+            tokens[index, : len(row)] = torch.tensor(row)
+            attended[index, : len(row)] = True
+            name_mask[index, start:end] = True
+        return PromptTokens(
+            tokens=tokens,
+            attended=attended,
+            seg_position=torch.tensor([len(row) - 1 for row in rows]),
+            name=name_mask,
+        )

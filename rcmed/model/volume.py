@@ -1,0 +1,46 @@
+"""Slices become one answer: presence over the volume, masks consistent across slices."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+# A target of a volume runs through neighbouring slices; a lone slice that claims it is not enough.
+PRESENCE_WINDOW = 5
+# Parts smaller than this share of the largest part of a mask are islands.
+ISLAND_SHARE = 0.02
+
+
+def smooth_presence(presence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean presence of a window of neighbouring slices, float32 (slice,)."""
+    window = min(PRESENCE_WINDOW, len(presence))
+    smoothed: NDArray[np.float32] = ndimage.uniform_filter1d(presence, window, mode="nearest")
+    return smoothed
+
+
+def decide_volume(
+    masks: NDArray[np.bool_], presence: NDArray[np.float32], absent_below: float
+) -> tuple[NDArray[np.bool_], float]:
+    """One mask and one presence for a target of a volume.
+
+    Args:
+        masks: bool (slice, row, column), each slice on its own.
+        presence: float32 (slice,).
+        absent_below: slices whose smoothed presence is below it lose their mask.
+    Returns:
+        bool (slice, row, column) without islands; the presence of the best window of slices.
+    """
+    smoothed = smooth_presence(presence)
+    kept = masks & (smoothed >= absent_below)[:, None, None]
+    return drop_islands(kept), float(smoothed.max())
+
+
+def drop_islands(mask: NDArray[np.bool_], share: float = ISLAND_SHARE) -> NDArray[np.bool_]:
+    """Remove parts (26-neighbourhood) smaller than `share` of the largest part."""
+    labels, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=bool))
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= share * sizes.max())[labels] & mask)

@@ -1,0 +1,1 @@
+"""Training: sampling, augmentation, losses, the loop."""

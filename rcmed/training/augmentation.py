@@ -1,0 +1,65 @@
+"""Geometric and intensity augmentation of a batch, on tensors."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rcmed.image import Modality
+from rcmed.training.packed import VISIBLE_LIGHT
+
+_SIDES = {"left": "right", "right": "left"}
+# Radiographs and body slices have a fixed left and right; a rare flip still teaches that names follow places.
+_FLIP_RATE = {Modality.CT: 0.15, Modality.X_RAY: 0.3, Modality.MR: 0.3, Modality.PET: 0.3}
+
+
+def swap_sides(name: str) -> str:
+    """The name after a left-right flip ("left kidney" becomes "right kidney")."""
+    return re.sub(r"\b(left|right)\b", lambda match: _SIDES[match.group(1)], name)
+
+
+def draw_geometry(modality: Modality, generator: np.random.Generator) -> tuple[Tensor, bool]:
+    """An affine (2, 3) for `affine_grid` and whether it mirrors left and right."""
+    angle = math.radians(generator.normal(0, 9 if modality not in VISIBLE_LIGHT else 20))
+    zoom = math.exp(generator.normal(0, 0.15))
+    stretch = math.exp(generator.normal(0, 0.06))
+    mirrored = bool(generator.random() < _FLIP_RATE.get(modality, 0.5))
+    x = (-1.0 if mirrored else 1.0) * stretch / zoom
+    y = 1.0 / (stretch * zoom)
+    if modality in VISIBLE_LIGHT and generator.random() < 0.5:
+        y = -y
+    shift = generator.normal(0, 0.06, size=2)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return torch.tensor([[x * cos, -y * sin, shift[0]], [x * sin, y * cos, shift[1]]], dtype=torch.float32), mirrored
+
+
+def warp(maps: Tensor, affines: Tensor, mode: str = "bilinear") -> Tensor:
+    """Resample float (item, channel, row, column) by affines (item, 2, 3); zeros outside."""
+    grid = F.affine_grid(affines, list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def vary_intensity(pixels: Tensor, modalities: list[Modality], generator: np.random.Generator) -> Tensor:
+    """Contrast, brightness, gamma, colour, blur and noise; float (image, 3, row, column) in [0, 255]."""
+    varied = []
+    for image, modality in zip(pixels, modalities, strict=True):
+        values = image / 255.0
+        values = values.clamp(0, 1) ** math.exp(generator.normal(0, 0.2))
+        gain, offset = math.exp(generator.normal(0, 0.15)), generator.normal(0, 0.06)
+        if modality in VISIBLE_LIGHT:
+            gains = torch.tensor(np.exp(generator.normal(0, 0.07, size=3)), dtype=torch.float32).view(3, 1, 1)
+            values = values * gains
+        inside = (image > 0).any(0, keepdim=True)
+        values = (values * gain + offset * inside).clamp(0, 1)
+        if generator.random() < 0.15:
+            values = F.avg_pool2d(values[None], 3, 1, 1, count_include_pad=False)[0]
+        if generator.random() < 0.25:
+            noise = torch.from_numpy(generator.standard_normal((1, *values.shape[1:]), dtype=np.float32))
+            values = values + noise * abs(generator.normal(0, 0.04))
+        varied.append(values.clamp(0, 1) * 255.0)
+    return torch.stack(varied)

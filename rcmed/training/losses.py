@@ -1,0 +1,62 @@
+"""Losses of a batch of prompts: mask and presence."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """1 - Dice per prompt, float (prompt,), of float (prompt, row, column)."""
+    probability = logits.sigmoid()
+    overlap = (probability * masks).sum((1, 2))
+    return 1 - (2 * overlap + 1) / (probability.sum((1, 2)) + masks.sum((1, 2)) + 1)
+
+
+def boundary(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy between the morphological gradients (3x3 dilation minus erosion) of prediction and mask."""
+
+    def gradient(maps: Tensor) -> Tensor:
+        wide = maps[:, None]
+        return (F.max_pool2d(wide, 3, 1, 1) + F.max_pool2d(-wide, 3, 1, 1))[:, 0]
+
+    return F.binary_cross_entropy(gradient(logits.sigmoid()).clamp(1e-4, 1 - 1e-4), gradient(masks), reduction="none")
+
+
+def halve(maps: Tensor) -> Tensor:
+    """Mean over 2x2 cells: the boundary term does not need the full grid."""
+    return F.avg_pool2d(maps[:, None], 2)[:, 0]
+
+
+def prompt_losses(logits: Tensor, presence_logits: Tensor, masks: Tensor, present: Tensor) -> dict[str, Tensor]:
+    """The terms of a batch.
+
+    Args:
+        logits: float (prompt, row, column).
+        presence_logits: float (prompt,).
+        masks: float (prompt, row, column), 0 or 1.
+        present: bool (prompt,): absent targets have no mask and give no Dice.
+    Returns:
+        scalars: cross_entropy, dice, boundary, presence.
+    """
+    weight = present.float()
+    count = weight.sum().clamp(min=1)
+    pixel = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    # Thin and small targets would vanish in a mean over all pixels: half the term is over the hardest twentieth.
+    flat = pixel.flatten(1)
+    hardest = flat.topk(flat.shape[1] // 20, dim=1).values.mean(1)
+    return {
+        "cross_entropy": (0.5 * flat.mean(1) + 0.5 * hardest).mean(),
+        "dice": (soft_dice(logits, masks) * weight).sum() / count,
+        "boundary": (boundary(halve(logits), halve(masks)).mean((1, 2)) * weight).sum() / count,
+        "presence": F.binary_cross_entropy_with_logits(presence_logits, present.float()),
+    }
+
+
+WEIGHTS = {"cross_entropy": 1.0, "dice": 2.0, "boundary": 0.2, "presence": 0.5}
+
+
+def total_loss(terms: dict[str, Tensor]) -> Tensor:
+    """The weighted sum (Dice and boundary weights as published)."""
+    return torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()

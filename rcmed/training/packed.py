@@ -1,0 +1,95 @@
+"""Triplets in memory on the model grid, drawn by a balanced sampler."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rcmed.data.triplets import Triplet
+from rcmed.image import Modality
+from rcmed.model.processor import to_model_grid
+from rcmed.training.settings import TrainingSettings
+
+VISIBLE_LIGHT = frozenset({Modality.PATHOLOGY, Modality.DERMOSCOPY, Modality.ENDOSCOPY, Modality.FUNDUS})
+
+
+@dataclass(frozen=True)
+class PackedTriplet:
+    """A triplet on the model grid.
+
+    Attributes:
+        pixels: uint8 (3, size, size).
+        masks: by name, bool (size, size), bit-packed along the last axis.
+        absent: labelled names without a mask.
+        modality, dataset: as in the triplet.
+    """
+
+    pixels: Tensor
+    masks: dict[str, NDArray[np.uint8]]
+    absent: tuple[str, ...]
+    modality: Modality
+    dataset: str
+
+
+def pack(triplet: Triplet, size: int) -> PackedTriplet:
+    """Read a triplet and bring it onto the model grid."""
+    pixels = torch.from_numpy(triplet.read_pixels().copy()).permute(2, 0, 1)[None].float()
+    masks = {}
+    for name in triplet.masks:
+        mask = torch.from_numpy(triplet.read_mask(name)).float()[None, None]
+        masks[name] = np.packbits(to_model_grid(mask, size)[0, 0].numpy() > 0.5, axis=-1)
+    absent = tuple(name for name in triplet.labelled if name not in triplet.masks)
+    on_grid = to_model_grid(pixels, size)[0].round().clamp(0, 255).to(torch.uint8)
+    return PackedTriplet(on_grid, masks, absent, triplet.modality, triplet.dataset)
+
+
+def foreign_targets(triplets: list[PackedTriplet]) -> dict[Modality, tuple[str, ...]]:
+    """Targets that can't be in an image of a modality: a photograph shows no liver, a CT no skin lesion.
+
+    Only names that belong to the other kind of imaging (visible light against radiology) count: a target that was
+    merely not labelled is unknown, never a negative.
+    """
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    for triplet in triplets:
+        seen[triplet.modality in VISIBLE_LIGHT].update([*triplet.masks, *triplet.absent])
+    both = seen[True] & seen[False]
+    return {m: tuple(sorted(seen[m not in VISIBLE_LIGHT] - both)) for m in Modality}
+
+
+class BalancedSampler:
+    """Draws images so that no data set drowns, and prompts so that competing targets of an image meet in a step."""
+
+    def __init__(self, triplets: list[PackedTriplet], settings: TrainingSettings) -> None:
+        self.triplets = triplets
+        self.settings = settings
+        groups: dict[tuple[str, Modality], list[int]] = defaultdict(list)
+        for index, triplet in enumerate(triplets):
+            groups[triplet.dataset, triplet.modality].append(index)
+        self.groups = [groups[key] for key in sorted(groups)]
+        weights = np.array(
+            [len(groups[k]) ** settings.size_exponent * settings.dataset_weights.get(k[0], 1.0) for k in sorted(groups)]
+        )
+        self.weights = weights / weights.sum()
+        self.foreign = foreign_targets(triplets)
+        self.frequency = Counter(name for triplet in triplets for name in triplet.masks)
+
+    def draw(self, generator: np.random.Generator) -> list[tuple[PackedTriplet, list[tuple[str, bool]]]]:
+        """A batch: each image with its (name, present) prompts."""
+        batch = []
+        for group in generator.choice(len(self.groups), size=self.settings.batch_images, p=self.weights):
+            triplet = self.triplets[self.groups[group][generator.integers(len(self.groups[group]))]]
+            present = sorted(triplet.masks)
+            chosen = [present[i] for i in generator.permutation(len(present))[: self.settings.prompts_per_image]]
+            prompts = [(name, True) for name in chosen]
+            if not prompts or generator.random() < self.settings.absent_rate:
+                pool: tuple[str, ...] = self.foreign[triplet.modality]
+                if triplet.absent and generator.random() < 0.7:
+                    pool = triplet.absent
+                prompts.append((pool[generator.integers(len(pool))], False))
+            batch.append((triplet, prompts))
+        return batch

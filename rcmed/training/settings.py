@@ -1,0 +1,71 @@
+"""What can be set of a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rcmed.errors import ConfigurationError
+
+
+class TrainingSettings(BaseModel):
+    """Settings of `rcmed train`; `configs/training.yaml` holds the same defaults.
+
+    Attributes:
+        index: the published index to train on.
+        root: the folder that its paths are relative to.
+        output: where checkpoints, curve and the final model go; a run that is found there goes on.
+        steps: optimiser steps of the whole schedule.
+        batch_images: images per step.
+        prompts_per_image: most targets asked of one image in a step.
+        learning_rate, weight_decay, warmup_steps: AdamW with a cosine schedule.
+        ema_decay: of the averaged weights that are shipped.
+        size_exponent: a data set is sampled by its number of images to this power: large ones do not drown small.
+        dataset_weights: extra factors by data set.
+        absent_rate: probability of an absent target beside the present ones.
+        image_size: of the model grid, in pixels.
+        seed: of everything random.
+        checkpoint_every: steps between checkpoints.
+        threads: CPU threads.
+        precision: "bf16" (autocast) or "fp32".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: Path = Path("../shared/data/triplets/image2label_2d_train.json")
+    root: Path = Path("../shared/data/triplets")
+    output: Path = Path("runs/small")
+    steps: int = Field(default=6000, ge=1)
+    batch_images: int = Field(default=8, ge=1)
+    prompts_per_image: int = Field(default=3, ge=1)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    warmup_steps: int = Field(default=150, ge=0)
+    ema_decay: float = Field(default=0.997, ge=0, lt=1)
+    size_exponent: float = Field(default=0.5, ge=0, le=1)
+    dataset_weights: dict[str, float] = {}
+    absent_rate: float = Field(default=0.4, ge=0, le=1)
+    image_size: int = Field(default=256, ge=64, multiple_of=32)
+    seed: int = 0
+    checkpoint_every: int = Field(default=250, ge=1)
+    threads: int = Field(default=2, ge=1)
+    precision: str = Field(default="bf16", pattern="^(bf16|fp32)$")
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> TrainingSettings:
+        """Read settings.
+
+        Raises:
+            ConfigurationError: names the file, the key and what is wrong with it.
+        """
+        try:
+            values = yaml.safe_load(path.read_text()) or {}
+            return cls(**values)
+        except (OSError, yaml.YAMLError, TypeError) as error:
+            raise ConfigurationError(f"{path}: can't be read as YAML settings ({error})") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationError(f"{path}: {key}: {first['msg']}") from error

@@ -1,0 +1,196 @@
+"""The training loop: resumable, seeded by step, with averaged weights and a curve."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rcmed.data.triplets import read_index
+from rcmed.errors import ConfigurationError
+from rcmed.image import Modality
+from rcmed.model.config import RCMedConfig
+from rcmed.model.modeling import RCMedModel
+from rcmed.model.processor import RCMedProcessor
+from rcmed.model.tokenizer import build_tokenizer
+from rcmed.training.augmentation import draw_geometry, swap_sides, vary_intensity, warp
+from rcmed.training.losses import prompt_losses, total_loss
+from rcmed.training.packed import BalancedSampler, PackedTriplet, pack
+from rcmed.training.settings import TrainingSettings
+
+
+def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up, then half a cosine down to 2 %."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Trainer:
+    """Trains a model on an index, or goes on where its output folder left off.
+
+    Everything random of a step comes from (seed, step), so a resumed run draws what an unbroken one would have drawn.
+    Runs on the CPU or one GPU; bf16 autocast or float32.
+    """
+
+    def __init__(self, settings: TrainingSettings, device: str = "cpu") -> None:
+        torch.manual_seed(settings.seed)
+        torch.set_num_threads(settings.threads)
+        self.settings = settings
+        self.device = torch.device(device)
+        triplets = read_index(settings.index, settings.root)
+        if not triplets:
+            raise ConfigurationError(f"index: {settings.index} names no image to train on")
+        packed = [pack(triplet, settings.image_size) for triplet in triplets]
+        self.sampler = BalancedSampler(packed, settings)
+        names = sorted({name for triplet in triplets for name in (*triplet.labelled, *triplet.masks)})
+        tokenizer = build_tokenizer(names)
+        config = RCMedConfig(image_size=settings.image_size, target_names=tuple(names))
+        config.language["vocab_size"] = len(tokenizer)
+        config.language["bos_token_id"], config.language["eos_token_id"] = 0, 1
+        self.processor = RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)
+        self.before, self.after = self.processor.surroundings()
+        self.model = RCMedModel(config)
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        decay = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.step = 0
+        self._resume()
+
+    def _batch(
+        self, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor, list[str], list[Modality], Tensor, Tensor]:
+        drawn = self.sampler.draw(generator)
+        geometry = [draw_geometry(triplet.modality, generator) for triplet, _ in drawn]
+        modalities = [triplet.modality for triplet, _ in drawn]
+        pixels = torch.stack([triplet.pixels for triplet, _ in drawn]).float()
+        affines = torch.stack([affine for affine, _ in geometry])
+        pixels = vary_intensity(warp(pixels, affines), modalities, generator)
+        names, masks, present, image_index = [], [], [], []
+        for index, ((triplet, prompts), (_, mirrored)) in enumerate(zip(drawn, geometry, strict=True)):
+            for name, is_present in prompts:
+                names.append(swap_sides(name) if mirrored else name)
+                masks.append(_unpacked(triplet, name, self.settings.image_size))
+                present.append(is_present)
+                image_index.append(index)
+        index_tensor = torch.tensor(image_index)
+        warped = warp(torch.stack(masks)[:, None].float(), affines[index_tensor])[:, 0] > 0.5
+        # A mask that the geometry moved out of the picture is absent from what the model sees.
+        return pixels, index_tensor, names, modalities, warped, torch.tensor(present) & warped.any(-1).any(-1)
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step; returns the terms of the loss."""
+        settings = self.settings
+        generator = np.random.default_rng((settings.seed, self.step))
+        pixels, image_index, names, modalities, masks, present = self._batch(generator)
+        tokens = self.processor.prepare_prompts(names, [modalities[i] for i in image_index.tolist()]).to(self.device)
+        factor = learning_rate_factor(self.step, settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        self.model.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
+            output = self.model(
+                self.processor.normalise(pixels).to(self.device),
+                self.before.to(self.device),
+                self.after.to(self.device),
+                image_index.to(self.device),
+                tokens,
+            )
+        logits = F.interpolate(output.mask_logits[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
+        terms = prompt_losses(logits, output.presence_logits, masks.float().to(self.device), present.to(self.device))
+        loss = total_loss(terms)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        decay = min(settings.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.averaged[name].lerp_(value, 1 - decay) if value.is_floating_point() else None
+        self.step += 1
+        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+
+    def run(self, show_progress: bool = True) -> Path:
+        """Train to the end; returns the folder of the finished model."""
+        output = self.settings.output
+        output.mkdir(parents=True, exist_ok=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        started, recent = time.monotonic(), []
+        with Progress(*columns, disable=not show_progress) as progress, (output / "curve.jsonl").open("a") as curve:
+            task = progress.add_task("training", total=self.settings.steps, completed=self.step)
+            while self.step < self.settings.steps:
+                recent.append(self.train_step())
+                progress.update(task, completed=self.step, description=f"loss {recent[-1]['loss']:.3f}")
+                if self.step % 50 == 0:
+                    means = {name: round(float(np.mean([r[name] for r in recent])), 4) for name in recent[0]}
+                    means |= {"step": self.step, "seconds": round(time.monotonic() - started, 1)}
+                    curve.write(json.dumps(means) + "\n")
+                    curve.flush()
+                    recent = []
+                if self.step % self.settings.checkpoint_every == 0:
+                    self.save_checkpoint()
+        self.save_checkpoint()
+        return self.save_model(output / "model")
+
+    def save_model(self, folder: Path) -> Path:
+        """Write the averaged weights as a model folder that `from_pretrained` reads."""
+        model = RCMedModel(cast(RCMedConfig, self.model.config))
+        model.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
+        model.save_pretrained(str(folder))
+        self.processor.save_pretrained(folder)
+        return folder
+
+    def save_checkpoint(self) -> None:
+        """Write weights, averages and optimiser state so that the run can go on; atomic."""
+        folder = self.settings.output
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
+        tensors |= {f"averaged.{k}": v.contiguous() for k, v in self.averaged.items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{key}": value.clone().contiguous() for key, value in state.items()}
+        partial = folder / "checkpoint.partial"
+        save_file(tensors, partial, metadata={"step": str(self.step)})
+        os.replace(partial, folder / "checkpoint.safetensors")
+        self.save_model(folder / "model")
+
+    def _resume(self) -> None:
+        path = self.settings.output / "checkpoint.safetensors"
+        if not path.exists():
+            return
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as opened:
+            self.step = int(opened.metadata()["step"])
+        tensors = load_file(path, device=str(self.device))
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        self.averaged = {k.removeprefix("averaged."): v for k, v in tensors.items() if k.startswith("averaged.")}
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser."):
+                _, index, name = key.split(".", 2)
+                state.setdefault(int(index), {})[name] = value
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _unpacked(triplet: PackedTriplet, name: str, size: int) -> Tensor:
+    if name not in triplet.masks:
+        return torch.zeros(size, size, dtype=torch.bool)
+    return torch.from_numpy(np.unpackbits(triplet.masks[name], axis=-1, count=size).astype(bool))

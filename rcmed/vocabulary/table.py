@@ -1,0 +1,114 @@
+"""The one table of targets, read from `targets.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from rcmed.errors import ConfigurationError
+from rcmed.findings import Code
+from rcmed.image import Modality
+
+
+@dataclass(frozen=True)
+class Target:
+    """A concept that can be asked for.
+
+    Attributes:
+        name: canonical English name, lower case; the same as in the published index ("optic disc").
+        synonyms: other words for it, lower case.
+        category: segmented property category (DICOM CID 7150).
+        type: segmented property type.
+        region: anatomic region, for a lesion or a tissue.
+        laterality: SCT 7771000 Left or 24028007 Right.
+        colour: sRGB, 0-255 each, for display and overlays.
+        modalities: in which it can be seen.
+    """
+
+    name: str
+    synonyms: tuple[str, ...]
+    category: Code
+    type: Code
+    region: Code | None
+    laterality: Code | None
+    colour: tuple[int, int, int]
+    modalities: tuple[Modality, ...]
+
+
+@cache
+def load_targets() -> tuple[Target, ...]:
+    """All targets of the table, in its order.
+
+    Raises:
+        ConfigurationError: an entry is incomplete or two entries share a name or a synonym; names the entry.
+    """
+    targets = tuple(_target(entry) for entry in _table()["targets"])
+    owner: dict[str, str] = {}
+    for target in targets:
+        for term in (target.name, *target.synonyms):
+            if owner.setdefault(term, target.name) != target.name:
+                raise ConfigurationError(f"targets.yaml: `{term}` belongs to `{owner[term]}` and to `{target.name}`")
+    return targets
+
+
+def target_named(name: str) -> Target:
+    """The target with this canonical name.
+
+    Raises:
+        ConfigurationError: no target has this name; synonyms are for `resolve_targets`.
+    """
+    try:
+        return _by_name()[name]
+    except KeyError:
+        raise ConfigurationError(f"targets.yaml: no target is named `{name}`") from None
+
+
+@cache
+def load_groups() -> Mapping[str, tuple[Target, ...]]:
+    """Words that mean several targets at once ("adrenal gland"), with these targets."""
+    return {word: tuple(target_named(name) for name in names) for word, names in _table()["groups"].items()}
+
+
+@cache
+def load_generic_words() -> Mapping[str, tuple[Target, ...]]:
+    """Words that name a target only together with a modality ("tumor"), with all targets they could mean."""
+    return {word: tuple(target_named(name) for name in names) for word, names in _table()["generic"].items()}
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = resources.files("rcmed.vocabulary").joinpath("targets.yaml").read_text(encoding="utf-8")
+    table: dict[str, Any] = yaml.safe_load(text)
+    return table
+
+
+@cache
+def _by_name() -> Mapping[str, Target]:
+    return {target.name: target for target in load_targets()}
+
+
+def _target(entry: Mapping[str, Any]) -> Target:
+    try:
+        red, green, blue = entry["colour"]
+        return Target(
+            name=entry["name"],
+            synonyms=tuple(entry["synonyms"]),
+            category=_code(entry["category"]),
+            type=_code(entry["type"]),
+            region=_code(entry["region"]) if "region" in entry else None,
+            laterality=_code(entry["laterality"]) if "laterality" in entry else None,
+            colour=(red, green, blue),
+            modalities=tuple(Modality(modality) for modality in entry["modalities"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise ConfigurationError(f"targets.yaml: the entry `{entry.get('name')}` is incomplete: {error}") from error
+
+
+def _code(text: str) -> Code:
+    scheme, value, meaning = text.split(" ", 2)
+    return Code(value, scheme, meaning)

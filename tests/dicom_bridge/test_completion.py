@@ -1,0 +1,81 @@
+"""Completion: a pure judgement, never taken back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_bridge.completion import Arrival, CompletionRules, study_progress
+
+QUIET = CompletionRules(quiet_seconds=10)
+BOTH = CompletionRules(quiet_seconds=10, released_seconds=2)
+
+times = st.integers(0, 60).map(float)
+arrivals = st.lists(
+    st.builds(
+        lambda at, name, lasts: Arrival(at, name, None if lasts is None else at + lasts),
+        times,
+        st.sampled_from("abc"),
+        st.none() | st.integers(0, 20),
+    ),
+    max_size=8,
+)
+rules = st.builds(CompletionRules, st.integers(1, 15).map(float), st.none() | st.integers(0, 5).map(float))
+
+
+def test_nothing_arrived() -> None:
+    assert study_progress([], QUIET, 5.0).generation == 0
+
+
+def test_quiet_time() -> None:
+    came = [Arrival(0, "a"), Arrival(8, "a")]
+    assert not study_progress(came, QUIET, 17.9).complete
+    assert study_progress(came, QUIET, 18.0).complete
+    assert study_progress(came, QUIET, 18.0).due_at == 18.0
+
+
+def test_release_is_sooner_than_quiet_time() -> None:
+    came = [Arrival(0, "a", released_at=1.0)]
+    assert not study_progress(came, BOTH, 2.9).complete
+    assert study_progress(came, BOTH, 3.0).complete
+    assert not study_progress(came, QUIET, 3.0).complete
+
+
+def test_an_open_association_keeps_a_study_open() -> None:
+    came = [Arrival(0, "a", released_at=1.0), Arrival(0.5, "b")]
+    assert not study_progress(came, BOTH, 5.0).complete
+    assert study_progress(came, BOTH, 10.5).complete
+
+
+def test_a_late_instance_opens_the_next_generation() -> None:
+    came = [Arrival(0, "a"), Arrival(30, "b")]
+    assert study_progress(came, QUIET, 29).generation == 1
+    assert study_progress(came, QUIET, 30).generation == 2
+    assert not study_progress(came, QUIET, 30).complete
+    assert study_progress(came, QUIET, 40).complete
+    assert study_progress(came, QUIET, 40).instances == 2
+
+
+@given(arrivals, rules, times, st.integers(0, 30).map(float))
+def test_time_only_moves_forward(came: list[Arrival], rule: CompletionRules, now: float, later: float) -> None:
+    before, after = study_progress(came, rule, now), study_progress(came, rule, now + later)
+    assert after.generation >= before.generation
+    if before.complete:
+        nothing_new = not any(now < arrival.received_at <= now + later for arrival in came)
+        assert after.generation > before.generation or (after.complete and nothing_new)
+
+
+@given(arrivals, rules, times)
+def test_order_does_not_matter_and_silence_completes(came: list[Arrival], rule: CompletionRules, now: float) -> None:
+    assert study_progress(came, rule, now) == study_progress(list(reversed(came)), rule, now)
+    if came:
+        last = max(arrival.received_at for arrival in came)
+        assert study_progress(came, rule, last + rule.quiet_seconds).complete
+
+
+@given(arrivals, rules, times)
+def test_what_is_not_yet_known_changes_nothing(came: list[Arrival], rule: CompletionRules, now: float) -> None:
+    known = [
+        Arrival(a.received_at, a.association, a.released_at if (a.released_at or 99) <= now else None)
+        for a in came
+        if a.received_at <= now
+    ]
+    assert study_progress(came, rule, now) == study_progress(known, rule, now)

@@ -1,0 +1,165 @@
+"""The store: paths from UIDs, durable files, an index that counts nothing twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_bridge.completion import CompletionRules, study_progress
+from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.store.database import Database
+from dicom_bridge.store.files import InstanceFiles, UnsafeUidError, require_uid, write_durably
+from dicom_bridge.store.index import ReceivedInstance, StudyIndex
+from dicom_bridge.store.tables import JobRow
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def index(tmp_path: Path, clock: Clock) -> StudyIndex:
+    return StudyIndex(Database(tmp_path / "index.sqlite"), clock)
+
+
+def instance(number: int, study: str = "1.2", series: str = "1.2.1") -> ReceivedInstance:
+    uid = f"{series}.{number}"
+    return ReceivedInstance(study, series, uid, "1.2.840.1", "1.2.840.2", f"a/{uid}.dcm", SeriesFacts(modality="CT"))
+
+
+@pytest.mark.parametrize("text", ["1.2.840.10008.1", "2.25.330", "0", "1.02.3"])
+def test_uids_are_taken(text: str) -> None:
+    assert require_uid(text, "UID") == text
+
+
+@given(st.text(alphabet="0123456789./\\ a\n\0", max_size=70))
+def test_a_path_never_leaves_its_folder(text: str) -> None:
+    files = InstanceFiles(Path("/nowhere"))
+    try:
+        path = files.path_of("1.2", text, "1.3")
+    except UnsafeUidError:
+        return
+    assert path.parent.parent == Path("/nowhere/instances/1.2")
+    assert path.parent.name == text
+    assert ".." not in text
+
+
+@pytest.mark.parametrize("text", [None, "", "..", "1..2", ".1", "1.", "1/2", "1" * 65, "abc", "1.2\n"])
+def test_what_is_no_uid_is_refused(text: str | None) -> None:
+    with pytest.raises(UnsafeUidError, match="Study"):
+        require_uid(text, "Study Instance UID")
+
+
+def test_incoming_files_are_kept_or_dropped(tmp_path: Path) -> None:
+    files = InstanceFiles(tmp_path)
+    files.prepare()
+    destination = files.path_of("1.2", "1.3", "1.4")
+    files.keep(files.write_incoming([b"ab", memoryview(b"cd")]), destination)
+    assert destination.read_bytes() == b"abcd"
+    files.write_incoming([b"half"])
+    files.prepare()
+    assert list((tmp_path / "incoming").iterdir()) == []
+    assert destination.read_bytes() == b"abcd"
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    files = InstanceFiles(tmp_path)
+    files.prepare()
+
+    def parts() -> object:
+        yield b"begin"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        files.write_incoming(parts())  # type: ignore[arg-type]
+    assert list((tmp_path / "incoming").iterdir()) == []
+    write_durably(tmp_path / "results" / "a.json", b"{}")
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["a.json"]
+
+
+def test_a_duplicate_is_no_arrival(index: StudyIndex, clock: Clock) -> None:
+    association = index.open_association("CT01", "RCMED", "127.0.0.1:1")
+    assert index.record_instance(instance(1), association)
+    clock.now += 100
+    assert not index.record_instance(instance(1), association)
+    assert index.instance_count("1.2") == 1
+    assert [arrival.received_at for arrival in index.arrivals("1.2")] == [1000.0]
+
+
+def test_releases_reach_the_arrivals(index: StudyIndex, clock: Clock) -> None:
+    first, second = (index.open_association(name, "RCMED", "peer") for name in "ab")
+    index.record_instance(instance(1), first)
+    index.record_instance(instance(2), second)
+    clock.now = 1001
+    index.release_association(first)
+    clock.now = 1005
+    index.release_association(first)
+    assert sorted(str(arrival.released_at) for arrival in index.arrivals("1.2")) == ["1001.0", "None"]
+    index.release_all_associations()
+    assert {arrival.released_at for arrival in index.arrivals("1.2")} == {1001.0, 1005.0}
+
+
+def test_generations_are_taken_once_and_a_late_instance_reopens(index: StudyIndex, clock: Clock) -> None:
+    rules = CompletionRules(quiet_seconds=10)
+    association = index.open_association("a", "b", "peer")
+    index.record_instance(instance(1), association)
+    clock.now += 10
+    progress = study_progress(index.arrivals("1.2"), rules, clock.now)
+    index.record_instance(instance(2), association)
+    assert index.close_generation("1.2", progress, []) is None
+    assert index.open_studies() == ["1.2"]
+    clock.now += 10
+    progress = study_progress(index.arrivals("1.2"), rules, clock.now)
+    assert (progress.generation, progress.complete) == (2, True)
+    assert index.close_generation("1.2", progress, [job("j1")]) == ["j1"]
+    assert index.open_studies() == []
+    clock.now += 10
+    index.record_instance(instance(3), association)
+    progress = study_progress(index.arrivals("1.2"), rules, clock.now + 10)
+    assert index.open_studies() == ["1.2"]
+    assert progress.generation == 3
+    assert index.close_generation("1.2", progress, [job("j1"), job("j2")]) == ["j2"]
+
+
+def test_lines_are_single_and_kept_once_per_job(index: StudyIndex) -> None:
+    index.add_line("two\n lines", study_uid="1.2")
+    index.add_line("again", study_uid="1.2", job_id="j")
+    index.add_line("again", study_uid="1.2", job_id="j")
+    index.add_line("elsewhere", study_uid="9")
+    assert [line.text for line in index.lines("1.2")] == ["again", "two lines"]
+
+
+def test_the_index_survives_reopening(tmp_path: Path, index: StudyIndex) -> None:
+    index.record_instance(instance(1), index.open_association("a", "b", "peer"))
+    again = StudyIndex(Database(tmp_path / "index.sqlite"))
+    assert again.instances_of("1.2", "1.2.1") == {"1.2.1.1": Path("a/1.2.1.1.dcm")}
+    assert again.series_of("1.2")[0][1].modality == "CT"
+
+
+def job(job_id: str) -> JobRow:
+    return JobRow(
+        job_id=job_id,
+        study_uid="1.2",
+        series_uid="1.2.1",
+        generation=1,
+        route="r",
+        instances=["1.2.1.1"],
+        prompts=[],
+        destinations=[],
+        state="queued",
+        created_at=0.0,
+    )

@@ -1,0 +1,133 @@
+"""The model through its public interface, at a tiny size with random weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rcmed.image import Modality
+from rcmed.model.config import RCMedConfig
+from rcmed.model.inference import SliceReader
+from rcmed.model.instruction import answer, prompt_to_seg, question
+from rcmed.model.modeling import RCMedModel
+from rcmed.model.processor import RCMedProcessor, resized_shape, to_image_grid, to_model_grid
+from rcmed.model.tokenizer import build_tokenizer
+from rcmed.model.volume import decide_volume
+
+NAMES = ("liver", "left kidney", "right kidney", "optic disc")
+
+
+@pytest.fixture(scope="module")
+def reader() -> SliceReader:
+    """A tiny random model that reads slices."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(NAMES)
+    config = RCMedConfig(
+        image_size=64,
+        vision_widths=(8, 16, 16, 32, 32),
+        vision_depths=(1, 1, 1, 1, 1),
+        prompt_size=32,
+        language={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer),
+        },
+    )
+    model = RCMedModel(config)
+    processor = RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)
+    return SliceReader(model, processor, batch=3)
+
+
+def noise(slices: int, rows: int = 40, columns: int = 56) -> np.ndarray:
+    """Reproducible 8-bit slices."""
+    return np.random.default_rng(1).integers(0, 256, (slices, rows, columns, 3), dtype=np.uint8)
+
+
+def test_a_mask_does_not_depend_on_what_else_was_asked(reader: SliceReader) -> None:
+    pixels = noise(1)
+    encoded = reader.encode(pixels)
+    together, presence = reader.ground(encoded, NAMES, Modality.CT)
+    for index, name in enumerate(NAMES):
+        alone, alone_presence = reader.ground(encoded, [name], Modality.CT)
+        torch.testing.assert_close(alone[0], together[index], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(alone_presence[0], presence[index], atol=1e-5, rtol=1e-4)
+
+
+def test_words_change_the_mask(reader: SliceReader) -> None:
+    logits, _ = reader.ground(reader.encode(noise(1)), ["left kidney", "right kidney"], Modality.CT)
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
+
+
+def test_a_batch_equals_its_items(reader: SliceReader) -> None:
+    pixels = noise(5)
+    together = [answers for answers in reader.read(pixels, NAMES, Modality.MR)]
+    presence = np.concatenate([a.presence for a in together], axis=1)
+    for index in range(5):
+        alone = next(iter(reader.read(pixels[index : index + 1], NAMES, Modality.MR)))
+        np.testing.assert_allclose(alone.presence[:, 0], presence[:, index], atol=1e-5)
+
+
+def test_saved_and_loaded_gives_the_same(reader: SliceReader, tmp_path: Path) -> None:
+    reader.model.save_pretrained(str(tmp_path))
+    reader.processor.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    again = SliceReader(RCMedModel.from_pretrained(str(tmp_path)), RCMedProcessor.from_pretrained(tmp_path))
+    first, _ = reader.ground(reader.encode(noise(1)), NAMES, Modality.CT)
+    second, _ = again.ground(again.encode(noise(1)), NAMES, Modality.CT)
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
+
+
+def test_tiles_cover_the_whole_image(reader: SliceReader) -> None:
+    answers = reader.read_tiles(noise(1, 150, 190), ["optic disc"], Modality.FUNDUS, edge=80)
+    assert answers.masks.shape == (1, 1, 150, 190)
+    assert 0 <= float(answers.presence[0, 0]) <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(20, 300), columns=st.integers(20, 300), data=st.data())
+def test_the_way_to_the_model_grid_and_back_keeps_places(rows: int, columns: int, data: st.DataObject) -> None:
+    """A rectangle comes back where it was, within one cell of the coarser grid; never flipped or shifted."""
+    top = data.draw(st.integers(0, rows // 2))
+    left = data.draw(st.integers(0, columns // 2))
+    mask = torch.zeros(1, 1, rows, columns)
+    mask[..., top : top + rows // 3 + 2, left : left + columns // 3 + 2] = 1
+    back = to_image_grid(to_model_grid(mask, 128)[:, 0] - 0.5, rows, columns, 128)[0] > 0
+    truth = mask[0, 0] > 0
+    cell = max(rows, columns) / 128
+    for axis in (0, 1):
+        found, true = back.any(1 - axis).nonzero().flatten(), truth.any(1 - axis).nonzero().flatten()
+        assert abs(int(found[0]) - int(true[0])) <= cell + 1
+        assert abs(int(found[-1]) - int(true[-1])) <= cell + 1
+
+
+def test_the_longest_side_fills_the_grid() -> None:
+    assert resized_shape(512, 256, 256) == (256, 128)
+    assert resized_shape(1, 1000, 256) == (1, 256)
+
+
+def test_text_format_is_the_published_one() -> None:
+    assert (
+        question(["liver", "spleen"], Modality.CT) == "Please segment liver, spleen in this computed tomography image. "
+    )
+    assert answer(["liver", "spleen"], Modality.CT) == (
+        "This is a <p> computed tomography </p> image. "
+        "The image contains <p> liver </p> [SEG] and <p> spleen </p> [SEG]."
+    )
+    assert prompt_to_seg("liver", Modality.MR).endswith("The image contains <p> liver </p>")
+
+
+def test_a_lone_slice_does_not_make_a_volume_finding() -> None:
+    masks = np.ones((20, 4, 4), dtype=bool)
+    presence = np.zeros(20, dtype=np.float32)
+    presence[7] = 1.0
+    mask, probability = decide_volume(masks, presence, absent_below=0.4)
+    assert probability < 0.4 and not mask.any()
+    presence[5:12] = 0.9
+    mask, probability = decide_volume(masks, presence, absent_below=0.4)
+    assert probability > 0.8 and mask[8].all() and not mask[0].any()

@@ -1,0 +1,101 @@
+"""Training on a tiny generated index: it learns something, and a resumed run equals an unbroken one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from rcmed.data.triplets import read_index
+from rcmed.errors import ConfigurationError, InputError
+from rcmed.training.augmentation import swap_sides
+from rcmed.training.settings import TrainingSettings
+from rcmed.training.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tiny_index(tmp_path: Path) -> TrainingSettings:
+    """Bright squares called "left kidney" in CT, and discs in photographs."""
+    generator = np.random.default_rng(0)
+    index: dict[str, list[dict[str, str]]] = {}
+    provenance = []
+    for number in range(6):
+        modality, name = ("ct", "left kidney") if number % 2 else ("fundus", "optic disc")
+        pixels = generator.integers(0, 60, (70, 90, 3), dtype=np.uint8)
+        mask = np.zeros((70, 90), dtype=np.uint8)
+        mask[20:50, 10 + number : 40 + number] = 255
+        pixels[mask > 0] += 150
+        image = f"{modality}--made--{number}.png"
+        PillowImage.fromarray(pixels).save(tmp_path / image)
+        PillowImage.fromarray(mask).save(tmp_path / f"mask{number}.png")
+        index[image] = [{f"mask{number}.png": name}]
+        labelled = [name, "right kidney"] if modality == "ct" else [name]
+        provenance.append({"image": image, "dataset": "made", "patient": str(number), "labelled": labelled})
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    (tmp_path / "provenance.jsonl").write_text("\n".join(map(json.dumps, provenance)))
+    return TrainingSettings(
+        index=tmp_path / "index.json",
+        root=tmp_path,
+        output=tmp_path / "run",
+        steps=4,
+        batch_images=2,
+        image_size=64,
+        warmup_steps=1,
+        checkpoint_every=2,
+        threads=1,
+        precision="fp32",
+    )
+
+
+def test_the_index_tells_absent_from_unknown(tiny_index: TrainingSettings) -> None:
+    triplets = read_index(tiny_index.index, tiny_index.root)
+    ct = next(t for t in triplets if t.modality.value == "ct")
+    assert set(ct.labelled) - set(ct.masks) == {"right kidney"}
+    assert ct.read_mask("left kidney").sum() == 900
+    assert not ct.read_mask("right kidney").any()
+
+
+def test_a_resumed_run_equals_an_unbroken_one(tiny_index: TrainingSettings, tmp_path: Path) -> None:
+    whole = Trainer(tiny_index)
+    whole.run(show_progress=False)
+    parted = tiny_index.model_copy(update={"output": tmp_path / "parted"})
+    first = Trainer(parted)
+    for _ in range(2):
+        first.train_step()
+    first.save_checkpoint()
+    second = Trainer(parted)
+    assert second.step == 2
+    second.run(show_progress=False)
+    for name, value in whole.averaged.items():
+        torch.testing.assert_close(second.averaged[name], value, atol=1e-6, rtol=1e-5, msg=name)
+    assert (parted.output / "model" / "model.safetensors").exists()
+
+
+def test_names_follow_a_flip() -> None:
+    assert swap_sides("left kidney") == "right kidney"
+    assert swap_sides("left and right lung") == "right and left lung"
+    assert swap_sides("cleft") == "cleft"
+
+
+def test_settings_say_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "training.yaml"
+    path.write_text("stepz: 3\n")
+    with pytest.raises(ConfigurationError, match="stepz"):
+        TrainingSettings.from_yaml(path)
+
+
+def test_a_broken_index_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "index.json"
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"index\.json"):
+        read_index(path, tmp_path)
+
+
+def test_the_packaged_settings_are_valid() -> None:
+    shipped = TrainingSettings.from_yaml(ROOT / "configs" / "training.yaml")
+    defaults = TrainingSettings()
+    assert shipped.model_copy(update={"dataset_weights": {}}) == defaults
