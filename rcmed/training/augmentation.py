@@ -23,7 +23,20 @@ def swap_sides(name: str) -> str:
     return re.sub(r"\b(left|right)\b", lambda match: _SIDES[match.group(1)], name)
 
 
-def draw_geometry(modality: Modality, generator: np.random.Generator) -> tuple[Tensor, bool]:
+# How often, and by how much, a part of the image fills the grid. What lies outside is absent from what the model sees:
+# that teaches it the absence of targets of which data sets show only positive images (a healthy brain, say).
+_CLOSE_UP_RATE = 0.2
+_CLOSE_UP_ZOOM = (1.4, 2.4)
+
+
+def has_side(name: str) -> bool:
+    """Whether a name tells left from right, which a close-up may not show."""
+    return swap_sides(name) != name
+
+
+def draw_geometry(
+    modality: Modality, generator: np.random.Generator, may_close_up: bool = True
+) -> tuple[Tensor, bool]:
     """An affine (2, 3) for `affine_grid` and whether it mirrors left and right."""
     angle = math.radians(generator.normal(0, 9 if modality not in VISIBLE_LIGHT else 20))
     zoom = math.exp(generator.normal(0, 0.15))
@@ -34,6 +47,10 @@ def draw_geometry(modality: Modality, generator: np.random.Generator) -> tuple[T
     if modality in VISIBLE_LIGHT and generator.random() < 0.5:
         y = -y
     shift = generator.normal(0, 0.06, size=2)
+    if generator.random() < _CLOSE_UP_RATE and may_close_up:
+        close = generator.uniform(*_CLOSE_UP_ZOOM)
+        x, y = x / close, y / close
+        shift = generator.uniform(-1, 1, size=2) * (1 - 1 / close)
     cos, sin = math.cos(angle), math.sin(angle)
     return torch.tensor([[x * cos, -y * sin, shift[0]], [x * sin, y * cos, shift[1]]], dtype=torch.float32), mirrored
 

@@ -23,7 +23,7 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.training.augmentation import draw_geometry, swap_sides, vary_intensity, warp
+from rcmed.training.augmentation import draw_geometry, has_side, swap_sides, vary_intensity, warp
 from rcmed.training.losses import prompt_losses, total_loss
 from rcmed.training.packed import BalancedSampler, PackedTriplet, pack
 from rcmed.training.settings import TrainingSettings
@@ -62,6 +62,8 @@ class Trainer:
         self.processor = RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)
         self.before, self.after = self.processor.surroundings()
         self.model = RCMedModel(config)
+        # The CPU's fused attention has a slow backward pass at these lengths.
+        self.model.language.decoder.set_attn_implementation("eager" if self.device.type == "cpu" else "sdpa")
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         decay = [p for p in self.model.parameters() if p.ndim > 1]
@@ -70,6 +72,7 @@ class Trainer:
             [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
+            fused=True,
         )
         self.step = 0
         self._resume()
@@ -78,7 +81,10 @@ class Trainer:
         self, generator: np.random.Generator
     ) -> tuple[Tensor, Tensor, list[str], list[Modality], Tensor, Tensor]:
         drawn = self.sampler.draw(generator)
-        geometry = [draw_geometry(triplet.modality, generator) for triplet, _ in drawn]
+        geometry = [
+            draw_geometry(triplet.modality, generator, not any(has_side(name) for name, _ in prompts))
+            for triplet, prompts in drawn
+        ]
         modalities = [triplet.modality for triplet, _ in drawn]
         pixels = torch.stack([triplet.pixels for triplet, _ in drawn]).float()
         affines = torch.stack([affine for affine, _ in geometry])
@@ -122,8 +128,8 @@ class Trainer:
         self.optimiser.step()
         decay = min(settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                self.averaged[name].lerp_(value, 1 - decay) if value.is_floating_point() else None
+            current = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+            torch._foreach_lerp_([self.averaged[name] for name in current], list(current.values()), 1 - decay)
         self.step += 1
         return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
 
