@@ -34,9 +34,7 @@ def has_side(name: str) -> bool:
     return swap_sides(name) != name
 
 
-def draw_geometry(
-    modality: Modality, generator: np.random.Generator, may_close_up: bool = True
-) -> tuple[Tensor, bool]:
+def draw_geometry(modality: Modality, generator: np.random.Generator, may_close_up: bool = True) -> tuple[Tensor, bool]:
     """An affine (2, 3) for `affine_grid` and whether it mirrors left and right."""
     angle = math.radians(generator.normal(0, 9 if modality not in VISIBLE_LIGHT else 20))
     zoom = math.exp(generator.normal(0, 0.15))

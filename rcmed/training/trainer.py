@@ -186,7 +186,8 @@ class Trainer:
             self.step = int(opened.metadata()["step"])
         tensors = load_file(path, device=str(self.device))
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        self.averaged = {k.removeprefix("averaged."): v for k, v in tensors.items() if k.startswith("averaged.")}
+        for name, value in self.averaged.items():
+            value.copy_(tensors[f"averaged.{name}"])
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimiser."):
@@ -194,6 +195,10 @@ class Trainer:
                 state.setdefault(int(index), {})[name] = value
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        # The fused optimiser walks parameters and moments side by side in memory: both must be channels_last alike.
+        for parameter, moments in self.optimiser.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
 
 def _unpacked(triplet: PackedTriplet, name: str, size: int) -> Tensor:
