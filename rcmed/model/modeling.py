@@ -91,7 +91,10 @@ class RCMedModel(PreTrainedModel):
         hidden = config.language_config().hidden_size
         self.text_hidden_fcs = two_layers(hidden, config.prompt_size)
         self.t2i_projection = two_layers(hidden, self.vision.dense_size)
-        self.name_path = nn.Linear(hidden, config.prompt_size) if config.name_path else None
+        # Normalised, so that names differ from the first step on: a mean of small embeddings would drown in the state.
+        self.name_path = (
+            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, config.prompt_size)) if config.name_path else None
+        )
         self.grounding = GroundingDecoder(config)
         self.post_init()
 
@@ -132,7 +135,7 @@ class RCMedModel(PreTrainedModel):
         if self.name_path is not None:
             words = self.language.decoder.embed_tokens(prompts.tokens)
             weight = prompts.name.to(words.dtype)[..., None]
-            queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1) * 10.0)
+            queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))
         mask_logits, presence_logits = self.grounding(encoded.dense, encoded.fine, queries, image_index)
         return RCMedOutput(mask_logits=mask_logits.float(), presence_logits=presence_logits.float())
 
