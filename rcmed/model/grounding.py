@@ -104,8 +104,8 @@ class GroundingDecoder(nn.Module):
         coarse = self.merge_8(coarse)
         coarse = double(coarse) + self.lateral_4(stride_4).index_select(0, image_index)
         coarse = self.merge_4(coarse)
-        # The prompt reaches the weights beside the attention, too: without it names were told apart only after thousands
-        # of steps (left lung from right, nucleus from cytoplasm).
+        # The prompt reaches the weights beside the attention, too: without it names were told apart only late
+        # (left lung from right, nucleus from cytoplasm).
         steering = torch.cat([mask_token, prompts.to(mask_token.dtype)], dim=1)
         coarse_logits = torch.einsum("pc,pchw->phw", self.coarse_weights(steering), coarse)
 
