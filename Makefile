@@ -8,6 +8,9 @@ BIN := .venv/bin
 SET_UP := .venv/.set-up
 TORCH := torch==2.13.0
 
+STUDY ?=
+PROMPT ?=
+
 .PHONY: set-up demo test lint debian-packages
 
 set-up: $(SET_UP)
@@ -32,6 +35,9 @@ lint: $(SET_UP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+demo: $(SET_UP)
+	$(BIN)/rcmed demo --output demo $(if $(STUDY),--study '$(STUDY)') $(if $(PROMPT),--prompt '$(PROMPT)')
 
 test: $(SET_UP) debian-packages lint
 	$(BIN)/pytest

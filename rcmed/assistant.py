@@ -23,6 +23,7 @@ from rcmed.model.inference import SliceReader
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
+from rcmed.model.viewing import ReaderView
 from rcmed.model.volume import decide_volume
 from rcmed.vocabulary import Target, load_targets, resolve_targets
 
@@ -73,7 +74,7 @@ class Assistant:
 
     def encode(self, image: Image) -> EncodedImage:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""
-        return self._reader.encode(to_eight_bit(image))
+        return self._reader.encode(ReaderView.of(image.grid).to_view(to_eight_bit(image)))
 
     def find(self, image: Image, prompts: str | Sequence[str] = "") -> Findings:
         """Find targets named in free text.
@@ -138,8 +139,9 @@ class Assistant:
         """One finding per target; every target alone, so none depends on the others."""
         if not targets:
             return []
-        pixels = to_eight_bit(image)
-        masks = np.zeros((len(targets), *image.grid.shape), dtype=bool)
+        view = ReaderView.of(image.grid)
+        pixels = view.to_view(to_eight_bit(image))
+        masks = np.zeros((len(targets), *pixels.shape[:3]), dtype=bool)
         presence = np.zeros((len(targets), image.grid.shape[0]), dtype=np.float32)
         names = [target.name for target in targets]
         for answers in self._reader.read(pixels, names, image.modality):
@@ -147,7 +149,7 @@ class Assistant:
             masks[:, answers.first : last] = answers.masks
             presence[:, answers.first : last] = answers.presence
         self._refine_fine_targets(pixels, names, image, masks, presence)
-        return [self._finding(image, t, masks[i], presence[i]) for i, t in enumerate(targets)]
+        return [self._finding(image, t, view.from_view(masks[i]), presence[i]) for i, t in enumerate(targets)]
 
     def _refine_fine_targets(
         self,

@@ -24,7 +24,7 @@ def find(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Find targets in images; masks come back on each input's own grid."""
-    from rcmed.answering import answer_image
+    from rcmed.answering import write_answer
     from rcmed.assistant import Assistant
     from rcmed.errors import InputError
     from rcmed.readers import read_images
@@ -45,7 +45,9 @@ def find(
                 folder = output / (path.stem if len(images) == 1 else f"{path.stem}-{number + 1}")
             for warning in image.warnings:
                 typer.echo(f"rcmed: {warning}", err=True)
-            findings = answer_image(assistant, image, prompt, folder)
+            findings = assistant.find(image, prompt)
+            for line in write_answer(image, findings, folder):
+                typer.echo(f"rcmed: {line}", err=True)
             typer.echo(f"{path}: {findings.answer}")
             for finding in findings.findings:
                 if finding.reason:

@@ -7,7 +7,7 @@ import pytest
 
 from dicom_bridge.demo import instances
 from dicom_bridge.demo.archive import Archive
-from dicom_bridge.demo.modality import find_dicom_files, send_files
+from dicom_bridge.sending import find_dicom_files, send_files
 from rcmed.errors import InputError
 
 

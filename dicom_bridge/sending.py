@@ -1,4 +1,4 @@
-"""The sending side of the demo: files go to an application entity by C-STORE, as from a modality."""
+"""Any DICOM files to any application entity by C-STORE, as from a modality: `rcmed send` and the demo."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dicom_bridge.delivery.c_store import read_outgoing, store_files
 from dicom_bridge.delivery.destination import DestinationUnavailableError
 from rcmed.errors import InputError
 
-CALLING_AE = "MODALITY"
+CALLING_AE = "RCMED-SEND"
 TIMEOUT_SECONDS = 60.0
 
 
-def send_files(paths: Sequence[Path], host: str, port: int, called_ae: str) -> None:
+def send_files(paths: Sequence[Path], host: str, port: int, called_ae: str, calling_ae: str = CALLING_AE) -> None:
     """Send instances, each in the transfer syntax it is stored in.
 
     Args:
@@ -29,7 +29,7 @@ def send_files(paths: Sequence[Path], host: str, port: int, called_ae: str) -> N
             host=host,
             port=port,
             called_ae=called_ae,
-            calling_ae=CALLING_AE,
+            calling_ae=calling_ae,
             timeout_seconds=TIMEOUT_SECONDS,
         )
     except (DestinationUnavailableError, ValueError) as error:

@@ -1,0 +1,1 @@
+"""Sub-commands of `rcmed` that need DICOM, registered by entry points."""

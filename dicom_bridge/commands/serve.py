@@ -1,0 +1,37 @@
+"""`rcmed serve`: the gateway with its status page, until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file like configs/gateway.yaml. Without it the defaults hold.")
+    ] = None,
+) -> None:
+    """Receive studies by DICOM, find what the routes ask for, and deliver SEG and SR. Ends at SIGTERM or SIGINT."""
+    import logging
+    import signal
+
+    from dicom_bridge.app import Gateway
+    from dicom_bridge.settings import GatewaySettings
+    from rcmed.assistant import Assistant
+
+    settings = GatewaySettings() if config is None else GatewaySettings.from_yaml(config)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    for chatty in ("pynetdicom", "dbos", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
+    stops = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    assistant = Assistant.from_pretrained(settings.model.name, settings.model.device)
+    with Gateway(settings, assistant) as gateway:
+        ports = gateway.ports
+        page = f", status page http://{settings.web.host}:{ports.web}/" if ports.web is not None else ""
+        typer.echo(f"listening as {settings.receive.ae_title} on {settings.receive.host}:{ports.dicom}{page}")
+        signal.sigwait(stops)
+        typer.echo("stopping; what is unfinished goes on at the next start")
