@@ -95,12 +95,8 @@ def make_ct_series(tmp_path: Path) -> SeriesMaker:
 
 
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
-SQUARE = Target(
-    "liver", (), ANATOMY, Code("10200004", "SCT", "Liver"), None, None, (221, 130, 101), (Modality.CT,)
-)
-SPLEEN = Target(
-    "spleen", (), ANATOMY, Code("78961009", "SCT", "Spleen"), None, None, (157, 108, 162), (Modality.CT,)
-)
+SQUARE = Target("liver", (), ANATOMY, Code("10200004", "SCT", "Liver"), None, None, (221, 130, 101), (Modality.CT,))
+SPLEEN = Target("spleen", (), ANATOMY, Code("78961009", "SCT", "Spleen"), None, None, (157, 108, 162), (Modality.CT,))
 
 
 class ThresholdAssistant:

@@ -1,0 +1,81 @@
+"""The bridge's commands as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_bridge.demo.returned import find_problems, read_segments
+from dicom_bridge.series.read import read_series
+from rcmed import Assistant, cli
+
+
+def status_of(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch, threshold_assistant: Any) -> Any:
+    monkeypatch.setattr(Assistant, "from_pretrained", lambda *arguments: threshold_assistant)
+    return threshold_assistant
+
+
+def test_find_files_seg_and_sr_beside_a_dicom_series(make_ct_series: Any, stub: Any, tmp_path: Path) -> None:
+    files = make_ct_series(4)
+    output = tmp_path / "out"
+    assert status_of("find", str(files[0].parent), "--prompt", "liver", "--output", str(output)) == 0
+    assert sorted(path.name for path in output.iterdir()) == [
+        "findings.json",
+        "mask-1-liver.nii.gz",
+        "overlay-1-liver.png",
+        "report.dcm",
+        "segmentation.dcm",
+    ]
+    results = [pydicom.dcmread(output / name) for name in ("segmentation.dcm", "report.dcm")]
+    assert find_problems([pydicom.dcmread(file) for file in files], results) == []
+    (image,) = read_series(files).images
+    (segment,) = read_segments(results[0], image)
+    assert np.array_equal(segment.mask, image.pixels > 100)
+    again = tmp_path / "again"
+    assert status_of("find", str(files[0].parent), "--prompt", "liver", "--output", str(again)) == 0
+    assert pydicom.dcmread(again / "segmentation.dcm").SOPInstanceUID == results[0].SOPInstanceUID
+
+
+def test_find_says_what_can_not_be_filed_and_goes_on(
+    make_ct_series: Any, stub: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file,) = make_ct_series(1)
+    dataset = pydicom.dcmread(file)
+    del dataset.FrameOfReferenceUID
+    dataset.save_as(file)
+    assert status_of("find", str(file), "--prompt", "liver", "--output", str(tmp_path / "out")) == 0
+    assert "no SEG is written" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.dcm").exists()
+    findings = json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]
+    assert findings[0]["present"] is True
+
+
+@pytest.mark.parametrize("peer", ["nowhere", "host:0", "host:x", ":104"])
+def test_send_says_how_a_peer_is_named(peer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("send", str(tmp_path), "--to", peer) == 2
+    assert "HOST:PORT" in capsys.readouterr().err
+
+
+def test_send_says_that_nobody_answers(make_ct_series: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    files = make_ct_series(1)
+    assert status_of("send", str(files[0]), "--to", "127.0.0.1:1") == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_serve_names_the_key_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text("receive: {prot: 1}\n")
+    assert status_of("serve", "--config", str(config)) == 2
+    assert "receive.prot" in capsys.readouterr().err
