@@ -302,10 +302,13 @@ def _segment(segmentation: Dataset, segment: int) -> ReferencedSegment:
 
 def _segment_frame(segmentation: Dataset, segment: int) -> ReferencedSegmentationFrame:
     frames, images = _segment_images(segmentation, segment)
-    return ReferencedSegmentationFrame(
+    reference = ReferencedSegmentationFrame(
         sop_class_uid=str(segmentation.SOPClassUID),
         sop_instance_uid=str(segmentation.SOPInstanceUID),
         frame_number=frames,
         segment_number=segment,
         source_image=images[0],
     )
+    # A reference names frames or segments, never both (PS3.3 Table 10-3); a frame belongs to one segment anyway.
+    del reference[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
+    return reference

@@ -61,6 +61,7 @@ class GroundingDecoder(nn.Module):
         self.merge_4 = nn.Sequential(nn.Conv2d(32, 24, 3, 1, 1), group_norm(24), nn.ReLU())
         self.coarse_weights = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, 24))
         self.fine_weights = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, fine * stride_2))
+        self.place_weights = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, size))
         self.fine_lift = nn.Conv2d(24, fine, 1)
         self.fine_head = nn.Sequential(
             nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1), nn.ReLU(), nn.Conv2d(fine, 1, 3, 1, 1)
@@ -108,6 +109,10 @@ class GroundingDecoder(nn.Module):
         # (left lung from right, nucleus from cytoplasm).
         steering = torch.cat([mask_token, prompts.to(mask_token.dtype)], dim=1)
         coarse_logits = torch.einsum("pc,pchw->phw", self.coarse_weights(steering), coarse)
+
+        # Where the target usually lies, as a function of the place alone: what tells left from right.
+        place = torch.einsum("pc,chw->phw", self.place_weights(steering), position[0]) / position.shape[1] ** 0.5
+        coarse_logits = coarse_logits + double(double(place[:, None]))[:, 0]
 
         weights = self.fine_weights(steering).view(count, self.fine_size, -1)
         selected = stride_2.index_select(0, image_index)
