@@ -22,12 +22,11 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.inference import SliceReader
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.modeling import EncodedImage, RCMedModel
+from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
 from rcmed.model.viewing import ReaderView
 from rcmed.model.volume import decide_volume
 from rcmed.vocabulary import Target, load_targets, resolve_targets
-
-PACKAGED = Path(__file__).parent / "weights"
 
 
 class Assistant:
@@ -52,7 +51,7 @@ class Assistant:
         Raises:
             CheckpointError: the folder is missing, incomplete or of another architecture.
         """
-        folder = PACKAGED / str(name) if str(name) == "small" else Path(name)
+        folder = model_folder(name)
         weights = folder / "model.safetensors"
         for needed in (folder / "config.json", weights, folder / "preprocessor_config.json"):
             if not needed.exists():

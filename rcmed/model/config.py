@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import LlamaConfig, PretrainedConfig
+from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
 SMALL_LANGUAGE: dict[str, Any] = {
     "hidden_size": 192,
@@ -82,3 +82,6 @@ class RCMedConfig(PretrainedConfig):
     def language_config(self) -> LlamaConfig:
         """The language decoder's configuration."""
         return LlamaConfig(**self.language)
+
+
+AutoConfig.register(RCMedConfig.model_type, RCMedConfig)

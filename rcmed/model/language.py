@@ -68,7 +68,7 @@ class LanguageDecoder(nn.Module):
             dim=1,
         )
         cache = DynamicCache()
-        states = self.decoder(inputs_embeds=embeddings, past_key_values=cache, use_cache=True).last_hidden_state
+        states = self.decoder(inputs_embeds=embeddings, cache=cache, use_cache=True).last_hidden_state
         return EncodedPrefix(
             keys=tuple(cast(Tensor, cast(DynamicLayer, layer).keys) for layer in cache.layers),
             values=tuple(cast(Tensor, cast(DynamicLayer, layer).values) for layer in cache.layers),
@@ -89,6 +89,4 @@ class LanguageDecoder(nn.Module):
         cache = prefix.select(image_index)
         past = prefix.keys[0].shape[2]
         mask = torch.cat([attended.new_ones(attended.shape[0], past), attended], dim=1)
-        return self.decoder(
-            input_ids=tokens, attention_mask=mask.long(), past_key_values=cache, use_cache=True
-        ).last_hidden_state
+        return self.decoder(input_ids=tokens, attention_mask=mask.long(), cache=cache, use_cache=True).last_hidden_state

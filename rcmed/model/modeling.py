@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from transformers.utils import ModelOutput
 from rcmed.model.config import RCMedConfig
 from rcmed.model.grounding import GroundingDecoder
 from rcmed.model.language import EncodedPrefix, LanguageDecoder
+from rcmed.model.packaged import model_folder
 from rcmed.model.vision import ConvolutionalTower
 
 
@@ -97,6 +100,13 @@ class RCMedModel(PreTrainedModel):
         )
         self.grounding = GroundingDecoder(config)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
+        """Load weights as `transformers` does; "small" names those that come with the package."""
+        loaded = super().from_pretrained(str(model_folder(name)), *arguments, **options)
+        assert isinstance(loaded, cls)
+        return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep each part's own initialisation, but for embeddings, which start small."""

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from rcmed.image import Image, Modality
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, prompt_to_seg
 from rcmed.model.modeling import PromptTokens
+from rcmed.model.packaged import model_folder
 
 # A window that shows soft tissue, as the training slices do: centre and width in HU.
 SOFT_TISSUE_WINDOW = (40.0, 400.0)
@@ -93,8 +94,9 @@ class RCMedProcessor:
         self.pixel_std = list(pixel_std)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> RCMedProcessor:
-        """Read the processor that lies beside the weights."""
+    def from_pretrained(cls, name: str | Path) -> RCMedProcessor:
+        """Read the processor that lies beside the weights; "small" names those that come with the package."""
+        folder = model_folder(name)
         settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         return cls(tokenizer, settings["image_size"], settings["pixel_mean"], settings["pixel_std"])
