@@ -25,6 +25,8 @@ class TrainingSettings(BaseModel):
         size_exponent: a data set is sampled by its number of images to this power: large ones do not drown small.
         dataset_weights: extra factors by data set.
         absent_rate: probability of an absent target beside the present ones.
+        reflection_rate: probability that an image is reflected beside a target (`rcmed.training.reflection`).
+        reflection_start: step of the first reflections; before it the model learns what targets look like.
         image_size: of the model grid, in pixels.
         seed: of everything random.
         checkpoint_every: steps between checkpoints.
@@ -47,6 +49,8 @@ class TrainingSettings(BaseModel):
     size_exponent: float = Field(default=0.6, ge=0, le=1)
     dataset_weights: dict[str, float] = {}
     absent_rate: float = Field(default=0.4, ge=0, le=1)
+    reflection_rate: float = Field(default=0.25, ge=0, le=1)
+    reflection_start: int = Field(default=1250, ge=0)
     image_size: int = Field(default=256, ge=64, multiple_of=32)
     seed: int = 0
     checkpoint_every: int = Field(default=250, ge=1)

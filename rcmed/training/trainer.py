@@ -26,6 +26,7 @@ from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.augmentation import draw_geometry, has_side, swap_sides, vary_intensity, warp
 from rcmed.training.losses import prompt_losses, total_loss
 from rcmed.training.packed import BalancedSampler, PackedTriplet, pack
+from rcmed.training.reflection import reflect_beside
 from rcmed.training.settings import TrainingSettings
 
 
@@ -86,20 +87,37 @@ class Trainer:
             for triplet, prompts in drawn
         ]
         modalities = [triplet.modality for triplet, _ in drawn]
-        pixels = torch.stack([triplet.pixels for triplet, _ in drawn]).float()
+        images, asked = self._images(drawn, generator)
         affines = torch.stack([affine for affine, _ in geometry])
-        pixels = vary_intensity(warp(pixels, affines), modalities, generator)
-        names, masks, present, image_index = [], [], [], []
-        for index, ((triplet, prompts), (_, mirrored)) in enumerate(zip(drawn, geometry, strict=True)):
+        pixels = vary_intensity(warp(torch.stack(images), affines), modalities, generator)
+        names, present, image_index = [], [], []
+        for index, ((_, prompts), (_, mirrored)) in enumerate(zip(drawn, geometry, strict=True)):
             for name, is_present in prompts:
                 names.append(swap_sides(name) if mirrored else name)
-                masks.append(_unpacked(triplet, name, self.settings.image_size))
                 present.append(is_present)
                 image_index.append(index)
         index_tensor = torch.tensor(image_index)
-        warped = warp(torch.stack(masks)[:, None].float(), affines[index_tensor])[:, 0] > 0.5
+        warped = warp(torch.cat(asked)[:, None].float(), affines[index_tensor])[:, 0] > 0.5
         # A mask that the geometry moved out of the picture is absent from what the model sees.
         return pixels, index_tensor, names, modalities, warped, torch.tensor(present) & warped.any(-1).any(-1)
+
+    def _images(
+        self, drawn: list[tuple[PackedTriplet, list[tuple[str, bool]]]], generator: np.random.Generator
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Pixels float (3, size, size) and masks bool (prompt, size, size) of each image; some of them reflected."""
+        images, asked = [], []
+        for triplet, prompts in drawn:
+            pixels = triplet.pixels.float()
+            masks = torch.stack([_unpacked(triplet, name, self.settings.image_size) for name, _ in prompts])
+            present = [number for number, (_, is_present) in enumerate(prompts) if is_present]
+            sided = any(has_side(name) for name, _ in prompts)
+            if self.step >= self.settings.reflection_start and present and not sided:
+                if generator.random() < self.settings.reflection_rate:
+                    pivot = present[int(generator.integers(len(present)))]
+                    pixels, masks = reflect_beside(pixels, masks, pivot, generator) or (pixels, masks)
+            images.append(pixels)
+            asked.append(masks)
+        return images, asked
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the terms of the loss."""

@@ -83,10 +83,6 @@ class Program:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def kill(self) -> None:
         """SIGKILL: the program can't tidy up."""
         self._process.kill()

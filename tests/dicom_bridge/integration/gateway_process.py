@@ -40,7 +40,8 @@ class HeldAssistant:
 
 
 def main(settings_file: Path, signs: Path) -> None:
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("dicom_bridge").setLevel(logging.INFO)
     # Before any thread is started: all threads inherit the mask, so that only `sigwait` takes the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with Gateway(GatewaySettings.from_yaml(settings_file), HeldAssistant(signs)):

@@ -57,7 +57,9 @@ def test_a_study_sent_by_storescu_comes_back_to_storescp(
 
 
 @pytest.mark.parametrize(
-    ("option", "syntax"), [("-xr", RLELossless), ("-xt", JPEGLSLossless), ("-xv", JPEG2000Lossless)]
+    ("option", "syntax"),
+    [("-xr", RLELossless), ("-xt", JPEGLSLossless), ("-xv", JPEG2000Lossless)],
+    ids=["RLE", "JPEG-LS", "JPEG 2000"],
 )
 def test_compressed_instances_stay_as_they_are(
     start_gateway: StartGateway, tool: Tool, make_ct_series: Any, option: str, syntax: str
