@@ -9,6 +9,7 @@ from transformers import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 
 from rcmed.model.config import RCMedConfig
+from rcmed.model.presence import RegionPresence
 from rcmed.model.vision.convolutional import group_norm
 
 
@@ -67,6 +68,7 @@ class GroundingDecoder(nn.Module):
             nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1), nn.ReLU(), nn.Conv2d(fine, 1, 3, 1, 1)
         )
         self.presence_head = nn.Sequential(nn.Linear(3 * size + 2, size), nn.ReLU(), nn.Linear(size, 1))
+        self.region_presence = RegionPresence(size, (24, stride_8, size))
         self.fine_size = fine
 
     def forward(
@@ -122,7 +124,8 @@ class GroundingDecoder(nn.Module):
 
         evidence = torch.stack([coarse_logits.flatten(1).amax(1), coarse_logits.sigmoid().flatten(1).mean(1)], dim=1)
         summary = torch.cat([presence_token, mask_token, prompts.to(mask_token.dtype), evidence.detach()], dim=1)
-        return logits, self.presence_head(summary)[:, 0]
+        region = (coarse, stride_8.index_select(0, image_index), located)
+        return logits, self.presence_head(summary)[:, 0] + self.region_presence(prompts, coarse_logits, region)
 
 
 def double(maps: Tensor) -> Tensor:

@@ -78,15 +78,17 @@ class BalancedSampler:
         self.foreign = foreign_targets(triplets)
         self.frequency = Counter(name for triplet in triplets for name in triplet.masks)
 
-    def draw(self, generator: np.random.Generator) -> list[tuple[PackedTriplet, list[tuple[str, bool]]]]:
-        """A batch: each image with its (name, present) prompts."""
+    def draw(
+        self, generator: np.random.Generator, absent_rate: float
+    ) -> list[tuple[PackedTriplet, list[tuple[str, bool]]]]:
+        """A batch: each image with its (name, present) prompts, with `absent_rate` an absent one among them."""
         batch = []
         for group in generator.choice(len(self.groups), size=self.settings.batch_images, p=self.weights):
             triplet = self.triplets[self.groups[group][generator.integers(len(self.groups[group]))]]
             present = sorted(triplet.masks)
             chosen = [present[i] for i in generator.permutation(len(present))[: self.settings.prompts_per_image]]
             prompts = [(name, True) for name in chosen]
-            if not prompts or generator.random() < self.settings.absent_rate:
+            if not prompts or generator.random() < absent_rate:
                 pool: tuple[str, ...] = self.foreign[triplet.modality]
                 if triplet.absent and generator.random() < 0.7:
                     pool = triplet.absent

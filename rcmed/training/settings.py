@@ -27,6 +27,7 @@ class TrainingSettings(BaseModel):
         absent_rate: probability of an absent target beside the present ones.
         reflection_rate: probability that an image is reflected beside a target (`rcmed.training.reflection`).
         reflection_start: step of the first reflections; before it the model learns what targets look like.
+        presence_steps, presence_learning_rate: of the second stage, which trains presence on the finished masks.
         image_size: of the model grid, in pixels.
         seed: of everything random.
         checkpoint_every: steps between checkpoints.
@@ -39,7 +40,7 @@ class TrainingSettings(BaseModel):
     index: Path = Path("../shared/data/triplets/image2label_2d_train.json")
     root: Path = Path("../shared/data/triplets")
     output: Path = Path("runs/small")
-    steps: int = Field(default=6000, ge=1)
+    steps: int = Field(default=5000, ge=1)
     batch_images: int = Field(default=8, ge=1)
     prompts_per_image: int = Field(default=3, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -51,6 +52,8 @@ class TrainingSettings(BaseModel):
     absent_rate: float = Field(default=0.4, ge=0, le=1)
     reflection_rate: float = Field(default=0.25, ge=0, le=1)
     reflection_start: int = Field(default=1250, ge=0)
+    presence_steps: int = Field(default=1000, ge=0)
+    presence_learning_rate: float = Field(default=1e-3, gt=0)
     image_size: int = Field(default=256, ge=64, multiple_of=32)
     seed: int = 0
     checkpoint_every: int = Field(default=250, ge=1)

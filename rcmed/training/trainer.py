@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -20,14 +21,19 @@ from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
 from rcmed.model.config import RCMedConfig
-from rcmed.model.modeling import RCMedModel
+from rcmed.model.modeling import RCMedModel, RCMedOutput
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.augmentation import draw_geometry, has_side, swap_sides, vary_intensity, warp
 from rcmed.training.losses import prompt_losses, total_loss
 from rcmed.training.packed import BalancedSampler, PackedTriplet, pack
+from rcmed.training.presence_stage import PresenceRates, cosine, generator_of, presence_loss, presence_parts
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.settings import TrainingSettings
+
+# Pixels float (image, 3, size, size) in [0, 255]; image of each prompt int64 (prompt,); names; modality of each image;
+# masks bool (prompt, size, size); present bool (prompt,).
+Batch = tuple[Tensor, Tensor, list[str], list[Modality], Tensor, Tensor]
 
 
 def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
@@ -78,16 +84,14 @@ class Trainer:
         self.step = 0
         self._resume()
 
-    def _batch(
-        self, generator: np.random.Generator
-    ) -> tuple[Tensor, Tensor, list[str], list[Modality], Tensor, Tensor]:
-        drawn = self.sampler.draw(generator)
+    def _batch(self, generator: np.random.Generator, absent_rate: float, reflection_rate: float) -> Batch:
+        drawn = self.sampler.draw(generator, absent_rate)
         geometry = [
             draw_geometry(triplet.modality, generator, not any(has_side(name) for name, _ in prompts))
             for triplet, prompts in drawn
         ]
         modalities = [triplet.modality for triplet, _ in drawn]
-        images, asked = self._images(drawn, generator)
+        images, asked = self._images(drawn, generator, reflection_rate)
         affines = torch.stack([affine for affine, _ in geometry])
         pixels = vary_intensity(warp(torch.stack(images), affines), modalities, generator)
         names, present, image_index = [], [], []
@@ -102,7 +106,10 @@ class Trainer:
         return pixels, index_tensor, names, modalities, warped, torch.tensor(present) & warped.any(-1).any(-1)
 
     def _images(
-        self, drawn: list[tuple[PackedTriplet, list[tuple[str, bool]]]], generator: np.random.Generator
+        self,
+        drawn: list[tuple[PackedTriplet, list[tuple[str, bool]]]],
+        generator: np.random.Generator,
+        reflection_rate: float,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Pixels float (3, size, size) and masks bool (prompt, size, size) of each image; some of them reflected."""
         images, asked = [], []
@@ -111,10 +118,9 @@ class Trainer:
             masks = torch.stack([_unpacked(triplet, name, self.settings.image_size) for name, _ in prompts])
             present = [number for number, (_, is_present) in enumerate(prompts) if is_present]
             sided = any(has_side(name) for name, _ in prompts)
-            if self.step >= self.settings.reflection_start and present and not sided:
-                if generator.random() < self.settings.reflection_rate:
-                    pivot = present[int(generator.integers(len(present)))]
-                    pixels, masks = reflect_beside(pixels, masks, pivot, generator) or (pixels, masks)
+            if present and not sided and reflection_rate > 0 and generator.random() < reflection_rate:
+                pivot = present[int(generator.integers(len(present)))]
+                pixels, masks = reflect_beside(pixels, masks, pivot, generator) or (pixels, masks)
             images.append(pixels)
             asked.append(masks)
         return images, asked
@@ -123,22 +129,17 @@ class Trainer:
         """One optimiser step; returns the terms of the loss."""
         settings = self.settings
         generator = np.random.default_rng((settings.seed, self.step))
-        pixels, image_index, names, modalities, masks, present = self._batch(generator)
-        tokens = self.processor.prepare_prompts(names, [modalities[i] for i in image_index.tolist()]).to(self.device)
+        reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
+        batch = self._batch(generator, settings.absent_rate, reflection_rate)
         factor = learning_rate_factor(self.step, settings)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
-            output = self.model(
-                self.processor.normalise(pixels).to(self.device),
-                self.before.to(self.device),
-                self.after.to(self.device),
-                image_index.to(self.device),
-                tokens,
-            )
+        output = self._forward(self.model, batch)
+        assert output.mask_logits is not None and output.presence_logits is not None
         logits = F.interpolate(output.mask_logits[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
-        terms = prompt_losses(logits, output.presence_logits, masks.float().to(self.device), present.to(self.device))
+        masks, present = batch[-2].float().to(self.device), batch[-1].to(self.device)
+        terms = prompt_losses(logits, output.presence_logits, masks, present)
         loss = total_loss(terms)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -150,6 +151,40 @@ class Trainer:
             torch._foreach_lerp_([self.averaged[name] for name in current], list(current.values()), 1 - decay)
         self.step += 1
         return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+
+    def _forward(self, model: RCMedModel, batch: Batch) -> RCMedOutput:
+        pixels, image_index, names, modalities = batch[:4]
+        tokens = self.processor.prepare_prompts(names, [modalities[i] for i in image_index.tolist()]).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            output: RCMedOutput = model(
+                self.processor.normalise(pixels).to(self.device),
+                self.before.to(self.device),
+                self.after.to(self.device),
+                image_index.to(self.device),
+                tokens,
+            )
+        return output
+
+    def train_presence(self, advance: Callable[[float], None] = lambda loss: None) -> None:
+        """The second stage, on the averaged weights: see `rcmed.training.presence_stage`."""
+        settings, rates = self.settings, PresenceRates()
+        model = self._averaged_model().to(self.device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+        model.eval()
+        parameters = [p.requires_grad_() for part in presence_parts(model) for p in part.parameters()]
+        optimiser = torch.optim.AdamW(parameters, lr=settings.presence_learning_rate, weight_decay=0.02)
+        for step in range(settings.presence_steps):
+            for group in optimiser.param_groups:
+                group["lr"] = settings.presence_learning_rate * cosine(step, settings.presence_steps)
+            batch = self._batch(generator_of(settings.seed, step), rates.absent, rates.reflection)
+            output = self._forward(model, batch)
+            assert output.presence_logits is not None
+            loss = presence_loss(output.presence_logits, batch[-1].to(self.device))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            advance(loss.item())
+        for name, value in model.state_dict().items():
+            self.averaged[name].copy_(value)
 
     def run(self, show_progress: bool = True) -> Path:
         """Train to the end; returns the folder of the finished model."""
@@ -170,16 +205,21 @@ class Trainer:
                     recent = []
                 if self.step % self.settings.checkpoint_every == 0:
                     self.save_checkpoint()
-        self.save_checkpoint()
+            self.save_checkpoint()
+            task = progress.add_task("presence", total=self.settings.presence_steps)
+            self.train_presence(lambda loss: progress.update(task, advance=1, description=f"presence {loss:.3f}"))
         return self.save_model(output / "model")
 
     def save_model(self, folder: Path) -> Path:
         """Write the averaged weights as a model folder that `from_pretrained` reads."""
-        model = RCMedModel(cast(RCMedConfig, self.model.config))
-        model.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
-        model.save_pretrained(str(folder))
+        self._averaged_model().save_pretrained(str(folder))
         self.processor.save_pretrained(folder)
         return folder
+
+    def _averaged_model(self) -> RCMedModel:
+        model = RCMedModel(cast(RCMedConfig, self.model.config))
+        model.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
+        return model
 
     def save_checkpoint(self) -> None:
         """Write weights, averages and optimiser state so that the run can go on; atomic."""

@@ -46,6 +46,7 @@ def tiny_index(tmp_path: Path) -> TrainingSettings:
         image_size=64,
         warmup_steps=1,
         checkpoint_every=2,
+        presence_steps=3,
         threads=1,
         precision="fp32",
     )
