@@ -20,11 +20,11 @@ class RegionPresence(nn.Module):
 
     def __init__(self, prompt_size: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.head = nn.Sequential(
-            nn.Linear(prompt_size + 2 * sum(channels) + _SCALARS, prompt_size), nn.ReLU(), nn.Linear(prompt_size, 1)
-        )
-        nn.init.zeros_(self.head[2].weight)
-        nn.init.zeros_(self.head[2].bias)
+        last = nn.Linear(prompt_size, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        inputs = prompt_size + 2 * sum(channels) + _SCALARS
+        self.head = nn.Sequential(nn.Linear(inputs, prompt_size), nn.ReLU(), last)
 
     def forward(self, prompts: Tensor, mask_logits: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """What to add to each presence logit.

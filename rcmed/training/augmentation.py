@@ -25,7 +25,7 @@ def swap_sides(name: str) -> str:
 
 # How often, and by how much, a part of the image fills the grid. What lies outside is absent from what the model sees:
 # that teaches it the absence of targets of which data sets show only positive images (a healthy brain, say).
-_CLOSE_UP_RATE = 0.2
+_CLOSE_UP_RATE = 0.1
 _CLOSE_UP_ZOOM = (1.4, 2.4)
 
 

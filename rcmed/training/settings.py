@@ -40,7 +40,7 @@ class TrainingSettings(BaseModel):
     index: Path = Path("../shared/data/triplets/image2label_2d_train.json")
     root: Path = Path("../shared/data/triplets")
     output: Path = Path("runs/small")
-    steps: int = Field(default=5000, ge=1)
+    steps: int = Field(default=5600, ge=1)
     batch_images: int = Field(default=8, ge=1)
     prompts_per_image: int = Field(default=3, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -50,9 +50,9 @@ class TrainingSettings(BaseModel):
     size_exponent: float = Field(default=0.6, ge=0, le=1)
     dataset_weights: dict[str, float] = {}
     absent_rate: float = Field(default=0.4, ge=0, le=1)
-    reflection_rate: float = Field(default=0.25, ge=0, le=1)
+    reflection_rate: float = Field(default=0.1, ge=0, le=1)
     reflection_start: int = Field(default=1250, ge=0)
-    presence_steps: int = Field(default=1000, ge=0)
+    presence_steps: int = Field(default=600, ge=0)
     presence_learning_rate: float = Field(default=1e-3, gt=0)
     image_size: int = Field(default=256, ge=64, multiple_of=32)
     seed: int = 0

@@ -168,7 +168,9 @@ class Trainer:
     def train_presence(self, advance: Callable[[float], None] = lambda loss: None) -> None:
         """The second stage, on the averaged weights: see `rcmed.training.presence_stage`."""
         settings, rates = self.settings, PresenceRates()
-        model = self._averaged_model().to(self.device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+        model = self._averaged_model()
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        model.requires_grad_(False)
         model.eval()
         parameters = [p.requires_grad_() for part in presence_parts(model) for p in part.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=settings.presence_learning_rate, weight_decay=0.02)
