@@ -17,6 +17,7 @@ class TrainingSettings(BaseModel):
         index: the published index to train on.
         root: the folder that its paths are relative to.
         output: where checkpoints, curve and the final model go; a run that is found there goes on.
+        start_from: a model folder (or `small`) whose weights the run starts from; none: from scratch.
         steps: optimiser steps of the whole schedule.
         batch_images: images per step.
         prompts_per_image: most targets asked of one image in a step.
@@ -40,6 +41,7 @@ class TrainingSettings(BaseModel):
     index: Path = Path("../shared/data/triplets/image2label_2d_train.json")
     root: Path = Path("../shared/data/triplets")
     output: Path = Path("runs/small")
+    start_from: Path | None = None
     steps: int = Field(default=5600, ge=1)
     batch_images: int = Field(default=8, ge=1)
     prompts_per_image: int = Field(default=3, ge=1)

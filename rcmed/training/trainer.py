@@ -62,13 +62,8 @@ class Trainer:
         packed = [pack(triplet, settings.image_size) for triplet in triplets]
         self.sampler = BalancedSampler(packed, settings)
         names = sorted({name for triplet in triplets for name in (*triplet.labelled, *triplet.masks)})
-        tokenizer = build_tokenizer(names)
-        config = RCMedConfig(image_size=settings.image_size, target_names=tuple(names))
-        config.language["vocab_size"] = len(tokenizer)
-        config.language["bos_token_id"], config.language["eos_token_id"] = 0, 1
-        self.processor = RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)
+        self.model, self.processor = _started(settings, names)
         self.before, self.after = self.processor.surroundings()
-        self.model = RCMedModel(config)
         # The CPU's fused attention has a slow backward pass at these lengths.
         self.model.language.decoder.set_attn_implementation("eager" if self.device.type == "cpu" else "sdpa")
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
@@ -265,3 +260,21 @@ def _unpacked(triplet: PackedTriplet, name: str, size: int) -> Tensor:
     if name not in triplet.masks:
         return torch.zeros(size, size, dtype=torch.bool)
     return torch.from_numpy(np.unpackbits(triplet.masks[name], axis=-1, count=size).astype(bool))
+
+
+def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, RCMedProcessor]:
+    """A fresh model with a tokenizer of its own, or one that goes on from the weights that the settings name."""
+    if settings.start_from is not None:
+        model = RCMedModel.from_pretrained(settings.start_from, dtype=torch.float32)
+        processor = RCMedProcessor.from_pretrained(settings.start_from)
+        if processor.image_size != settings.image_size:
+            raise ConfigurationError(
+                f"image_size: {settings.start_from} was trained at {processor.image_size}: use that"
+            )
+        model.config.target_names = sorted({*model.config.target_names, *names})
+        return model, processor
+    tokenizer = build_tokenizer(names)
+    config = RCMedConfig(image_size=settings.image_size, target_names=tuple(names))
+    config.language["vocab_size"] = len(tokenizer)
+    config.language["bos_token_id"], config.language["eos_token_id"] = 0, 1
+    return RCMedModel(config), RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
+from safetensors.torch import load_file
 
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError, InputError
@@ -74,6 +75,16 @@ def test_a_resumed_run_equals_an_unbroken_one(tiny_index: TrainingSettings, tmp_
     for name, value in whole.averaged.items():
         torch.testing.assert_close(second.averaged[name], value, atol=1e-6, rtol=1e-5, msg=name)
     assert (parted.output / "model" / "model.safetensors").exists()
+
+
+def test_a_run_can_start_from_weights_and_learn_new_names(tiny_index: TrainingSettings, tmp_path: Path) -> None:
+    folder = Trainer(tiny_index).save_model(tmp_path / "model")
+    again = Trainer(tiny_index.model_copy(update={"output": tmp_path / "again", "start_from": folder}))
+    first = load_file(folder / "model.safetensors")
+    assert all(torch.equal(again.model.state_dict()[name], value) for name, value in first.items())
+    assert "optic disc" in again.model.config.target_names
+    with pytest.raises(ConfigurationError, match="image_size"):
+        Trainer(tiny_index.model_copy(update={"output": tmp_path / "other", "start_from": folder, "image_size": 96}))
 
 
 def test_names_follow_a_flip() -> None:
