@@ -23,7 +23,7 @@ def serve(
 
     settings = GatewaySettings() if config is None else GatewaySettings.from_yaml(config)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    for chatty in ("pynetdicom", "dbos", "httpx"):
+    for chatty in ("pynetdicom", "dbos", "httpx", "highdicom"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
     stops = {signal.SIGTERM, signal.SIGINT}

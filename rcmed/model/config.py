@@ -55,7 +55,7 @@ class RCMedConfig(PretrainedConfig):
         language: dict[str, Any] | None = None,
         name_path: bool = True,
         loop_turns: int = 0,
-        presence_thresholds: tuple[float, float] = (0.4, 0.6),
+        presence_thresholds: tuple[float, float] = (0.25, 0.6),
         target_names: tuple[str, ...] = (),
         tiled_targets: tuple[str, ...] = ("retinal vessel", "microaneurysm", "nuclei"),
         tile_edge: int = 384,
