@@ -26,7 +26,7 @@ def write_answer(image: Image, findings: Findings, folder: Path) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     masks: dict[int, str] = {}
-    suffix = ".nii.gz" if image.is_volume else ".png"
+    suffix = ".nii.gz" if image.grid.shape[0] > 1 else ".png"
     for number, finding in enumerate(findings.findings):
         if finding.mask is None or finding.target is None:
             continue

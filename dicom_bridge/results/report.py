@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from datetime import datetime
 from typing import Any
@@ -31,6 +32,7 @@ from highdicom.sr import (
 from highdicom.sr import Measurement as MeasurementItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_bridge.results.codes import (
     MANUFACTURER,
@@ -72,6 +74,19 @@ _PROCEDURES = {
 _ANY_PROCEDURE = Code("18748-4", "LN", "Diagnostic imaging study")
 
 
+class _Report(Comprehensive3DSR):
+    """A Comprehensive 3D SR of any source; highdicom itself knows no retired storage classes (PS3.4 B.6)."""
+
+    def copy_patient_and_study_information(self, dataset: Dataset) -> None:
+        """Copy what every image has of patient and study, as from a Secondary Capture."""
+        stand_in = Dataset()
+        stand_in._dict = copy.copy(dataset._dict)
+        # Deleted before it is set: setting changes the element in place, and it is the source's own.
+        del stand_in.SOPClassUID
+        stand_in.SOPClassUID = SecondaryCaptureImageStorage
+        super().copy_patient_and_study_information(stand_in)
+
+
 def build_report(
     findings: Findings, image: Image, segmentation: Dataset | None, identifiers: ResultIdentifiers
 ) -> Dataset:
@@ -108,7 +123,7 @@ def build_report(
     report[0].ContentSequence = ContentSequence([*root[:-1], image_library(source), root[-1]])
     created = identifiers.created or datetime.now()
     evidence = [*source.instances, *([segmentation] if segmentation is not None else [])]
-    document = Comprehensive3DSR(
+    document = _Report(
         evidence=evidence,
         content=report[0],
         series_instance_uid=identifiers.report_series_uid,
