@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from rcmed.codes import Code
 from rcmed.image import Grid, Modality
 
 if TYPE_CHECKING:
@@ -22,15 +23,6 @@ class FindingStatus(StrEnum):
     ABSENT = "absent"
     UNCERTAIN = "uncertain"
     UNRESOLVED = "unresolved"
-
-
-@dataclass(frozen=True)
-class Code:
-    """A coded concept (DICOM PS3.3 8.8): value, coding scheme designator ("SCT", "DCM", "99RCMED"), meaning."""
-
-    value: str
-    scheme: str
-    meaning: str
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rcmed.findings import Code, Finding, Findings, FindingStatus
+from rcmed.codes import Code
+from rcmed.findings import Finding, Findings, FindingStatus
 from rcmed.image import Image
 
 

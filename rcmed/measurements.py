@@ -11,7 +11,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
-from rcmed.findings import Box, Code, Measurement
+from rcmed.codes import Code
+from rcmed.findings import Box, Measurement
 from rcmed.image import Image, Modality
 
 MAXIMUM_BOXES = 16

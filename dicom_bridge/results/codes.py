@@ -8,7 +8,8 @@ from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
-from rcmed.findings import Code, Finding, Findings, ModelIdentity
+from rcmed.codes import Code
+from rcmed.findings import Finding, Findings, ModelIdentity
 
 MANUFACTURER = "RCMed"
 # Private codes (PS3.16 8.2) are declared with their scheme in the objects that use them.

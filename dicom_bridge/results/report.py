@@ -47,7 +47,8 @@ from dicom_bridge.results.codes import (
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
 from dicom_bridge.results.library import image_library
 from dicom_bridge.results.source import Source, read_source
-from rcmed.findings import Code, Finding, Findings, FindingStatus, Measurement, ModelIdentity
+from rcmed.codes import Code
+from rcmed.findings import Finding, Findings, FindingStatus, Measurement, ModelIdentity
 from rcmed.image import Image
 
 _Group = (

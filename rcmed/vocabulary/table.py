@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from rcmed.codes import Code
 from rcmed.errors import ConfigurationError
-from rcmed.findings import Code
 from rcmed.image import Modality
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from rcmed.findings import Code, Finding, Findings, FindingStatus, Measurement, ModelIdentity
+from rcmed.codes import Code
+from rcmed.findings import Finding, Findings, FindingStatus, Measurement, ModelIdentity
 from rcmed.image import Grid, Image, Modality, SourceInstance
 from rcmed.measurements import find_boxes, measure
 from rcmed.vocabulary.table import Target

@@ -10,8 +10,9 @@ from highdicom.sr import srread
 from pydicom.dataset import Dataset
 
 from dicom_bridge.results import ResultIdentifiers, build_report, build_segmentation, read_segmentation, write_result
+from rcmed.codes import Code
 from rcmed.errors import GridMismatchError, InputError
-from rcmed.findings import Code, FindingStatus, Measurement
+from rcmed.findings import FindingStatus, Measurement
 
 IDENTIFIERS = ResultIdentifiers.derive("job", created=datetime(2024, 5, 6, 7, 8, 9))
 MEAN = Measurement(

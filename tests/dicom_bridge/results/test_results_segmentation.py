@@ -15,8 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.segmentation import build_segmentation
+from rcmed.codes import Code
 from rcmed.errors import GridMismatchError, InputError
-from rcmed.findings import Code, FindingStatus
+from rcmed.findings import FindingStatus
 from rcmed.image import Grid, Image
 
 AXES = {
