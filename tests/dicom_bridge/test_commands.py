@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,23 @@ def test_serve_names_the_key_that_is_wrong(tmp_path: Path, capsys: pytest.Captur
     config.write_text("receive: {prot: 1}\n")
     assert status_of("serve", "--config", str(config)) == 2
     assert "receive.prot" in capsys.readouterr().err
+
+
+def test_no_patient_name_reaches_the_log(make_ct_series: Any, tmp_path: Path) -> None:
+    """In a process of its own: pytest shows warnings whatever the filters say."""
+    (file,) = make_ct_series(1)
+    dataset = pydicom.dcmread(file)
+    dataset.PatientName = "ONLYONECOMPONENT"
+    dataset.save_as(file)
+    code = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
+        "from conftest import ThresholdAssistant\n"
+        "from dicom_bridge.results.filing import write_results\n"
+        "from dicom_bridge.series.read import read_series\n"
+        "(image,) = read_series([pathlib.Path(sys.argv[2])]).images\n"
+        "print(write_results(image, ThresholdAssistant().find(image, 'liver'), pathlib.Path(sys.argv[3])))\n"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(file), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]" and (tmp_path / "report.dcm").exists()
+    assert "ONLYONECOMPONENT" not in ended.stderr
