@@ -25,8 +25,6 @@ from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
 
-SEGMENTATION_FILE = "segmentation.dcm"
-REPORT_FILE = "report.dcm"
 FINDINGS_FILE = "findings.json"
 FIRST_RESULT_SERIES_NUMBER = 9001
 
@@ -120,6 +118,8 @@ class JobWorker:
         Returns:
             paths of the files, relative to the state folder.
         """
+        from dicom_bridge.results.objects import SEGMENTATION_FILE
+
         job = self._ledger.job(job_id)
         image = self._image(job, number)
         findings = self._findings(job, number)
@@ -213,24 +213,16 @@ class JobWorker:
         return True
 
     def _build(self, job: JobRow, number: int, identifiers: Any) -> list[str]:
-        from dicom_bridge.results.report import build_report
-        from dicom_bridge.results.segmentation import build_segmentation
-        from dicom_bridge.results.source import read_source
+        from dicom_bridge.results.objects import build_objects
 
-        image, findings = self._image(job, number), self._findings(job, number)
+        objects = build_objects(self._image(job, number), self._findings(job, number), identifiers)
+        if objects.segmentation_refusal is not None:
+            self._say(job, objects.segmentation_refusal, level="warning")
         folder = self._image_folder(job, number)
-        segmentation = build_segmentation(findings, image, identifiers)
-        if segmentation is None and any(finding.is_present for finding in findings.findings):
-            refusal = read_source(image).segmentation_refusal
-            self._say(job, f"no SEG is written: {refusal or 'every region is empty'}", level="warning")
-        report = build_report(findings, image, segmentation, identifiers)
         files = []
-        for dataset, name in ((segmentation, SEGMENTATION_FILE), (report, REPORT_FILE)):
-            if dataset is not None:
-                buffer = io.BytesIO()
-                dataset.save_as(buffer, enforce_file_format=True)
-                write_durably(folder / name, buffer.getvalue())
-                files.append(str((folder / name).relative_to(self._root)))
+        for name, content in objects.files():
+            write_durably(folder / name, content)
+            files.append(str((folder / name).relative_to(self._root)))
         return files
 
     def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.report import build_report
-from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.source import read_source
+from dicom_bridge.results.objects import build_objects
 from rcmed.errors import InputError
 from rcmed.findings import Findings
 from rcmed.image import Image
-
-SEGMENTATION_FILE = "segmentation.dcm"
-REPORT_FILE = "report.dcm"
 
 
 def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
@@ -32,15 +27,10 @@ def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
         *(finding.prompt for finding in findings.findings),
     ]
     identifiers = ResultIdentifiers.derive("\n".join(identity))
-    said = []
     try:
-        segmentation = build_segmentation(findings, image, identifiers)
-        if segmentation is None and any(finding.is_present for finding in findings.findings):
-            said.append(f"no SEG is written: {read_source(image).segmentation_refusal or 'every region is empty'}")
-        report = build_report(findings, image, segmentation, identifiers)
+        objects = build_objects(image, findings, identifiers)
     except InputError as error:
         return [f"no SEG and SR are written: {error}"]
-    if segmentation is not None:
-        segmentation.save_as(folder / SEGMENTATION_FILE, enforce_file_format=True)
-    report.save_as(folder / REPORT_FILE, enforce_file_format=True)
-    return said
+    for name, content in objects.files():
+        (folder / name).write_bytes(content)
+    return [objects.segmentation_refusal] if objects.segmentation_refusal else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from datetime import datetime
 from typing import Any
@@ -32,7 +31,6 @@ from highdicom.sr import (
 from highdicom.sr import Measurement as MeasurementItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_bridge.results.codes import (
     MANUFACTURER,
@@ -46,7 +44,7 @@ from dicom_bridge.results.codes import (
 )
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
 from dicom_bridge.results.library import image_library
-from dicom_bridge.results.source import Source, read_source
+from dicom_bridge.results.source import Source, as_secondary_capture, read_source
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus, Measurement, ModelIdentity
 from rcmed.image import Image
@@ -80,12 +78,7 @@ class _Report(Comprehensive3DSR):
 
     def copy_patient_and_study_information(self, dataset: Dataset) -> None:
         """Copy what every image has of patient and study, as from a Secondary Capture."""
-        stand_in = Dataset()
-        stand_in._dict = copy.copy(dataset._dict)
-        # Deleted before it is set: setting changes the element in place, and it is the source's own.
-        del stand_in.SOPClassUID
-        stand_in.SOPClassUID = SecondaryCaptureImageStorage
-        super().copy_patient_and_study_information(stand_in)
+        super().copy_patient_and_study_information(as_secondary_capture(dataset))
 
 
 def build_report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -14,7 +13,6 @@ from highdicom.seg import Segmentation as HighdicomSegmentation
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import DSfloat
 
 from dicom_bridge.results.codes import (
@@ -27,7 +25,7 @@ from dicom_bridge.results.codes import (
     tracking_id,
 )
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
-from dicom_bridge.results.source import Plane, Source, read_source
+from dicom_bridge.results.source import Plane, Source, as_secondary_capture, read_source
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.findings import Findings, FindingStatus
 from rcmed.image import Image
@@ -35,6 +33,23 @@ from rcmed.image import Image
 # A stand-in's SOPInstanceUID is this and the number of its slice: every reference is rewritten by it.
 _STAND_IN_ROOT = "2.25.0."
 _MINIMUM_DISTANCE_MM = 1e-4
+_OWN_OF_A_STAND_IN = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "NumberOfFrames",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "ImageOrientationSlide",
+    "ImageCenterPointCoordinatesSequence",
+    "TotalPixelMatrixRows",
+    "TotalPixelMatrixColumns",
+    "FrameOfReferenceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+)
 
 
 def segmented_findings(findings: Findings) -> list[int]:
@@ -174,30 +189,7 @@ def _stand_ins(source: Source, planes: Sequence[Plane] | None) -> list[Dataset]:
     """
     stand_ins = []
     for number, header in enumerate(source.headers):
-        stand_in = Dataset()
-        stand_in._dict = copy.copy(header._dict)
-        # Deleted before they are set: setting changes the element in place, and it is the header's own.
-        for keyword in (
-            "SOPClassUID",
-            "SOPInstanceUID",
-            "SeriesInstanceUID",
-            "NumberOfFrames",
-            "SharedFunctionalGroupsSequence",
-            "PerFrameFunctionalGroupsSequence",
-            "ImageOrientationSlide",
-            "ImageCenterPointCoordinatesSequence",
-            "TotalPixelMatrixRows",
-            "TotalPixelMatrixColumns",
-            "FrameOfReferenceUID",
-            "ImagePositionPatient",
-            "ImageOrientationPatient",
-            "PixelSpacing",
-            "SliceThickness",
-            "SpacingBetweenSlices",
-        ):
-            if keyword in stand_in:
-                delattr(stand_in, keyword)
-        stand_in.SOPClassUID = SecondaryCaptureImageStorage
+        stand_in = as_secondary_capture(header, _OWN_OF_A_STAND_IN)
         stand_in.SOPInstanceUID = f"{_STAND_IN_ROOT}{number}"
         stand_in.SeriesInstanceUID = source.headers[0].SeriesInstanceUID
         if planes is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,14 @@ from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    SecondaryCaptureImageStorage,
+)
 
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
 from rcmed.image import Grid, Image, SourceInstance
@@ -172,6 +181,25 @@ def mend(header: Dataset, path: Path) -> Dataset:
             setattr(header, keyword, "")
     _mend_lossy(header, path)
     return header
+
+
+def as_secondary_capture(header: Dataset, without: Iterable[str] = ()) -> Dataset:
+    """A header under the storage class that highdicom takes for any kind of image.
+
+    The elements are shared with the header, which stays as it is: what is to be set anew belongs into `without`
+    (setting an element changes it in place).
+
+    Args:
+        header: of an image, mended.
+        without: keywords of elements that are left out.
+    """
+    stand_in = Dataset()
+    stand_in._dict = copy.copy(header._dict)
+    for keyword in ("SOPClassUID", *without):
+        if keyword in stand_in:
+            delattr(stand_in, keyword)
+    stand_in.SOPClassUID = SecondaryCaptureImageStorage
+    return stand_in
 
 
 def header_tag(keyword: str) -> str:

@@ -14,6 +14,10 @@ from rcmed.image import Modality
 from rcmed.training.packed import VISIBLE_LIGHT
 
 _SIDES = {"left": "right", "right": "left"}
+# MR sequences differ in what is bright; no data set shows them all.
+_CONTRAST_RATE = 0.25
+_INVERSION_RATE = 0.3
+_BACKGROUND = 0.04
 # Radiographs and body slices have a fixed left and right; a rare flip still teaches that names follow places.
 _FLIP_RATE = {Modality.CT: 0.15, Modality.X_RAY: 0.3, Modality.MR: 0.3, Modality.PET: 0.3}
 
@@ -23,9 +27,8 @@ def swap_sides(name: str) -> str:
     return re.sub(r"\b(left|right)\b", lambda match: _SIDES[match.group(1)], name)
 
 
-# How often, and by how much, a part of the image fills the grid. What lies outside is absent from what the model sees:
+# By how much a part of the image fills the grid in a close-up. What lies outside is absent from what the model sees:
 # that teaches it the absence of targets of which data sets show only positive images (a healthy brain, say).
-_CLOSE_UP_RATE = 0.1
 _CLOSE_UP_ZOOM = (1.4, 2.4)
 
 
@@ -34,7 +37,7 @@ def has_side(name: str) -> bool:
     return swap_sides(name) != name
 
 
-def draw_geometry(modality: Modality, generator: np.random.Generator, may_close_up: bool = True) -> tuple[Tensor, bool]:
+def draw_geometry(modality: Modality, generator: np.random.Generator, close_up_rate: float) -> tuple[Tensor, bool]:
     """An affine (2, 3) for `affine_grid` and whether it mirrors left and right."""
     angle = math.radians(generator.normal(0, 9 if modality not in VISIBLE_LIGHT else 20))
     zoom = math.exp(generator.normal(0, 0.15))
@@ -45,7 +48,7 @@ def draw_geometry(modality: Modality, generator: np.random.Generator, may_close_
     if modality in VISIBLE_LIGHT and generator.random() < 0.5:
         y = -y
     shift = generator.normal(0, 0.06, size=2)
-    if generator.random() < _CLOSE_UP_RATE and may_close_up:
+    if generator.random() < close_up_rate:
         close = generator.uniform(*_CLOSE_UP_ZOOM)
         x, y = x / close, y / close
         shift = generator.uniform(-1, 1, size=2) * (1 - 1 / close)
@@ -59,11 +62,27 @@ def warp(maps: Tensor, affines: Tensor, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(maps, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
+def change_contrast(values: Tensor, generator: np.random.Generator) -> Tensor:
+    """Grey values through a random rising curve, at times turned round: what is bright depends on the MR sequence.
+
+    Args:
+        values: float (channel, row, column) in [0, 1]; background (0) stays as it is.
+    """
+    nodes = np.linspace(0, 1, 6)
+    heights = np.sort(np.concatenate([[0.0], generator.random(4), [1.0]]))
+    if generator.random() < _INVERSION_RATE:
+        heights = 1 - heights
+    changed = np.interp(values.numpy(), nodes, heights).astype(np.float32)
+    return torch.where(values > _BACKGROUND, torch.from_numpy(changed), values)
+
+
 def vary_intensity(pixels: Tensor, modalities: list[Modality], generator: np.random.Generator) -> Tensor:
     """Contrast, brightness, gamma, colour, blur and noise; float (image, 3, row, column) in [0, 255]."""
     varied = []
     for image, modality in zip(pixels, modalities, strict=True):
         values = image / 255.0
+        if modality is Modality.MR and generator.random() < _CONTRAST_RATE:
+            values = change_contrast(values, generator)
         values = values.clamp(0, 1) ** math.exp(generator.normal(0, 0.2))
         gain, offset = math.exp(generator.normal(0, 0.15)), generator.normal(0, 0.06)
         if modality in VISIBLE_LIGHT:

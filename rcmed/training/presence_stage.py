@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,23 +9,12 @@ from torch import nn
 
 from rcmed.model.modeling import RCMedModel
 
-
-@dataclass(frozen=True)
-class PresenceRates:
-    """What makes targets absent in the second stage: reflections and absent names, more often than in the first."""
-
-    reflection: float = 0.5
-    absent: float = 0.5
+PRESENCE_WARMUP_STEPS = 20
 
 
 def presence_parts(model: RCMedModel) -> list[nn.Module]:
     """The parts that the second stage trains."""
     return [model.grounding.presence_head, model.grounding.region_presence]
-
-
-def cosine(step: int, steps: int) -> float:
-    """Half a cosine from 1 to 0, with a short warm-up."""
-    return min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def presence_loss(logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

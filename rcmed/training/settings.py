@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +12,7 @@ from rcmed.errors import ConfigurationError
 
 
 class TrainingSettings(BaseModel):
-    """Settings of `rcmed train`; `configs/training.yaml` holds the same defaults.
+    """Settings of `rcmed train`; `configs/training.yaml` holds the same, and what belongs to its data sets.
 
     Attributes:
         index: the published index to train on.
@@ -27,8 +28,11 @@ class TrainingSettings(BaseModel):
         dataset_weights: extra factors by data set.
         absent_rate: probability of an absent target beside the present ones.
         reflection_rate: probability that an image is reflected beside a target (`rcmed.training.reflection`).
+        reflection_rates: other probabilities by data set.
         reflection_start: step of the first reflections; before it the model learns what targets look like.
+        close_up_rate: probability that a part of the image fills the grid (`rcmed.training.augmentation`).
         presence_steps, presence_learning_rate: of the second stage, which trains presence on the finished masks.
+        presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
         image_size: of the model grid, in pixels.
         seed: of everything random.
         checkpoint_every: steps between checkpoints.
@@ -42,20 +46,24 @@ class TrainingSettings(BaseModel):
     root: Path = Path("../shared/data/triplets")
     output: Path = Path("runs/small")
     start_from: Path | None = None
-    steps: int = Field(default=5600, ge=1)
+    steps: int = Field(default=9000, ge=1)
     batch_images: int = Field(default=8, ge=1)
     prompts_per_image: int = Field(default=3, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=1.5e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)
     warmup_steps: int = Field(default=150, ge=0)
-    ema_decay: float = Field(default=0.997, ge=0, lt=1)
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
     size_exponent: float = Field(default=0.6, ge=0, le=1)
     dataset_weights: dict[str, float] = {}
     absent_rate: float = Field(default=0.4, ge=0, le=1)
     reflection_rate: float = Field(default=0.1, ge=0, le=1)
-    reflection_start: int = Field(default=1250, ge=0)
-    presence_steps: int = Field(default=600, ge=0)
+    reflection_rates: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    reflection_start: int = Field(default=0, ge=0)
+    close_up_rate: float = Field(default=0.08, ge=0, le=1)
+    presence_steps: int = Field(default=900, ge=0)
     presence_learning_rate: float = Field(default=1e-3, gt=0)
+    presence_absent_rate: float = Field(default=0.5, ge=0, le=1)
+    presence_reflection_rate: float = Field(default=0.5, ge=0, le=1)
     image_size: int = Field(default=256, ge=64, multiple_of=32)
     seed: int = 0
     checkpoint_every: int = Field(default=250, ge=1)

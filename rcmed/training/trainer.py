@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable
@@ -27,21 +26,14 @@ from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.augmentation import draw_geometry, has_side, swap_sides, vary_intensity, warp
 from rcmed.training.losses import prompt_losses, total_loss
 from rcmed.training.packed import BalancedSampler, PackedTriplet, pack
-from rcmed.training.presence_stage import PresenceRates, cosine, generator_of, presence_loss, presence_parts
+from rcmed.training.presence_stage import PRESENCE_WARMUP_STEPS, generator_of, presence_loss, presence_parts
 from rcmed.training.reflection import reflect_beside
+from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
 
 # Pixels float (image, 3, size, size) in [0, 255]; image of each prompt int64 (prompt,); names; modality of each image;
 # masks bool (prompt, size, size); present bool (prompt,).
 Batch = tuple[Tensor, Tensor, list[str], list[Modality], Tensor, Tensor]
-
-
-def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
-    """Linear warm-up, then half a cosine down to 2 %."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 class Trainer:
@@ -82,7 +74,11 @@ class Trainer:
     def _batch(self, generator: np.random.Generator, absent_rate: float, reflection_rate: float) -> Batch:
         drawn = self.sampler.draw(generator, absent_rate)
         geometry = [
-            draw_geometry(triplet.modality, generator, not any(has_side(name) for name, _ in prompts))
+            draw_geometry(
+                triplet.modality,
+                generator,
+                0.0 if any(has_side(name) for name, _ in prompts) else self.settings.close_up_rate,
+            )
             for triplet, prompts in drawn
         ]
         modalities = [triplet.modality for triplet, _ in drawn]
@@ -113,7 +109,8 @@ class Trainer:
             masks = torch.stack([_unpacked(triplet, name, self.settings.image_size) for name, _ in prompts])
             present = [number for number, (_, is_present) in enumerate(prompts) if is_present]
             sided = any(has_side(name) for name, _ in prompts)
-            if present and not sided and reflection_rate > 0 and generator.random() < reflection_rate:
+            rate = max(reflection_rate, self.settings.reflection_rates.get(triplet.dataset, 0.0))
+            if present and not sided and reflection_rate > 0 and generator.random() < rate:
                 pivot = present[int(generator.integers(len(present)))]
                 pixels, masks = reflect_beside(pixels, masks, pivot, generator) or (pixels, masks)
             images.append(pixels)
@@ -126,7 +123,7 @@ class Trainer:
         generator = np.random.default_rng((settings.seed, self.step))
         reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
         batch = self._batch(generator, settings.absent_rate, reflection_rate)
-        factor = learning_rate_factor(self.step, settings)
+        factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
@@ -162,7 +159,7 @@ class Trainer:
 
     def train_presence(self, advance: Callable[[float], None] = lambda loss: None) -> None:
         """The second stage, on the averaged weights: see `rcmed.training.presence_stage`."""
-        settings, rates = self.settings, PresenceRates()
+        settings = self.settings
         model = self._averaged_model()
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         model.requires_grad_(False)
@@ -170,9 +167,11 @@ class Trainer:
         parameters = [p.requires_grad_() for part in presence_parts(model) for p in part.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=settings.presence_learning_rate, weight_decay=0.02)
         for step in range(settings.presence_steps):
+            factor = warm_cosine(step, settings.presence_steps, PRESENCE_WARMUP_STEPS)
             for group in optimiser.param_groups:
-                group["lr"] = settings.presence_learning_rate * cosine(step, settings.presence_steps)
-            batch = self._batch(generator_of(settings.seed, step), rates.absent, rates.reflection)
+                group["lr"] = settings.presence_learning_rate * factor
+            generator = generator_of(settings.seed, step)
+            batch = self._batch(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
             output = self._forward(model, batch)
             assert output.presence_logits is not None
             loss = presence_loss(output.presence_logits, batch[-1].to(self.device))

@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError, InputError
-from rcmed.training.augmentation import swap_sides
+from rcmed.image import Modality
+from rcmed.training.augmentation import change_contrast, draw_geometry, swap_sides
+from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
 
@@ -93,6 +97,44 @@ def test_names_follow_a_flip() -> None:
     assert swap_sides("cleft") == "cleft"
 
 
+@given(seed=st.integers(0, 2**32 - 1))
+def test_contrast_changes_leave_the_background_and_stay_in_range(seed: int) -> None:
+    values = torch.linspace(0, 1, 256).expand(3, 2, 256)
+    changed = change_contrast(values, np.random.default_rng(seed))
+    assert torch.equal(changed[values <= 0.04], values[values <= 0.04])
+    assert float(changed.min()) >= 0 and float(changed.max()) <= 1
+    steps = changed[0, 0, 11:].diff()
+    assert bool((steps >= -1e-6).all() or (steps <= 1e-6).all()), "what was brighter stays brighter, or all is turned"
+
+
+def test_a_close_up_shows_less_than_half_of_the_image() -> None:
+    areas = []
+    for rate in (0.0, 1.0):
+        affines = [draw_geometry(Modality.CT, np.random.default_rng(seed), rate)[0] for seed in range(50)]
+        areas.append(float(np.median([abs(float(torch.linalg.det(affine[:, :2]))) for affine in affines])))
+    whole, close = areas
+    assert 0.7 < whole < 1.4 and close < 0.5
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    factors = [warm_cosine(step, 100, 10, lowest=0.02) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1) and max(factors) == factors[10] == 1.0
+    assert factors[-1] == pytest.approx(0.02) and sorted(factors[10:], reverse=True) == factors[10:]
+
+
+def test_a_set_with_a_rate_of_its_own_is_reflected_more_often(tiny_index: TrainingSettings) -> None:
+    """Reflected beside the disc, some pictures show none; without reflections each shows the one it has."""
+    absent = []
+    for rates in ({}, {"made": 1.0}):
+        settings = tiny_index.model_copy(
+            update={"reflection_rate": 0.001, "reflection_rates": rates, "absent_rate": 0.0, "close_up_rate": 0.0}
+        )
+        trainer = Trainer(settings)
+        batches = [trainer._batch(np.random.default_rng(seed), 0.0, 0.001) for seed in range(20)]
+        absent.append(sum(int((~present).sum()) for *_, present in batches))
+    assert absent[0] == 0 < absent[1]
+
+
 def test_settings_say_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "training.yaml"
     path.write_text("stepz: 3\n")
@@ -110,4 +152,5 @@ def test_a_broken_index_is_named(tmp_path: Path) -> None:
 def test_the_packaged_settings_are_valid() -> None:
     shipped = TrainingSettings.from_yaml(ROOT / "configs" / "training.yaml")
     defaults = TrainingSettings()
-    assert shipped.model_copy(update={"dataset_weights": {}}) == defaults
+    of_the_data = {"dataset_weights": {}, "reflection_rates": {}, "start_from": None}
+    assert shipped.model_copy(update=of_the_data) == defaults
