@@ -57,7 +57,9 @@ def evaluate(
             finding = found.get(target.name)
             mask = np.zeros_like(truth) if finding is None or finding.mask is None else finding.mask[0]
             score = score_mask(mask, truth)
-            presence = 0.0 if finding is None or finding.presence is None else finding.presence
+            presence = 0.0 if finding is None else finding.presence
+            if presence is None:
+                presence = float(mask.any())
             rows.append(
                 ScoreRow(
                     str(triplet.image.relative_to(root)),

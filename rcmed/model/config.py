@@ -17,6 +17,32 @@ SMALL_LANGUAGE: dict[str, Any] = {
 }
 
 
+# As published: Llama-7B with seven more tokens, SAM's ViT-H and its mask decoder at 1024 px.
+FULL_LANGUAGE: dict[str, Any] = {
+    "vocab_size": 32007,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+}
+FULL_SEGMENT_ANYTHING: dict[str, Any] = {
+    "vision": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+        "window_size": 14,
+        "patch_size": 16,
+        "output_channels": 256,
+    },
+    "mask_decoder": {},
+}
+
+
 class RCMedConfig(PretrainedConfig):
     """Configuration of an RCMedModel.
 
@@ -24,6 +50,9 @@ class RCMedConfig(PretrainedConfig):
         image_size: height and width of the model grid in pixels; images are resized by their longest side and padded
             at the right and bottom.
         pixel_mean, pixel_std: three values each, for 8-bit pixels in [0, 255].
+        segment_anything: `transformers.SamVisionConfig` ("vision") and `SamMaskDecoderConfig` ("mask_decoder") as
+            dictionaries: vision tower and mask decoder are Segment Anything's, at `image_size`. None: the
+            convolutional pyramid and its decoder, which the next five describe.
         vision_widths: channels of the pyramid at strides 2, 4, 8, 16 and 32.
         vision_depths: residual blocks at each of those strides; none at stride 2, where they cost most and gave least.
         token_stride: stride of the image tokens given to the language model.
@@ -52,6 +81,7 @@ class RCMedConfig(PretrainedConfig):
         dense_stride: int = 16,
         prompt_size: int = 128,
         fine_size: int = 8,
+        segment_anything: dict[str, Any] | None = None,
         language: dict[str, Any] | None = None,
         name_path: bool = True,
         loop_turns: int = 0,
@@ -70,6 +100,7 @@ class RCMedConfig(PretrainedConfig):
         self.dense_stride = dense_stride
         self.prompt_size = prompt_size
         self.fine_size = fine_size
+        self.segment_anything = segment_anything
         self.language = dict(SMALL_LANGUAGE if language is None else language)
         self.name_path = name_path
         self.loop_turns = loop_turns
@@ -78,6 +109,22 @@ class RCMedConfig(PretrainedConfig):
         self.tiled_targets = list(tiled_targets)
         self.tile_edge = tile_edge
         super().__init__(**kwargs)
+
+    @classmethod
+    def full(cls, **changes: Any) -> RCMedConfig:
+        """The published size, 7.4 B parameters; `changes` are arguments of the constructor.
+
+        Not in the published model, and so left out: the name's direct path, the presence head, tiles.
+        """
+        published: dict[str, Any] = {
+            "image_size": 1024,
+            "prompt_size": 256,
+            "segment_anything": FULL_SEGMENT_ANYTHING,
+            "language": FULL_LANGUAGE,
+            "name_path": False,
+            "tiled_targets": (),
+        }
+        return cls(**{**published, **changes})
 
     def language_config(self) -> LlamaConfig:
         """The language decoder's configuration."""

@@ -23,7 +23,7 @@ class SliceAnswers:
     Attributes:
         first: index of the first of these slices.
         masks: bool (target, slice, row, column) on the image's grid.
-        presence: float32 (target, slice): probability that the target is in the slice.
+        presence: float32 (target, slice): probability that the target is in the slice; NaN where the model has none.
     """
 
     first: int
@@ -43,21 +43,22 @@ class SliceReader:
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8]) -> EncodedImage:
         """Compute the image part of uint8 slices (slice, row, column, 3) once."""
-        prepared = self.processor.prepare_pixels(pixels).to(self.model.device)
+        prepared = self.processor.prepare_pixels(pixels).to(self.model.device, self.model.dtype)
         return self.model.encode(prepared, self.before, self.after)
 
     @torch.inference_mode()
     def ground(self, encoded: EncodedImage, names: Sequence[str], modality: Modality) -> tuple[Tensor, Tensor]:
-        """Mask logits float (target, slice, r, c) on the model grid and presence float (target, slice)."""
+        """Mask logits float (target, slice, r, c) on the model grid and presence float (target, slice), or NaN."""
         slices = encoded.dense.shape[0]
         prompts = self.processor.prepare_prompts(list(names), [modality] * len(names)).to(self.model.device)
         masks, presence = [], []
         for index in range(slices):
             where = torch.full((len(names),), index, device=self.model.device)
             output = self.model.ground(encoded, where, prompts)
-            assert output.mask_logits is not None and output.presence_logits is not None
+            assert output.mask_logits is not None
             masks.append(output.mask_logits)
-            presence.append(output.presence_logits.sigmoid())
+            unknown = torch.full((len(names),), torch.nan, device=self.model.device)
+            presence.append(unknown if output.presence_logits is None else output.presence_logits.sigmoid())
         return torch.stack(masks, 1), torch.stack(presence, 1)
 
     def read(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> Iterator[SliceAnswers]:
@@ -90,7 +91,8 @@ class SliceReader:
 
         def predict(tiles: Tensor) -> Tensor:
             nonlocal best
-            encoded = self.model.encode(self.processor.normalise(tiles), self.before, self.after)
+            normalised = self.processor.normalise(tiles).to(self.model.dtype)
+            encoded = self.model.encode(normalised, self.before, self.after)
             logits, presence = self.ground(encoded, names, modality)
             best = torch.maximum(best, presence.amax(1).cpu())
             full = torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)

@@ -46,6 +46,10 @@ class LanguageDecoder(nn.Module):
             nn.GELU(),
             nn.Linear(language.hidden_size, language.hidden_size),
         )
+        # Tied, the embeddings are the head.
+        self.lm_head = (
+            None if language.tie_word_embeddings else nn.Linear(language.hidden_size, language.vocab_size, bias=False)
+        )
 
     def encode_prefix(self, image_tokens: Tensor, before: Tensor, after: Tensor) -> EncodedPrefix:
         """Run the part of the conversation that all prompts share.

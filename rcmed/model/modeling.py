@@ -15,7 +15,8 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.grounding import GroundingDecoder
 from rcmed.model.language import EncodedPrefix, LanguageDecoder
 from rcmed.model.packaged import model_folder
-from rcmed.model.vision import ConvolutionalTower
+from rcmed.model.sam_grounding import SamGroundingDecoder
+from rcmed.model.vision import vision_tower
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class EncodedImage:
 
     Attributes:
         dense: float (image, channel, row, column): the dense embedding with the language model's states added.
-        fine: float maps at strides 8, 4 and 2.
+        fine: float maps at strides 8, 4 and 2; none from Segment Anything's tower.
         prefix: keys, values and states of the image part of the conversation.
     """
 
@@ -44,8 +45,8 @@ class RCMedOutput(ModelOutput):
     """What a pass gives.
 
     Attributes:
-        mask_logits: float (prompt, size / 2, size / 2); 0 is the threshold.
-        presence_logits: float (prompt,): whether the target is in the image.
+        mask_logits: float (prompt, size / 2, size / 2), by Segment Anything's decoder size / 4; 0 is the threshold.
+        presence_logits: float (prompt,): whether the target is in the image; None where the model can't tell.
     """
 
     mask_logits: Tensor | None = None
@@ -89,7 +90,7 @@ class RCMedModel(PreTrainedModel):
 
     def __init__(self, config: RCMedConfig) -> None:
         super().__init__(config)
-        self.vision = ConvolutionalTower(config)
+        self.vision = vision_tower(config)
         self.language = LanguageDecoder(config, self.vision.token_size)
         hidden = config.language_config().hidden_size
         self.text_hidden_fcs = two_layers(hidden, config.prompt_size)
@@ -98,7 +99,7 @@ class RCMedModel(PreTrainedModel):
         self.name_path = (
             nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, config.prompt_size)) if config.name_path else None
         )
-        self.grounding = GroundingDecoder(config)
+        self.grounding = SamGroundingDecoder(config) if config.segment_anything else GroundingDecoder(config)
         self.post_init()
 
     @classmethod
@@ -147,7 +148,10 @@ class RCMedModel(PreTrainedModel):
             weight = prompts.name.to(words.dtype)[..., None]
             queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))
         mask_logits, presence_logits = self.grounding(encoded.dense, encoded.fine, queries, image_index)
-        return RCMedOutput(mask_logits=mask_logits.float(), presence_logits=presence_logits.float())
+        return RCMedOutput(
+            mask_logits=mask_logits.float(),
+            presence_logits=None if presence_logits is None else presence_logits.float(),
+        )
 
     def forward(
         self, pixel_values: Tensor, before: Tensor, after: Tensor, image_index: Tensor, prompts: PromptTokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from rcmed.errors import CheckpointError
 from rcmed.image import Image, Modality
-from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, prompt_to_seg
+from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, SEGMENTATION_MARK, prompt_to_seg
 from rcmed.model.modeling import PromptTokens
 from rcmed.model.packaged import model_folder
 
@@ -48,6 +50,22 @@ def resized_shape(rows: int, columns: int, size: int) -> tuple[int, int]:
     return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
+def resize_longest_side(pixels: Tensor, size: int) -> Tensor:
+    """Resize so that the longest side is `size` (bilinear, antialiased).
+
+    Args:
+        pixels: float (image, channel, row, column).
+        size: of the longest side.
+    """
+    shape = resized_shape(pixels.shape[-2], pixels.shape[-1], size)
+    return F.interpolate(pixels, size=shape, mode="bilinear", align_corners=False, antialias=True)
+
+
+def pad_to_square(pixels: Tensor, size: int) -> Tensor:
+    """Pad with zeros at the right and bottom to (image, channel, size, size)."""
+    return F.pad(pixels, (0, size - pixels.shape[-1], 0, size - pixels.shape[-2]))
+
+
 def to_model_grid(pixels: Tensor, size: int) -> Tensor:
     """Resize by the longest side (bilinear, antialiased), then pad with zeros at the right and bottom.
 
@@ -57,9 +75,7 @@ def to_model_grid(pixels: Tensor, size: int) -> Tensor:
     Returns:
         float (image, channel, size, size).
     """
-    rows, columns = resized_shape(pixels.shape[-2], pixels.shape[-1], size)
-    resized = F.interpolate(pixels, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True)
-    return F.pad(resized, (0, size - columns, 0, size - rows))
+    return pad_to_square(resize_longest_side(pixels, size), size)
 
 
 def to_image_grid(logits: Tensor, rows: int, columns: int, size: int) -> Tensor:
@@ -78,8 +94,23 @@ def to_image_grid(logits: Tensor, rows: int, columns: int, size: int) -> Tensor:
     return F.interpolate(cropped, size=(rows, columns), mode="bilinear", align_corners=False)[:, 0]
 
 
+class ChannelOrder(StrEnum):
+    """The order in which a model was given the colours of its training images."""
+
+    RGB = "RGB"
+    BGR = "BGR"
+
+
 class RCMedProcessor:
-    """Tokenizer and image preprocessing in one, in the manner of `transformers` processors."""
+    """Tokenizer and image preprocessing in one, in the manner of `transformers` processors.
+
+    Attributes:
+        channel_order: of the pixels that the model sees; mean and deviation are of that order. The published model
+            was trained on BGR.
+        pads_before_normalising: whether the padding is black (0 before it is normalised) or, as published, the mean.
+        reads_up_to_mark: whether the state of a `[SEG]` is that of the token right before it, as published, whatever a
+            tokenizer makes of the space there; else that of the name's `</p>`.
+    """
 
     def __init__(
         self,
@@ -87,11 +118,17 @@ class RCMedProcessor:
         image_size: int,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        channel_order: ChannelOrder = ChannelOrder.RGB,
+        pads_before_normalising: bool = True,
+        reads_up_to_mark: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.pixel_mean = list(pixel_mean)
         self.pixel_std = list(pixel_std)
+        self.channel_order = channel_order
+        self.pads_before_normalising = pads_before_normalising
+        self.reads_up_to_mark = reads_up_to_mark
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> RCMedProcessor:
@@ -99,12 +136,27 @@ class RCMedProcessor:
         folder = model_folder(name)
         settings = json.loads((Path(folder) / "preprocessor_config.json").read_text())
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        return cls(tokenizer, settings["image_size"], settings["pixel_mean"], settings["pixel_std"])
+        return cls(
+            tokenizer,
+            settings["image_size"],
+            settings["pixel_mean"],
+            settings["pixel_std"],
+            ChannelOrder(settings.get("channel_order", "RGB")),
+            settings.get("pads_before_normalising", True),
+            settings.get("reads_up_to_mark", False),
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write tokenizer and settings beside the weights."""
         self.tokenizer.save_pretrained(str(folder))
-        settings = {"image_size": self.image_size, "pixel_mean": self.pixel_mean, "pixel_std": self.pixel_std}
+        settings = {
+            "image_size": self.image_size,
+            "pixel_mean": self.pixel_mean,
+            "pixel_std": self.pixel_std,
+            "channel_order": self.channel_order.value,
+            "pads_before_normalising": self.pads_before_normalising,
+            "reads_up_to_mark": self.reads_up_to_mark,
+        }
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
     def surroundings(self) -> tuple[Tensor, Tensor]:
@@ -114,7 +166,9 @@ class RCMedProcessor:
         return torch.tensor([self.tokenizer.bos_token_id, *before]), torch.tensor(after)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """8-bit values (image, 3, row, column) to zero mean and unit deviation; float32."""
+        """8-bit RGB values (image, 3, row, column) to zero mean and unit deviation in the model's order; float32."""
+        if self.channel_order is ChannelOrder.BGR:
+            pixels = pixels.flip(1)
         mean = torch.tensor(self.pixel_mean, device=pixels.device).view(1, 3, 1, 1)
         std = torch.tensor(self.pixel_std, device=pixels.device).view(1, 3, 1, 1)
         return (pixels.float() - mean) / std
@@ -122,17 +176,29 @@ class RCMedProcessor:
     def prepare_pixels(self, pixels: NDArray[np.uint8]) -> Tensor:
         """uint8 (image, row, column, 3) to normalised float32 (image, 3, size, size)."""
         tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-        return self.normalise(to_model_grid(tensor, self.image_size))
+        if self.pads_before_normalising:
+            return self.normalise(to_model_grid(tensor, self.image_size))
+        return pad_to_square(self.normalise(resize_longest_side(tensor, self.image_size)), self.image_size)
+
+    def _behind_image(self, text: str) -> list[int]:
+        """Token ids of a text behind the image part; the words before it decide how a tokenizer cuts its first."""
+        shared = self.tokenizer(AFTER_IMAGE, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(AFTER_IMAGE + text, add_special_tokens=False)["input_ids"]
+        if ids[: len(shared)] != shared:
+            raise CheckpointError("the tokenizer joins the image part with what follows: it is not the model's own")
+        return ids[len(shared) :]
 
     def prepare_prompts(self, names: Sequence[str], modalities: Sequence[Modality]) -> PromptTokens:
         """One prompt per (name, modality): the conversation behind the image up to its `[SEG]`."""
         rows, marks = [], []
-        close = self.tokenizer.convert_tokens_to_ids("</p>")
-        opening = self.tokenizer.convert_tokens_to_ids("<p>")
+        vocabulary = self.tokenizer.get_vocab()
+        opening, close = vocabulary["<p>"], vocabulary["</p>"]
         for name, modality in zip(names, modalities, strict=True):
-            ids = self.tokenizer(prompt_to_seg(name, modality), add_special_tokens=False)["input_ids"]
+            ids = self._behind_image(f"{prompt_to_seg(name, modality)} {SEGMENTATION_MARK}")
+            ids = ids[: ids.index(vocabulary[SEGMENTATION_MARK])]
             start = len(ids) - 1 - ids[::-1].index(opening)
             end = len(ids) - 1 - ids[::-1].index(close)
+            ids = ids if self.reads_up_to_mark else ids[: end + 1]
             rows.append(ids)
             marks.append((start + 1, end))
         length = max(len(row) for row in rows)

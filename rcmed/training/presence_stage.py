@@ -7,13 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from rcmed.errors import ConfigurationError
+from rcmed.model.grounding import GroundingDecoder
 from rcmed.model.modeling import RCMedModel
 
 PRESENCE_WARMUP_STEPS = 20
 
 
 def presence_parts(model: RCMedModel) -> list[nn.Module]:
-    """The parts that the second stage trains."""
+    """The parts that the second stage trains.
+
+    Raises:
+        ConfigurationError: the model has no presence.
+    """
+    if not isinstance(model.grounding, GroundingDecoder):
+        raise ConfigurationError("presence_steps: the model has no presence to train; use 0")
     return [model.grounding.presence_head, model.grounding.region_presence]
 
 

@@ -1,0 +1,129 @@
+"""The published architecture: its size, its names, and that ours computes what the original parts compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rcmed.assistant import Assistant
+from rcmed.findings import FindingStatus
+from rcmed.image import Grid, Image, Modality
+from rcmed.importing import import_checkpoint
+from rcmed.importing.names import our_name, published_names
+from rcmed.model.config import FULL_LANGUAGE, RCMedConfig
+from rcmed.model.modeling import RCMedModel
+from rcmed.model.processor import to_image_grid
+
+NAMES = ("liver", "left kidney", "optic disc")
+
+
+def full_on_meta() -> RCMedModel:
+    with torch.device("meta"):
+        return RCMedModel(RCMedConfig.full())
+
+
+def test_the_published_number_of_parameters() -> None:
+    model = full_on_meta()
+    count = sum(value.numel() for value in model.parameters())
+    assert count == 7_437_252_144
+    settings = LoraConfig(
+        r=16, lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]
+    )
+    with torch.device("meta"):
+        adapted = get_peft_model(model.language.decoder, settings)  # type: ignore[arg-type]
+    assert sum(value.numel() for name, value in adapted.named_parameters() if "lora_" in name) == 16_777_216
+
+
+def test_every_published_name_is_one_of_ours() -> None:
+    """The names come from the original code at full size, not from the product's own list."""
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+
+    with torch.device("meta"):
+        llama = LlamaForCausalLM(LlamaConfig(**FULL_LANGUAGE))
+        parts = {
+            "image_encoder": ImageEncoderViT(
+                embed_dim=1280,
+                depth=32,
+                num_heads=16,
+                use_rel_pos=True,
+                window_size=14,
+                global_attn_indexes=(7, 15, 23, 31),
+            ),
+            "prompt_encoder": PromptEncoder(256, (64, 64), (1024, 1024), 16),
+            "mask_decoder": MaskDecoder(
+                transformer_dim=256,
+                transformer=TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048),
+            ),
+        }
+    shapes = {name: tuple(value.shape) for name, value in llama.state_dict().items()}
+    for part, module in parts.items():
+        shapes |= {f"model.grounding_encoder.{part}.{n}": tuple(v.shape) for n, v in module.state_dict().items()}
+    for module, (inputs, inner, outputs) in {
+        "mm_projector": (1280, 4096, 4096),
+        "text_hidden_fcs.0": (4096, 4096, 256),
+        "t2i_projection.0": (4096, 4096, 256),
+    }.items():
+        shapes |= {f"model.{module}.0.weight": (inner, inputs), f"model.{module}.0.bias": (inner,)}
+        shapes |= {f"model.{module}.2.weight": (outputs, inner), f"model.{module}.2.bias": (outputs,)}
+    ours = {name: tuple(value.shape) for name, value in full_on_meta().state_dict().items()}
+    assert {our_name(name): shape for name, shape in shapes.items()} == ours
+    assert published_names(RCMedConfig.full()) == set(shapes)
+
+
+@pytest.fixture(scope="module")
+def imported(checkpoints: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    checkpoints.write(folder / "checkpoint", checkpoints.state())
+    return import_checkpoint(folder / "checkpoint", folder / "model")
+
+
+@pytest.fixture(scope="module")
+def assistant(imported: Path) -> Assistant:
+    return Assistant.from_pretrained(imported, "cpu")
+
+
+def test_the_whole_pass_equals_the_plain_composition(
+    assistant: Assistant, published: Any, tokenizer: Any, pixels: NDArray[np.uint8]
+) -> None:
+    reader = assistant._reader
+    encoded = reader.encode(pixels[None])
+    logits, presence = reader.ground(encoded, NAMES, Modality.CT)
+    ours = to_image_grid(logits[:, 0], *pixels.shape[:2], assistant.processor.image_size)
+    assert bool(presence.isnan().all()), "the published model has no presence"
+    for number, name in enumerate(NAMES):
+        plain = published.mask_logits(pixels, name, Modality.CT, tokenizer)
+        assert float(plain.std()) > 0.05, "a flat map would agree with anything"
+        torch.testing.assert_close(ours[number], plain, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(ours[0], ours[1], atol=1e-2), "the words steer the mask"
+
+
+def test_a_further_prompt_equals_a_fresh_pass(assistant: Assistant, pixels: NDArray[np.uint8]) -> None:
+    reader = assistant._reader
+    encoded = reader.encode(pixels[None])
+    reader.ground(encoded, [NAMES[0]], Modality.CT)
+    again, _ = reader.ground(encoded, [NAMES[1]], Modality.CT)
+    fresh, _ = reader.ground(reader.encode(pixels[None]), [NAMES[1]], Modality.CT)
+    torch.testing.assert_close(again, fresh, atol=1e-4, rtol=1e-4)
+
+
+def test_what_a_model_without_presence_marks_is_found_and_the_rest_absent(
+    assistant: Assistant, published: Any, tokenizer: Any, pixels: NDArray[np.uint8]
+) -> None:
+    image = Image(pixels[None], Grid.without_geometry(*pixels.shape[:2]), Modality.CT)
+    findings = assistant.find(image, "liver; left kidney").findings
+    assert len(findings) == 2
+    for finding, name in zip(findings, NAMES, strict=False):
+        plain = (published.mask_logits(pixels, name, Modality.CT, tokenizer) > 0).numpy()
+        assert finding.presence is None
+        if finding.status is FindingStatus.ABSENT:
+            assert not plain.any() and finding.mask is None
+        else:
+            assert finding.status is FindingStatus.FOUND and finding.mask is not None
+            assert np.array_equal(finding.mask[0], plain)
