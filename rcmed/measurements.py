@@ -86,6 +86,23 @@ def find_boxes(mask: NDArray[np.bool_]) -> tuple[Box, ...]:
     return find_parts(mask).boxes[:MAXIMUM_BOXES]
 
 
+# UCUM units as people write them.
+_WRITTEN_UNITS = {
+    "mm2": "mm²",
+    "cm2": "cm²",
+    "mm3": "mm³",
+    "cm3": "cm³",
+    "{pixels}": "pixels",
+    "[hnsf'U]": "HU",
+}
+
+
+def written(value: float, unit: str) -> str:
+    """A value with its UCUM unit as people write it: "189,612 pixels", "3.27 cm³", "-112 HU"."""
+    shown = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{shown} {_WRITTEN_UNITS.get(unit, unit)}"
+
+
 def measure(mask: NDArray[np.bool_], image: Image) -> tuple[Measurement, ...]:
     """Measure a mask.
 

@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rcmed.measurements import written
+
 STYLES = {"found": "green", "absent": "cyan", "uncertain": "yellow", "unresolved": "red"}
 # What is told of a region, the first that there is: a volume says more than an area, an area more than a length.
 SIZES = ("volume", "area", "pixel count")
-UNITS = {"mm2": "mm²", "cm2": "cm²", "mm3": "mm³", "cm3": "cm³", "{pixels}": "pixels", "{pixel}": "pixels"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,5 @@ def _size(measurements: Sequence[Mapping[str, Any]]) -> str:
     for name in SIZES:
         measurement = by_name.get(name)
         if measurement is not None and measurement["value"] is not None:
-            value = float(measurement["value"])
-            shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-            return f"{shown} {UNITS.get(str(measurement['unit']), measurement['unit'])}"
+            return written(float(measurement["value"]), str(measurement["unit"]))
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
+from rcmed.measurements import written
 
 # Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
 _HOSTS = ["127.0.0.1", "localhost", "[::1]", "testserver"]
@@ -41,6 +42,7 @@ def build_status_app(index: StudyIndex, ledger: JobLedger, root: Path, health: C
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
     templates = Jinja2Templates(Path(__file__).parent / "templates")
     templates.env.filters["time"] = _time
+    templates.env.filters["measurement"] = _measurement
 
     @app.middleware("http")
     async def _guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
@@ -112,6 +114,12 @@ def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:
             finding["picture"] = f"/jobs/{job.job_id}/{name}" if (folder / name).is_file() else None
         answers.append(answer)
     return answers
+
+
+def _measurement(told: Mapping[str, Any]) -> str:
+    """Name, value and unit of a measurement of findings.json."""
+    value = "not finite" if told["value"] is None else written(float(told["value"]), str(told["unit"]))
+    return f"{told['name']}: {value}"
 
 
 def _time(seconds: float | None) -> str:

@@ -15,8 +15,8 @@ from rcmed.training.packed import VISIBLE_LIGHT
 
 _SIDES = {"left": "right", "right": "left"}
 # MR sequences differ in what is bright; no data set shows them all.
-_CONTRAST_RATE = 0.25
-_INVERSION_RATE = 0.3
+_CONTRAST_RATE = 0.4
+_INVERSION_RATE = 0.5
 _BACKGROUND = 0.04
 # Radiographs and body slices have a fixed left and right; a rare flip still teaches that names follow places.
 _FLIP_RATE = {Modality.CT: 0.15, Modality.X_RAY: 0.3, Modality.MR: 0.3, Modality.PET: 0.3}

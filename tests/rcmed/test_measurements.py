@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rcmed.errors import GridMismatchError
 from rcmed.image import Grid, Image, Modality
-from rcmed.measurements import MAXIMUM_BOXES, find_boxes, find_parts, measure
+from rcmed.measurements import MAXIMUM_BOXES, find_boxes, find_parts, measure, written
 
 
 def axial_grid(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Grid:
@@ -67,6 +67,14 @@ def test_frames_of_a_loop_are_no_volume():
     found = named(measure(mask, image_on(axial_grid(mask.shape), is_volume=False)))
     assert set(found) == {"area", "longest diameter"}
     assert found["area"].value == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [(189612.0, "{pixels}", "189,612 pixels"), (3.2714, "cm3", "3.27 cm³"), (-112.4, "[hnsf'U]", "-112 HU")],
+)
+def test_a_value_is_written_as_people_do(value: float, unit: str, said: str) -> None:
+    assert written(value, unit) == said
 
 
 def test_without_millimetres_only_pixels_are_counted():
