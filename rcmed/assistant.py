@@ -35,19 +35,22 @@ class Assistant:
     findings.
     """
 
-    def __init__(self, model: RCMedModel, processor: RCMedProcessor, identity: ModelIdentity) -> None:
+    def __init__(
+        self, model: RCMedModel, processor: RCMedProcessor, identity: ModelIdentity, cache_bytes: int = 0
+    ) -> None:
         self.model = model
         self.processor = processor
         self.identity = identity
-        self._reader = SliceReader(model, processor)
+        self._reader = SliceReader(model, processor, cache_bytes=cache_bytes)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "small", device: str = "auto") -> Assistant:
+    def from_pretrained(cls, name: str | Path = "small", device: str = "auto", cache_bytes: int = 0) -> Assistant:
         """Load a model.
 
         Args:
             name: "small" for the packaged weights, or a model folder.
             device: "auto" (a GPU if there is one), "cpu" or "cuda".
+            cache_bytes: of encoded images that are kept, so that further prompts on an image are fast; 0: none.
         Raises:
             CheckpointError: the folder is missing, incomplete or of another architecture.
         """
@@ -72,7 +75,7 @@ class Assistant:
             version=metadata.version("rcmed"),
             weights_sha256=weights_sha256(files),
         )
-        return cls(model, RCMedProcessor.from_pretrained(folder), identity)
+        return cls(model, RCMedProcessor.from_pretrained(folder), identity, cache_bytes)
 
     def encode(self, image: Image) -> EncodedImage:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""

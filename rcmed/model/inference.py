@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcmed.image import Modality
+from rcmed.model.cache import EncodedImageCache
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_image_grid
 
@@ -32,12 +33,13 @@ class SliceAnswers:
 
 
 class SliceReader:
-    """Runs a model over 8-bit slices; holds no state between calls."""
+    """Runs a model over 8-bit slices; holds nothing between calls but encoded images, where it may."""
 
-    def __init__(self, model: RCMedModel, processor: RCMedProcessor, batch: int = 8) -> None:
+    def __init__(self, model: RCMedModel, processor: RCMedProcessor, batch: int = 8, cache_bytes: int = 0) -> None:
         self.model = model.eval()
         self.processor = processor
         self.batch = batch
+        self.cache = EncodedImageCache(cache_bytes)
         self.before, self.after = (ids.to(model.device) for ids in processor.surroundings())
 
     @torch.inference_mode()
@@ -65,7 +67,7 @@ class SliceReader:
         """Go through uint8 slices (slice, row, column, 3) in batches; memory does not grow with their number."""
         rows, columns = pixels.shape[1:3]
         for first in range(0, pixels.shape[0], self.batch):
-            encoded = self.encode(pixels[first : first + self.batch])
+            encoded = self.cache.get(pixels[first : first + self.batch], self.encode)
             logits, presence = self.ground(encoded, names, modality)
             masks = np.stack(
                 [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]

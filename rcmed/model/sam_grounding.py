@@ -25,11 +25,12 @@ class SamGroundingDecoder(nn.Module):
         )
         prompts = SamPromptEncoderConfig(hidden_size=size, image_size=config.image_size, patch_size=vision.patch_size)
         decoder = SamMaskDecoderConfig(hidden_size=size, **config.segment_anything["mask_decoder"])
-        decoder._attn_implementation = "sdpa"
         self.prompt_encoder = SamPromptEncoder(
             SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
         )
         _hold_fixed(self.prompt_encoder.shared_embedding, "positional_embedding")
+        # Only now: a configuration inside another loses it.
+        decoder._attn_implementation = "sdpa"
         self.mask_decoder = SamMaskDecoder(decoder)
 
     def forward(

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcmed.image import Modality
+from rcmed.model.cache import EncodedImageCache
 from rcmed.model.config import RCMedConfig
 from rcmed.model.inference import SliceReader
 from rcmed.model.instruction import answer, prompt_to_seg, question
-from rcmed.model.modeling import RCMedModel
+from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, resized_shape, to_image_grid, to_model_grid
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.model.volume import decide_volume
@@ -131,3 +132,34 @@ def test_a_lone_slice_does_not_make_a_volume_finding() -> None:
     presence[5:12] = 0.9
     mask, probability = decide_volume(masks, presence, absent_below=0.4)
     assert probability > 0.8 and mask[8].all() and not mask[0].any()
+
+
+def test_kept_images_give_the_same_masks_without_being_encoded_again(reader: SliceReader) -> None:
+    keeping = SliceReader(reader.model, reader.processor, batch=3, cache_bytes=1 << 30)
+    pixels = noise(5)
+    asked = []
+    for name in ("liver", "left kidney", "liver"):
+        plain = [answers.masks for answers in reader.read(pixels, [name], Modality.CT)]
+        kept = [answers.masks for answers in keeping.read(pixels.copy(), [name], Modality.CT)]
+        assert all(np.array_equal(a, b) for a, b in zip(plain, kept, strict=True))
+        asked.append(len(keeping.cache))
+    assert asked == [2, 2, 2], "two batches, encoded once"
+
+
+def test_kept_images_stay_below_the_limit_and_the_oldest_goes_first(reader: SliceReader) -> None:
+    images = [noise(1, rows=40 + number) for number in range(3)]
+    encoded: list[int] = []
+
+    def encode(pixels: np.ndarray) -> EncodedImage:
+        encoded.append(pixels.shape[1])
+        return reader.encode(pixels)
+
+    size = reader.encode(images[0]).nbytes
+    cache = EncodedImageCache(2 * size)
+    for number in (0, 1, 0, 2, 0, 1):
+        cache.get(images[number], encode)
+        assert cache.nbytes <= 2 * size
+    assert encoded == [40, 41, 42, 41], "0 was used again and stayed; 1 was the oldest when 2 came"
+    nothing = EncodedImageCache(size - 1)
+    nothing.get(images[0], encode)
+    assert len(nothing) == 0 and nothing.nbytes == 0

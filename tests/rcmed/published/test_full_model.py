@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rcmed.assistant import Assistant
@@ -18,7 +19,7 @@ from rcmed.image import Grid, Image, Modality
 from rcmed.importing import import_checkpoint
 from rcmed.importing.names import our_name, published_names
 from rcmed.model.config import FULL_LANGUAGE, RCMedConfig
-from rcmed.model.modeling import RCMedModel
+from rcmed.model.modeling import PromptTokens, RCMedModel
 from rcmed.model.processor import to_image_grid
 
 NAMES = ("liver", "left kidney", "optic disc")
@@ -111,6 +112,30 @@ def test_a_further_prompt_equals_a_fresh_pass(assistant: Assistant, pixels: NDAr
     again, _ = reader.ground(encoded, [NAMES[1]], Modality.CT)
     fresh, _ = reader.ground(reader.encode(pixels[None]), [NAMES[1]], Modality.CT)
     torch.testing.assert_close(again, fresh, atol=1e-4, rtol=1e-4)
+
+
+def test_a_further_prompt_costs_a_tenth_at_most_at_full_shapes() -> None:
+    """In floating-point operations: at full size nothing else decides."""
+    count = 64
+    tokens = PromptTokens(
+        torch.zeros(1, count, dtype=torch.long, device="meta"),
+        torch.ones(1, count, dtype=torch.bool, device="meta"),
+        torch.tensor([count - 1], device="meta"),
+        torch.zeros(1, count, dtype=torch.bool, device="meta"),
+    )
+    ids = torch.zeros(count, dtype=torch.long, device="meta")
+    pixel_values = torch.empty(1, 3, 1024, 1024, device="meta")
+    model = full_on_meta().eval()
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as image_part:
+            encoded = model.encode(pixel_values, ids, ids)
+        with FlopCounterMode(display=False) as prompt_part:
+            output = model.ground(encoded, torch.zeros(1, dtype=torch.long, device="meta"), tokens)
+    assert output.mask_logits is not None and output.mask_logits.shape == (1, 256, 256)
+    first = image_part.get_total_flops() + prompt_part.get_total_flops()
+    assert first > 10 * prompt_part.get_total_flops()
+    # The publication's own count: about 3 TFLOP of vision (multiply-adds) and 16 of language.
+    assert 15e12 < first < 25e12
 
 
 def test_what_a_model_without_presence_marks_is_found_and_the_rest_absent(

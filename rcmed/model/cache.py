@@ -1,0 +1,53 @@
+"""Encoded images that are kept for further prompts, up to a number of bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcmed.model.modeling import EncodedImage
+
+
+class EncodedImageCache:
+    """Least recently used encoded images are forgotten first. Not for use from several threads at once."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Make an empty cache.
+
+        Args:
+            limit_bytes: what the kept images may take; one that is larger alone is never kept, 0 keeps none.
+        """
+        self.limit_bytes = limit_bytes
+        self.nbytes = 0
+        self._kept: OrderedDict[bytes, EncodedImage] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, pixels: NDArray[np.uint8], encode: Callable[[NDArray[np.uint8]], EncodedImage]) -> EncodedImage:
+        """The encoded image of these pixels; computed by `encode` where it is not kept.
+
+        Args:
+            pixels: uint8 (slice, row, column, 3); the key is their content and shape, not the array.
+            encode: the model.
+        """
+        if self.limit_bytes <= 0:
+            return encode(pixels)
+        digest = hashlib.sha256(str(pixels.shape).encode())
+        digest.update(np.ascontiguousarray(pixels).data)
+        key = digest.digest()
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        encoded = encode(pixels)
+        if encoded.nbytes <= self.limit_bytes:
+            self._kept[key] = encoded
+            self.nbytes += encoded.nbytes
+            while self.nbytes > self.limit_bytes:
+                _, forgotten = self._kept.popitem(last=False)
+                self.nbytes -= forgotten.nbytes
+        return encoded
