@@ -56,6 +56,28 @@ def draw_geometry(modality: Modality, generator: np.random.Generator, close_up_r
     return torch.tensor([[x * cos, -y * sin, shift[0]], [x * sin, y * cos, shift[1]]], dtype=torch.float32), mirrored
 
 
+def fill_frame(affine: Tensor, pixels: Tensor, generator: np.random.Generator) -> Tensor:
+    """The affine, after what is shown was made to fill the grid: series are cropped more or less tightly.
+
+    Args:
+        affine: float (2, 3), from the new picture to the old one, both in [-1, 1].
+        pixels: float (channel, row, column) in [0, 255] of the old one.
+    """
+    shown = pixels.amax(0) > 255 * _BACKGROUND
+    if not shown.any():
+        return affine
+    limits = []
+    for axis in (0, 1):
+        covered = torch.nonzero(shown.any(axis)).flatten()
+        size = shown.shape[1 - axis]
+        limits.append((2 * float(covered[0]) / size - 1, 2 * float(covered[-1] + 1) / size - 1))
+    centre = torch.tensor([(low + high) / 2 for low, high in limits])
+    half = max((high - low) / 2 for low, high in limits) * generator.uniform(1.0, 1.15)
+    filled = affine * half
+    filled[:, 2] += centre
+    return filled
+
+
 def warp(maps: Tensor, affines: Tensor, mode: str = "bilinear") -> Tensor:
     """Resample float (item, channel, row, column) by affines (item, 2, 3); zeros outside."""
     grid = F.affine_grid(affines, list(maps.shape), align_corners=False)
@@ -91,7 +113,8 @@ def vary_intensity(pixels: Tensor, modalities: list[Modality], generator: np.ran
         inside = (image > 0).any(0, keepdim=True)
         values = (values * gain + offset * inside).clamp(0, 1)
         if generator.random() < 0.15:
-            values = F.avg_pool2d(values[None], 3, 1, 1, count_include_pad=False)[0]
+            width = 5 if generator.random() < 0.3 else 3
+            values = F.avg_pool2d(values[None], width, 1, width // 2, count_include_pad=False)[0]
         if generator.random() < 0.25:
             noise = torch.from_numpy(generator.standard_normal((1, *values.shape[1:]), dtype=np.float32))
             values = values + noise * abs(generator.normal(0, 0.04))

@@ -52,7 +52,7 @@ def prompt_losses(logits: Tensor, presence_logits: Tensor, masks: Tensor, presen
     }
 
 
-WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 0.5}
+WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 1.0}
 
 
 def total_loss(terms: dict[str, Tensor]) -> Tensor:

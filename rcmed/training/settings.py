@@ -31,6 +31,7 @@ class TrainingSettings(BaseModel):
         reflection_rates: other probabilities by data set.
         reflection_start: step of the first reflections; before it the model learns what targets look like.
         close_up_rate: probability that a part of the image fills the grid (`rcmed.training.augmentation`).
+        fill_rate: probability that what a radiological image shows fills the grid, as in tightly cropped series.
         presence_steps, presence_learning_rate: of the second stage, which trains presence on the finished masks.
         presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
         image_size: of the model grid, in pixels.
@@ -60,6 +61,7 @@ class TrainingSettings(BaseModel):
     reflection_rates: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     reflection_start: int = Field(default=0, ge=0)
     close_up_rate: float = Field(default=0.08, ge=0, le=1)
+    fill_rate: float = Field(default=0.3, ge=0, le=1)
     presence_steps: int = Field(default=900, ge=0)
     presence_learning_rate: float = Field(default=1e-3, gt=0)
     presence_absent_rate: float = Field(default=0.5, ge=0, le=1)

@@ -23,9 +23,9 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel, RCMedOutput
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.training.augmentation import draw_geometry, has_side, swap_sides, vary_intensity, warp
+from rcmed.training.augmentation import draw_geometry, fill_frame, has_side, swap_sides, vary_intensity, warp
 from rcmed.training.losses import prompt_losses, total_loss
-from rcmed.training.packed import BalancedSampler, PackedTriplet, pack
+from rcmed.training.packed import VISIBLE_LIGHT, BalancedSampler, PackedTriplet, pack
 from rcmed.training.presence_stage import PRESENCE_WARMUP_STEPS, generator_of, presence_loss, presence_parts
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.schedule import warm_cosine
@@ -83,7 +83,14 @@ class Trainer:
         ]
         modalities = [triplet.modality for triplet, _ in drawn]
         images, asked = self._images(drawn, generator, reflection_rate)
-        affines = torch.stack([affine for affine, _ in geometry])
+        affines = torch.stack(
+            [
+                fill_frame(affine, pixels, generator)
+                if modality not in VISIBLE_LIGHT and generator.random() < self.settings.fill_rate
+                else affine
+                for (affine, _), pixels, modality in zip(geometry, images, modalities, strict=True)
+            ]
+        )
         pixels = vary_intensity(warp(torch.stack(images), affines), modalities, generator)
         names, present, image_index = [], [], []
         for index, ((_, prompts), (_, mirrored)) in enumerate(zip(drawn, geometry, strict=True)):

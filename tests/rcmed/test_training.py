@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Modality
-from rcmed.training.augmentation import change_contrast, draw_geometry, swap_sides
+from rcmed.training.augmentation import change_contrast, draw_geometry, fill_frame, swap_sides, warp
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
@@ -114,6 +114,27 @@ def test_a_close_up_shows_less_than_half_of_the_image() -> None:
         areas.append(float(np.median([abs(float(torch.linalg.det(affine[:, :2]))) for affine in affines])))
     whole, close = areas
     assert 0.7 < whole < 1.4 and close < 0.5
+
+
+@given(
+    top=st.integers(0, 40),
+    left=st.integers(0, 40),
+    height=st.integers(8, 24),
+    width=st.integers(8, 24),
+    seed=st.integers(0, 1000),
+)
+def test_what_is_shown_fills_the_frame_and_keeps_its_shape(
+    top: int, left: int, height: int, width: int, seed: int
+) -> None:
+    pixels = torch.zeros(3, 64, 64)
+    pixels[:, top : top + height, left : left + width] = 200.0
+    identity = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    filled = warp(pixels[None], fill_frame(identity, pixels, np.random.default_rng(seed))[None])[0, 0] > 100
+    rows, columns = filled.any(1).sum().item(), filled.any(0).sum().item()
+    assert 53 <= max(rows, columns) <= 64, "with a margin of 15 % at most"
+    assert rows / columns == pytest.approx(height / width, rel=0.15)
+    centre = torch.nonzero(filled).float().mean(0)
+    assert bool((abs(centre - 31.5) < 1.5).all())
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
