@@ -35,8 +35,10 @@ def evaluate(
     from rcmed.assistant import Assistant
     from rcmed.data.triplets import read_index
     from rcmed.evaluation.metrics import score_mask
+    from rcmed.evaluation.recognition import count_boxes
     from rcmed.evaluation.tables import ScoreRow, summarise, write_csv
     from rcmed.image import Grid, Image
+    from rcmed.measurements import find_boxes
     from rcmed.vocabulary import target_named
 
     triplets = read_index(index, root)
@@ -57,6 +59,7 @@ def evaluate(
             finding = found.get(target.name)
             mask = np.zeros_like(truth) if finding is None or finding.mask is None else finding.mask[0]
             score = score_mask(mask, truth)
+            boxes = count_boxes(() if finding is None else finding.boxes, find_boxes(truth[None]))
             presence = 0.0 if finding is None else finding.presence
             if presence is None:
                 presence = float(mask.any())
@@ -71,6 +74,10 @@ def evaluate(
                     score.nsd,
                     presence,
                     bool(truth.any()),
+                    bool(mask.any()),
+                    boxes.found,
+                    boxes.true,
+                    boxes.matched,
                 )
             )
     write_csv(rows, output / "metrics.csv")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rcmed.evaluation.metrics import presence_auroc
+from rcmed.evaluation.recognition import BoxCounts, Recognised, recognition_table
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class ScoreRow:
     nsd: float
     presence: float
     present: bool
+    found: bool = False
+    boxes_found: int = 0
+    boxes_true: int = 0
+    boxes_matched: int = 0
 
 
 def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
@@ -37,7 +42,7 @@ def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
 
 
 def summarise(rows: Sequence[ScoreRow]) -> str:
-    """A Markdown table per (modality, data set, target), and over all pairs."""
+    """Markdown tables: masks per (modality, data set, target) and over all pairs, recognition per modality."""
     groups: dict[tuple[str, str, str], list[ScoreRow]] = defaultdict(list)
     for row in rows:
         groups[row.modality, row.dataset, row.target].append(row)
@@ -60,4 +65,9 @@ def summarise(rows: Sequence[ScoreRow]) -> str:
     auroc = presence_auroc(everything, present_flags) if rows else float("nan")
     if not np.isnan(auroc):
         lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")
+    recognised = [
+        Recognised(row.modality, row.present, row.found, BoxCounts(row.boxes_found, row.boxes_true, row.boxes_matched))
+        for row in rows
+    ]
+    lines += ["", "Targets found among those that were asked and labelled:", "", *recognition_table(recognised)]
     return "\n".join(lines) + "\n"
