@@ -61,7 +61,7 @@ class RCMedConfig(PretrainedConfig):
         fine_size: channels of the decoder's finest stage (stride 2).
         language: a `transformers.LlamaConfig` as a dictionary.
         name_path: whether the words of the target also reach the `[SEG]` prompt directly, beside the language model.
-        loop_turns: extra turns of the closed loop; 0 is one pass.
+        loop_turns: extra turns of the closed loop (`rcmed.model.loop`); 0 is one pass, as published.
         presence_thresholds: (absent below, found from); between them a finding is uncertain.
         target_names: canonical names that the weights were trained on.
         tiled_targets: names that are too fine for a large image at once and are read in tiles.

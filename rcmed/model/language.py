@@ -34,6 +34,23 @@ class EncodedPrefix:
         return cache
 
 
+@dataclass(frozen=True, eq=False)
+class ReadPrompts:
+    """Prompts that were read, and where reading can go on.
+
+    Attributes:
+        states: float (prompt, position, hidden): last-layer states.
+        cache: keys and values of everything read so far.
+        attended: bool (prompt, prefix and position): False at padding.
+        next_position: int64 (prompt,): the place of a token that follows the last one that is no padding.
+    """
+
+    states: Tensor
+    cache: DynamicCache
+    attended: Tensor
+    next_position: Tensor
+
+
 class LanguageDecoder(nn.Module):
     """A Llama decoder over [text before the image, image tokens, text after it, instruction and answer]."""
 
@@ -79,18 +96,31 @@ class LanguageDecoder(nn.Module):
             image_states=states[:, len(before) : len(before) + length],
         )
 
-    def read_prompts(self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor) -> Tensor:
-        """States at every position of each prompt.
+    def read_prompts(self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor) -> ReadPrompts:
+        """Read prompts behind the images' prefixes.
 
         Args:
             prefix: the images.
             image_index: int64 (prompt,): the image that each prompt asks about.
             tokens: int64 (prompt, position), padded at the end.
             attended: bool (prompt, position): False at padding.
-        Returns:
-            float (prompt, position, hidden).
         """
         cache = prefix.select(image_index)
         past = prefix.keys[0].shape[2]
         mask = torch.cat([attended.new_ones(attended.shape[0], past), attended], dim=1)
-        return self.decoder(input_ids=tokens, attention_mask=mask.long(), cache=cache, use_cache=True).last_hidden_state
+        states = self.decoder(
+            input_ids=tokens, attention_mask=mask.long(), cache=cache, use_cache=True
+        ).last_hidden_state
+        return ReadPrompts(states, cache, mask, past + attended.sum(1))
+
+    def read_on(self, read: ReadPrompts, token: Tensor) -> ReadPrompts:
+        """Read one more token of each prompt, given as an embedding float (prompt, hidden)."""
+        mask = torch.cat([read.attended, read.attended.new_ones(len(token), 1)], dim=1)
+        states = self.decoder(
+            inputs_embeds=token[:, None],
+            attention_mask=mask.long(),
+            position_ids=read.next_position[:, None],
+            cache=read.cache,
+            use_cache=True,
+        ).last_hidden_state
+        return ReadPrompts(states, read.cache, mask, read.next_position + 1)

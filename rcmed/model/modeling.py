@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from rcmed.model.config import RCMedConfig
 from rcmed.model.grounding import GroundingDecoder
 from rcmed.model.language import EncodedPrefix, LanguageDecoder
+from rcmed.model.loop import RegionLoop
 from rcmed.model.packaged import model_folder
 from rcmed.model.sam_grounding import SamGroundingDecoder
 from rcmed.model.vision import vision_tower
@@ -47,10 +48,12 @@ class RCMedOutput(ModelOutput):
     Attributes:
         mask_logits: float (prompt, size / 2, size / 2), by Segment Anything's decoder size / 4; 0 is the threshold.
         presence_logits: float (prompt,): whether the target is in the image; None where the model can't tell.
+        turns: masks and presence of every turn of the closed loop, the last of which are the answer.
     """
 
     mask_logits: Tensor | None = None
     presence_logits: Tensor | None = None
+    turns: tuple[tuple[Tensor, Tensor | None], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class RCMedModel(PreTrainedModel):
         self.name_path = (
             nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, config.prompt_size)) if config.name_path else None
         )
+        self.loop = RegionLoop(self.vision.dense_size, hidden, config.prompt_size) if config.loop_turns else None
         self.grounding = SamGroundingDecoder(config) if config.segment_anything else GroundingDecoder(config)
         self.post_init()
 
@@ -110,9 +114,11 @@ class RCMedModel(PreTrainedModel):
         return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep each part's own initialisation, but for embeddings, which start small."""
+        """Keep each part's own initialisation, but for embeddings, which start small, and what older weights lack."""
         if isinstance(module, nn.Embedding):
             module.weight.data.normal_(0.0, 0.02)
+        elif isinstance(module, RegionLoop):
+            module.reset()
 
     def encode(self, pixel_values: Tensor, before: Tensor, after: Tensor) -> EncodedImage:
         """Compute the image part once.
@@ -140,18 +146,25 @@ class RCMedModel(PreTrainedModel):
             image_index: int64 (prompt,): which image each prompt asks about.
             prompts: the words.
         """
-        states = self.language.read_prompts(encoded.prefix, image_index, prompts.tokens, prompts.attended)
-        rows = torch.arange(len(image_index), device=states.device)
-        queries = self.text_hidden_fcs(states[rows, prompts.seg_position])
+        read = self.language.read_prompts(encoded.prefix, image_index, prompts.tokens, prompts.attended)
+        rows = torch.arange(len(image_index), device=read.states.device)
+        queries = self.text_hidden_fcs(read.states[rows, prompts.seg_position])
         if self.name_path is not None:
             words = self.language.decoder.embed_tokens(prompts.tokens)
             weight = prompts.name.to(words.dtype)[..., None]
             queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))
+        turns = [self._decode(encoded, queries, image_index)]
+        if self.loop is not None:
+            for _ in range(self.config.loop_turns):
+                token = self.loop.region_token(encoded.dense, image_index, turns[-1][0])
+                read = self.language.read_on(read, token.to(read.states.dtype))
+                queries = self.loop.refine(queries, self.text_hidden_fcs(read.states[:, -1]))
+                turns.append(self._decode(encoded, queries, image_index))
+        return RCMedOutput(mask_logits=turns[-1][0], presence_logits=turns[-1][1], turns=tuple(turns))
+
+    def _decode(self, encoded: EncodedImage, queries: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor | None]:
         mask_logits, presence_logits = self.grounding(encoded.dense, encoded.fine, queries, image_index)
-        return RCMedOutput(
-            mask_logits=mask_logits.float(),
-            presence_logits=None if presence_logits is None else presence_logits.float(),
-        )
+        return mask_logits.float(), None if presence_logits is None else presence_logits.float()
 
     def forward(
         self, pixel_values: Tensor, before: Tensor, after: Tensor, image_index: Tensor, prompts: PromptTokens

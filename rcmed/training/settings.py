@@ -19,6 +19,7 @@ class TrainingSettings(BaseModel):
         root: the folder that its paths are relative to.
         output: where checkpoints, curve and the final model go; a run that is found there goes on.
         start_from: a model folder (or `small`) whose weights the run starts from; none: from scratch.
+        loop_turns: extra turns of the closed loop (`rcmed.model.loop`), each of which is taught the whole answer.
         steps: optimiser steps of the whole schedule.
         batch_images: images per step.
         prompts_per_image: most targets asked of one image in a step.
@@ -47,6 +48,7 @@ class TrainingSettings(BaseModel):
     root: Path = Path("../shared/data/triplets")
     output: Path = Path("runs/small")
     start_from: Path | None = None
+    loop_turns: int = Field(default=0, ge=0, le=4)
     steps: int = Field(default=9000, ge=1)
     batch_images: int = Field(default=8, ge=1)
     prompts_per_image: int = Field(default=3, ge=1)

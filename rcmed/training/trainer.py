@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +21,7 @@ from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel, RCMedOutput
+from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.augmentation import draw_geometry, fill_frame, has_side, swap_sides, vary_intensity, warp
@@ -135,10 +136,8 @@ class Trainer:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
         output = self._forward(self.model, batch)
-        assert output.mask_logits is not None and output.presence_logits is not None
-        logits = F.interpolate(output.mask_logits[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
-        masks, present = batch[-2].float().to(self.device), batch[-1].to(self.device)
-        terms = prompt_losses(logits, output.presence_logits, masks, present)
+        assert output.turns is not None
+        terms = self._terms(output.turns, batch[-2].float().to(self.device), batch[-1].to(self.device))
         loss = total_loss(terms)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -150,6 +149,16 @@ class Trainer:
             torch._foreach_lerp_([self.averaged[name] for name in current], list(current.values()), 1 - decay)
         self.step += 1
         return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+
+    @staticmethod
+    def _terms(turns: Sequence[tuple[Tensor, Tensor | None]], masks: Tensor, present: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss, as means over the turns of the closed loop: each is taught the whole answer."""
+        of_turns = []
+        for mask_logits, presence_logits in turns:
+            assert presence_logits is not None
+            logits = F.interpolate(mask_logits[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
+            of_turns.append(prompt_losses(logits, presence_logits, masks, present))
+        return {name: torch.stack([terms[name] for terms in of_turns]).mean() for name in of_turns[0]}
 
     def _forward(self, model: RCMedModel, batch: Batch) -> RCMedOutput:
         pixels, image_index, names, modalities = batch[:4]
@@ -271,7 +280,9 @@ def _unpacked(triplet: PackedTriplet, name: str, size: int) -> Tensor:
 def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, RCMedProcessor]:
     """A fresh model with a tokenizer of its own, or one that goes on from the weights that the settings name."""
     if settings.start_from is not None:
-        model = RCMedModel.from_pretrained(settings.start_from, dtype=torch.float32)
+        config = RCMedConfig.from_pretrained(str(model_folder(settings.start_from)))
+        config.loop_turns = settings.loop_turns
+        model = RCMedModel.from_pretrained(settings.start_from, config=config, dtype=torch.float32)
         processor = RCMedProcessor.from_pretrained(settings.start_from)
         if processor.image_size != settings.image_size:
             raise ConfigurationError(
@@ -280,7 +291,7 @@ def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, 
         model.config.target_names = sorted({*model.config.target_names, *names})
         return model, processor
     tokenizer = build_tokenizer(names)
-    config = RCMedConfig(image_size=settings.image_size, target_names=tuple(names))
+    config = RCMedConfig(image_size=settings.image_size, target_names=tuple(names), loop_turns=settings.loop_turns)
     config.language["vocab_size"] = len(tokenizer)
     config.language["bos_token_id"], config.language["eos_token_id"] = 0, 1
     return RCMedModel(config), RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)

@@ -1,5 +1,6 @@
 """The model through its public interface, at a tiny size with random weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rcmed.model.cache import EncodedImageCache
 from rcmed.model.config import RCMedConfig
 from rcmed.model.inference import SliceReader
 from rcmed.model.instruction import answer, prompt_to_seg, question
+from rcmed.model.loop import RegionLoop
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, resized_shape, to_image_grid, to_model_grid
 from rcmed.model.tokenizer import build_tokenizer
@@ -21,13 +23,13 @@ from rcmed.model.volume import decide_volume
 NAMES = ("liver", "left kidney", "right kidney", "optic disc")
 
 
-@pytest.fixture(scope="module")
-def reader() -> SliceReader:
+def tiny_reader(loop_turns: int = 0) -> SliceReader:
     """A tiny random model that reads slices."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer(NAMES)
     config = RCMedConfig(
         image_size=64,
+        loop_turns=loop_turns,
         vision_widths=(8, 16, 16, 32, 32),
         vision_depths=(1, 1, 1, 1, 1),
         prompt_size=32,
@@ -43,6 +45,11 @@ def reader() -> SliceReader:
     model = RCMedModel(config)
     processor = RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)
     return SliceReader(model, processor, batch=3)
+
+
+@pytest.fixture(scope="module")
+def reader() -> SliceReader:
+    return tiny_reader()
 
 
 def noise(slices: int, rows: int = 40, columns: int = 56) -> np.ndarray:
@@ -163,3 +170,48 @@ def test_kept_images_stay_below_the_limit_and_the_oldest_goes_first(reader: Slic
     nothing = EncodedImageCache(size - 1)
     nothing.get(images[0], encode)
     assert len(nothing) == 0 and nothing.nbytes == 0
+
+
+def turns_of(reader: SliceReader, names: Sequence[str]) -> list[torch.Tensor]:
+    prompts = reader.processor.prepare_prompts(names, [Modality.CT] * len(names))
+    with torch.inference_mode():
+        where = torch.zeros(len(names), dtype=torch.long)
+        output = reader.model.ground(reader.encode(noise(1)), where, prompts)
+    assert output.turns is not None and output.mask_logits is output.turns[-1][0]
+    return [mask_logits for mask_logits, _ in output.turns]
+
+
+def test_an_untrained_loop_changes_nothing_and_a_trained_one_sees_its_own_mask() -> None:
+    looped = tiny_reader(loop_turns=2)
+    plain = tiny_reader()
+    looped.model.load_state_dict(plain.model.state_dict(), strict=False)
+    first, second, third = turns_of(looped, NAMES)
+    torch.testing.assert_close(first, turns_of(plain, NAMES)[0])
+    torch.testing.assert_close(second, first)
+    torch.testing.assert_close(third, first)
+    assert looped.model.loop is not None
+    torch.nn.init.constant_(looped.model.loop.gate, 1.0)
+    first, second, third = turns_of(looped, NAMES)
+    assert not torch.allclose(second, first, atol=1e-3) and not torch.allclose(third, second, atol=1e-4)
+
+
+def test_a_looped_prompt_does_not_depend_on_what_else_was_asked() -> None:
+    """Names of other lengths pad the sequence; the region's token follows the last word all the same."""
+    looped = tiny_reader(loop_turns=2)
+    assert looped.model.loop is not None
+    torch.nn.init.constant_(looped.model.loop.gate, 1.0)
+    together = turns_of(looped, NAMES)[-1]
+    for index, name in enumerate(NAMES):
+        torch.testing.assert_close(turns_of(looped, [name])[-1][0], together[index], atol=1e-4, rtol=1e-4)
+
+
+def test_the_region_token_tells_what_lies_under_the_mask() -> None:
+    loop = RegionLoop(8, 16, 4)
+    dense = torch.zeros(2, 8, 4, 4)
+    dense[1, :4, :2] = 5.0
+    dense[1, 4:, 2:] = 5.0
+    above = torch.full((1, 16, 16), -20.0)
+    above[:, :8] = 20.0
+    tokens = [loop.region_token(dense, torch.tensor([1]), mask) for mask in (above, above.flip(1), above)]
+    torch.testing.assert_close(tokens[0], tokens[2])
+    assert not torch.allclose(tokens[0], tokens[1], atol=1e-2)

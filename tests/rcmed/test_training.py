@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Modality
+from rcmed.model.modeling import RCMedModel
 from rcmed.training.augmentation import change_contrast, draw_geometry, fill_frame, swap_sides, warp
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
@@ -89,6 +90,21 @@ def test_a_run_can_start_from_weights_and_learn_new_names(tiny_index: TrainingSe
     assert "optic disc" in again.model.config.target_names
     with pytest.raises(ConfigurationError, match="image_size"):
         Trainer(tiny_index.model_copy(update={"output": tmp_path / "other", "start_from": folder, "image_size": 96}))
+
+
+def test_a_loop_can_be_added_to_weights_without_one_and_learns(tiny_index: TrainingSettings, tmp_path: Path) -> None:
+    folder = Trainer(tiny_index).save_model(tmp_path / "model")
+    settings = tiny_index.model_copy(
+        update={"output": tmp_path / "looped", "start_from": folder, "loop_turns": 2, "learning_rate": 1e-2}
+    )
+    trainer = Trainer(settings)
+    assert trainer.model.loop is not None
+    assert not trainer.model.loop.gate.any(), "it starts without effect"
+    for _ in range(3):
+        trainer.train_step()
+    assert trainer.model.loop.gate.any() and trainer.model.loop.projection.weight.grad is not None
+    saved = RCMedModel.from_pretrained(trainer.save_model(tmp_path / "looped-model"))
+    assert saved.config.loop_turns == 2 and saved.loop is not None and saved.loop.gate.any()
 
 
 def test_names_follow_a_flip() -> None:
