@@ -18,23 +18,17 @@ from torch import Tensor
 
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel, RCMedOutput
 from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.training.augmentation import draw_geometry, fill_frame, has_side, swap_sides, vary_intensity, warp
+from rcmed.training.batches import Batch, BatchMaker
 from rcmed.training.losses import prompt_losses, total_loss
-from rcmed.training.packed import VISIBLE_LIGHT, BalancedSampler, PackedTriplet, pack
+from rcmed.training.packed import pack
 from rcmed.training.presence_stage import PRESENCE_WARMUP_STEPS, generator_of, presence_loss, presence_parts
-from rcmed.training.reflection import reflect_beside
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
-
-# Pixels float (image, 3, size, size) in [0, 255]; image of each prompt int64 (prompt,); names; modality of each image;
-# masks bool (prompt, size, size); present bool (prompt,).
-Batch = tuple[Tensor, Tensor, list[str], list[Modality], Tensor, Tensor]
 
 
 class Trainer:
@@ -52,8 +46,7 @@ class Trainer:
         triplets = read_index(settings.index, settings.root)
         if not triplets:
             raise ConfigurationError(f"index: {settings.index} names no image to train on")
-        packed = [pack(triplet, settings.image_size) for triplet in triplets]
-        self.sampler = BalancedSampler(packed, settings)
+        self.batches = BatchMaker([pack(triplet, settings.image_size) for triplet in triplets], settings)
         names = sorted({name for triplet in triplets for name in (*triplet.labelled, *triplet.masks)})
         self.model, self.processor = _started(settings, names)
         self.before, self.after = self.processor.surroundings()
@@ -72,72 +65,19 @@ class Trainer:
         self.step = 0
         self._resume()
 
-    def _batch(self, generator: np.random.Generator, absent_rate: float, reflection_rate: float) -> Batch:
-        drawn = self.sampler.draw(generator, absent_rate)
-        geometry = [
-            draw_geometry(
-                triplet.modality,
-                generator,
-                0.0 if any(has_side(name) for name, _ in prompts) else self.settings.close_up_rate,
-            )
-            for triplet, prompts in drawn
-        ]
-        modalities = [triplet.modality for triplet, _ in drawn]
-        images, asked = self._images(drawn, generator, reflection_rate)
-        affines = torch.stack(
-            [
-                fill_frame(affine, pixels, generator)
-                if modality not in VISIBLE_LIGHT and generator.random() < self.settings.fill_rate
-                else affine
-                for (affine, _), pixels, modality in zip(geometry, images, modalities, strict=True)
-            ]
-        )
-        pixels = vary_intensity(warp(torch.stack(images), affines), modalities, generator)
-        names, present, image_index = [], [], []
-        for index, ((_, prompts), (_, mirrored)) in enumerate(zip(drawn, geometry, strict=True)):
-            for name, is_present in prompts:
-                names.append(swap_sides(name) if mirrored else name)
-                present.append(is_present)
-                image_index.append(index)
-        index_tensor = torch.tensor(image_index)
-        warped = warp(torch.cat(asked)[:, None].float(), affines[index_tensor])[:, 0] > 0.5
-        # A mask that the geometry moved out of the picture is absent from what the model sees.
-        return pixels, index_tensor, names, modalities, warped, torch.tensor(present) & warped.any(-1).any(-1)
-
-    def _images(
-        self,
-        drawn: list[tuple[PackedTriplet, list[tuple[str, bool]]]],
-        generator: np.random.Generator,
-        reflection_rate: float,
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Pixels float (3, size, size) and masks bool (prompt, size, size) of each image; some of them reflected."""
-        images, asked = [], []
-        for triplet, prompts in drawn:
-            pixels = triplet.pixels.float()
-            masks = torch.stack([_unpacked(triplet, name, self.settings.image_size) for name, _ in prompts])
-            present = [number for number, (_, is_present) in enumerate(prompts) if is_present]
-            sided = any(has_side(name) for name, _ in prompts)
-            rate = max(reflection_rate, self.settings.reflection_rates.get(triplet.dataset, 0.0))
-            if present and not sided and reflection_rate > 0 and generator.random() < rate:
-                pivot = present[int(generator.integers(len(present)))]
-                pixels, masks = reflect_beside(pixels, masks, pivot, generator) or (pixels, masks)
-            images.append(pixels)
-            asked.append(masks)
-        return images, asked
-
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the terms of the loss."""
         settings = self.settings
         generator = np.random.default_rng((settings.seed, self.step))
         reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
-        batch = self._batch(generator, settings.absent_rate, reflection_rate)
+        batch = self.batches.make(generator, settings.absent_rate, reflection_rate)
         factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
         output = self._forward(self.model, batch)
         assert output.turns is not None
-        terms = self._terms(output.turns, batch[-2].float().to(self.device), batch[-1].to(self.device))
+        terms = self._terms(output.turns, batch.masks.float().to(self.device), batch.present.to(self.device))
         loss = total_loss(terms)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -161,14 +101,14 @@ class Trainer:
         return {name: torch.stack([terms[name] for terms in of_turns]).mean() for name in of_turns[0]}
 
     def _forward(self, model: RCMedModel, batch: Batch) -> RCMedOutput:
-        pixels, image_index, names, modalities = batch[:4]
-        tokens = self.processor.prepare_prompts(names, [modalities[i] for i in image_index.tolist()]).to(self.device)
+        modalities = [batch.modalities[index] for index in batch.image_index.tolist()]
+        tokens = self.processor.prepare_prompts(batch.names, modalities).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16"):
             output: RCMedOutput = model(
-                self.processor.normalise(pixels).to(self.device),
+                self.processor.normalise(batch.pixels).to(self.device),
                 self.before.to(self.device),
                 self.after.to(self.device),
-                image_index.to(self.device),
+                batch.image_index.to(self.device),
                 tokens,
             )
         return output
@@ -187,10 +127,10 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = settings.presence_learning_rate * factor
             generator = generator_of(settings.seed, step)
-            batch = self._batch(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
+            batch = self.batches.make(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
             output = self._forward(model, batch)
             assert output.presence_logits is not None
-            loss = presence_loss(output.presence_logits, batch[-1].to(self.device))
+            loss = presence_loss(output.presence_logits, batch.present.to(self.device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -269,12 +209,6 @@ class Trainer:
         for parameter, moments in self.optimiser.state.items():
             for name in ("exp_avg", "exp_avg_sq"):
                 moments[name] = torch.empty_like(parameter).copy_(moments[name])
-
-
-def _unpacked(triplet: PackedTriplet, name: str, size: int) -> Tensor:
-    if name not in triplet.masks:
-        return torch.zeros(size, size, dtype=torch.bool)
-    return torch.from_numpy(np.unpackbits(triplet.masks[name], axis=-1, count=size).astype(bool))
 
 
 def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, RCMedProcessor]:

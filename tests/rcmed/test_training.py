@@ -16,6 +16,8 @@ from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Modality
 from rcmed.model.modeling import RCMedModel
 from rcmed.training.augmentation import change_contrast, draw_geometry, fill_frame, swap_sides, warp
+from rcmed.training.batches import BatchMaker
+from rcmed.training.packed import pack
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
@@ -166,9 +168,10 @@ def test_a_set_with_a_rate_of_its_own_is_reflected_more_often(tiny_index: Traini
         settings = tiny_index.model_copy(
             update={"reflection_rate": 0.001, "reflection_rates": rates, "absent_rate": 0.0, "close_up_rate": 0.0}
         )
-        trainer = Trainer(settings)
-        batches = [trainer._batch(np.random.default_rng(seed), 0.0, 0.001) for seed in range(20)]
-        absent.append(sum(int((~present).sum()) for *_, present in batches))
+        packed = [pack(triplet, settings.image_size) for triplet in read_index(settings.index, settings.root)]
+        maker = BatchMaker(packed, settings)
+        batches = [maker.make(np.random.default_rng(seed), 0.0, 0.001) for seed in range(20)]
+        absent.append(sum(int((~batch.present).sum()) for batch in batches))
     assert absent[0] == 0 < absent[1]
 
 
