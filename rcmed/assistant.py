@@ -184,7 +184,8 @@ class Assistant:
             mask = drop_islands(mask) if image.is_volume else mask
             probability = None
         elif image.is_volume:
-            mask, probability = decide_volume(mask, presence, absent_below)
+            distance = image.grid.spacing[0] if image.grid.in_millimetres else None
+            mask, probability = decide_volume(mask, presence, absent_below, distance)
         else:
             mask = mask & (presence >= absent_below)[:, None, None]
             probability = float(presence.max())

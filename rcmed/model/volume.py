@@ -6,21 +6,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-# A target of a volume runs through neighbouring slices; a lone slice that claims it is not enough.
-PRESENCE_WINDOW = 5
+# A target of a volume runs through neighbouring slices; a lone slice that claims it is not enough. In thin slices many
+# that look alike may err together, so what counts is how far the claim reaches.
+PRESENCE_REACH_MM = 10.0
+FEWEST_SLICES = 3
+SLICES_WITHOUT_MILLIMETRES = 5
 # Parts smaller than this share of the largest part of a mask are islands.
 ISLAND_SHARE = 0.02
 
 
-def smooth_presence(presence: NDArray[np.float32]) -> NDArray[np.float32]:
+def presence_window(distance_mm: float | None) -> int:
+    """Number of neighbouring slices whose presence is averaged, odd.
+
+    Args:
+        distance_mm: between slices; None where it is not known.
+    """
+    if distance_mm is None:
+        return SLICES_WITHOUT_MILLIMETRES
+    return max(FEWEST_SLICES, 2 * round(PRESENCE_REACH_MM / distance_mm / 2) + 1)
+
+
+def smooth_presence(presence: NDArray[np.float32], window: int) -> NDArray[np.float32]:
     """Mean presence of a window of neighbouring slices, float32 (slice,)."""
-    window = min(PRESENCE_WINDOW, len(presence))
+    window = min(window, len(presence))
     smoothed: NDArray[np.float32] = ndimage.uniform_filter1d(presence, window, mode="nearest")
     return smoothed
 
 
 def decide_volume(
-    masks: NDArray[np.bool_], presence: NDArray[np.float32], absent_below: float
+    masks: NDArray[np.bool_], presence: NDArray[np.float32], absent_below: float, distance_mm: float | None
 ) -> tuple[NDArray[np.bool_], float]:
     """One mask and one presence for a target of a volume.
 
@@ -28,10 +42,11 @@ def decide_volume(
         masks: bool (slice, row, column), each slice on its own.
         presence: float32 (slice,).
         absent_below: slices whose smoothed presence is below it lose their mask.
+        distance_mm: between slices; None where it is not known.
     Returns:
         bool (slice, row, column) without islands; the presence of the best window of slices.
     """
-    smoothed = smooth_presence(presence)
+    smoothed = smooth_presence(presence, presence_window(distance_mm))
     kept = masks & (smoothed >= absent_below)[:, None, None]
     return drop_islands(kept), float(smoothed.max())
 

@@ -18,7 +18,7 @@ from rcmed.model.loop import RegionLoop
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, resized_shape, to_image_grid, to_model_grid
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.model.volume import decide_volume
+from rcmed.model.volume import decide_volume, presence_window
 
 NAMES = ("liver", "left kidney", "right kidney", "optic disc")
 
@@ -130,15 +130,21 @@ def test_text_format_is_the_published_one() -> None:
     assert prompt_to_seg("liver", Modality.MR).endswith("The image contains <p> liver </p>")
 
 
-def test_a_lone_slice_does_not_make_a_volume_finding() -> None:
+@pytest.mark.parametrize("distance_mm", [None, 5.0, 2.5])
+def test_a_lone_slice_does_not_make_a_volume_finding(distance_mm: float | None) -> None:
     masks = np.ones((20, 4, 4), dtype=bool)
     presence = np.zeros(20, dtype=np.float32)
     presence[7] = 1.0
-    mask, probability = decide_volume(masks, presence, absent_below=0.4)
+    mask, probability = decide_volume(masks, presence, 0.4, distance_mm)
     assert probability < 0.4 and not mask.any()
     presence[5:12] = 0.9
-    mask, probability = decide_volume(masks, presence, absent_below=0.4)
+    mask, probability = decide_volume(masks, presence, 0.4, distance_mm)
     assert probability > 0.8 and mask[8].all() and not mask[0].any()
+
+
+@pytest.mark.parametrize(("distance_mm", "slices"), [(None, 5), (0.5, 21), (1.0, 11), (2.5, 5), (5.0, 3), (10.0, 3)])
+def test_the_window_of_a_volume_is_of_one_length_in_the_patient(distance_mm: float | None, slices: int) -> None:
+    assert presence_window(distance_mm) == slices
 
 
 def test_kept_images_give_the_same_masks_without_being_encoded_again(reader: SliceReader) -> None:
