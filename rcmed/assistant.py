@@ -18,7 +18,7 @@ from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image
 from rcmed.measurements import find_boxes, measure
 from rcmed.model.config import RCMedConfig
-from rcmed.model.inference import SliceReader
+from rcmed.model.inference import SliceAnswers, SliceReader
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_folder, weight_files, weights_sha256
@@ -146,23 +146,27 @@ class Assistant:
             return []
         view = ReaderView.of(image.grid)
         pixels = view.to_view(to_eight_bit(image))
-        masks = np.zeros((len(targets), *pixels.shape[:3]), dtype=bool)
-        presence = np.zeros((len(targets), image.grid.shape[0]), dtype=np.float32)
         names = [target.name for target in targets]
+        shape = (len(targets), image.grid.shape[0])
+        whole = SliceAnswers(
+            first=0,
+            masks=np.zeros((len(targets), *pixels.shape[:3]), dtype=bool),
+            presence=np.zeros(shape, dtype=np.float32),
+            sureness=np.zeros(shape, dtype=np.float32),
+        )
         for answers in self._reader.read(pixels, names, image.modality):
             last = answers.first + answers.masks.shape[1]
-            masks[:, answers.first : last] = answers.masks
-            presence[:, answers.first : last] = answers.presence
-        self._refine_fine_targets(pixels, names, image, masks, presence)
-        return [self._finding(image, t, view.from_view(masks[i]), presence[i]) for i, t in enumerate(targets)]
+            whole.masks[:, answers.first : last] = answers.masks
+            whole.presence[:, answers.first : last] = answers.presence
+            whole.sureness[:, answers.first : last] = answers.sureness
+        self._refine_fine_targets(pixels, names, image, whole)
+        return [
+            self._finding(image, target, view.from_view(whole.masks[i]), whole.presence[i], whole.sureness[i])
+            for i, target in enumerate(targets)
+        ]
 
     def _refine_fine_targets(
-        self,
-        pixels: NDArray[np.uint8],
-        names: list[str],
-        image: Image,
-        masks: NDArray[np.bool_],
-        presence: NDArray[np.float32],
+        self, pixels: NDArray[np.uint8], names: list[str], image: Image, whole: SliceAnswers
     ) -> None:
         """Read targets too fine for the whole image again in tiles, where the image is much larger than one."""
         config = self.model.config
@@ -173,25 +177,39 @@ class Assistant:
             answers = self._reader.read_tiles(
                 pixels[index : index + 1], [names[i] for i in fine], image.modality, config.tile_edge
             )
-            masks[fine, index] = answers.masks[:, 0]
-            presence[fine, index] = answers.presence[:, 0]
+            whole.masks[fine, index] = answers.masks[:, 0]
+            whole.presence[fine, index] = answers.presence[:, 0]
+            whole.sureness[fine, index] = answers.sureness[:, 0]
 
-    def _finding(self, image: Image, target: Target, mask: NDArray[np.bool_], presence: NDArray[np.float32]) -> Finding:
+    def _finding(
+        self,
+        image: Image,
+        target: Target,
+        mask: NDArray[np.bool_],
+        presence: NDArray[np.float32],
+        sureness: NDArray[np.float32],
+    ) -> Finding:
         absent_below, found_from = self.model.config.presence_thresholds
+        sure_from = self.model.config.sure_mask_logit
         probability: float | None
+        is_absent = False
         if np.isnan(presence).any():
             # A model without presence: what it finds is there.
             mask = drop_islands(mask) if image.is_volume else mask
             probability = None
+            is_absent = not mask.any()
         elif image.is_volume:
             distance = image.grid.spacing[0] if image.grid.in_millimetres else None
             mask, probability = decide_volume(mask, presence, absent_below, distance)
+            is_absent = probability < absent_below
         else:
-            mask = mask & (presence >= absent_below)[:, None, None]
+            kept = presence >= absent_below
+            if sure_from is not None:
+                kept |= sureness >= sure_from
+            mask = mask & kept[:, None, None]
             probability = float(presence.max())
-        if probability is None and not mask.any():
-            return Finding(target.name, target, FindingStatus.ABSENT)
-        if probability is not None and probability < absent_below:
+            is_absent = not kept.any()
+        if is_absent:
             return Finding(target.name, target, FindingStatus.ABSENT, probability)
         if not mask.any():
             # Likely there, but nowhere to point at: neither a finding nor a clean "absent".

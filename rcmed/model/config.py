@@ -63,6 +63,8 @@ class RCMedConfig(PretrainedConfig):
         name_path: whether the words of the target also reach the `[SEG]` prompt directly, beside the language model.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`); 0 is one pass, as published.
         presence_thresholds: (absent below, found from); between them a finding is uncertain.
+        sure_mask_logit: an image whose mask is surer than this (mean of its hundred highest logits) is uncertain, not
+            absent, when presence says no: the two disagree. None: presence alone decides.
         target_names: canonical names that the weights were trained on.
         tiled_targets: names that are too fine for a large image at once and are read in tiles.
         tile_edge: edge of such a tile in pixels of the image.
@@ -86,6 +88,7 @@ class RCMedConfig(PretrainedConfig):
         name_path: bool = True,
         loop_turns: int = 0,
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
+        sure_mask_logit: float | None = None,
         target_names: tuple[str, ...] = (),
         tiled_targets: tuple[str, ...] = ("retinal vessel", "microaneurysm", "nuclei"),
         tile_edge: int = 384,
@@ -105,6 +108,7 @@ class RCMedConfig(PretrainedConfig):
         self.name_path = name_path
         self.loop_turns = loop_turns
         self.presence_thresholds = list(presence_thresholds)
+        self.sure_mask_logit = sure_mask_logit
         self.target_names = list(target_names)
         self.tiled_targets = list(tiled_targets)
         self.tile_edge = tile_edge

@@ -16,6 +16,8 @@ from rcmed.model.cache import EncodedImageCache
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_image_grid
 
+SURE_PIXELS = 100
+
 
 @dataclass(frozen=True)
 class SliceAnswers:
@@ -25,11 +27,19 @@ class SliceAnswers:
         first: index of the first of these slices.
         masks: bool (target, slice, row, column) on the image's grid.
         presence: float32 (target, slice): probability that the target is in the slice; NaN where the model has none.
+        sureness: float32 (target, slice): mean of the mask's `SURE_PIXELS` highest logits.
     """
 
     first: int
     masks: NDArray[np.bool_]
     presence: NDArray[np.float32]
+    sureness: NDArray[np.float32]
+
+
+def mask_sureness(logits: Tensor) -> Tensor:
+    """Mean of the highest mask logits, float (...), of float (..., r, c)."""
+    flat = logits.flatten(-2)
+    return flat.topk(min(SURE_PIXELS, flat.shape[-1]), dim=-1).values.mean(-1)
 
 
 class SliceReader:
@@ -72,7 +82,7 @@ class SliceReader:
             masks = np.stack(
                 [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]
             )
-            yield SliceAnswers(first, masks, presence.cpu().numpy())
+            yield SliceAnswers(first, masks, presence.cpu().numpy(), mask_sureness(logits).cpu().numpy())
 
     @torch.inference_mode()
     def read_tiles(
@@ -90,13 +100,15 @@ class SliceReader:
             tensor, scale_factor=scale, mode="bilinear", align_corners=False, antialias=scale < 1
         )
         best = torch.zeros(len(names))
+        surest = torch.full((len(names),), -torch.inf)
 
         def predict(tiles: Tensor) -> Tensor:
-            nonlocal best
+            nonlocal best, surest
             normalised = self.processor.normalise(tiles).to(self.model.dtype)
             encoded = self.model.encode(normalised, self.before, self.after)
             logits, presence = self.ground(encoded, names, modality)
             best = torch.maximum(best, presence.amax(1).cpu())
+            surest = torch.maximum(surest, mask_sureness(logits).amax(1).cpu())
             full = torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
             return full.transpose(0, 1)
 
@@ -105,4 +117,5 @@ class SliceReader:
         )
         assert isinstance(logits, Tensor)
         on_image = torch.nn.functional.interpolate(logits, size=pixels.shape[1:3], mode="bilinear", align_corners=False)
-        return SliceAnswers(0, (on_image[0] > 0).cpu().numpy()[:, None], best.numpy()[:, None])
+        masks = (on_image[0] > 0).cpu().numpy()[:, None]
+        return SliceAnswers(0, masks, best.numpy()[:, None], surest.numpy()[:, None])
