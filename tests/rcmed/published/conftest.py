@@ -153,6 +153,11 @@ class Published(nn.Module):
 
 
 @pytest.fixture(scope="session")
+def segment_anything() -> types.ModuleType:
+    return original_modeling()
+
+
+@pytest.fixture(scope="session")
 def tokenizer() -> Any:
     return build_tokenizer(NAMES)
 

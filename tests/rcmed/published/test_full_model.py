@@ -42,14 +42,12 @@ def test_the_published_number_of_parameters() -> None:
     assert sum(value.numel() for name, value in adapted.named_parameters() if "lora_" in name) == 16_777_216
 
 
-def test_every_published_name_is_one_of_ours() -> None:
+def test_every_published_name_is_one_of_ours(segment_anything: Any) -> None:
     """The names come from the original code at full size, not from the product's own list."""
-    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
-
     with torch.device("meta"):
         llama = LlamaForCausalLM(LlamaConfig(**FULL_LANGUAGE))
         parts = {
-            "image_encoder": ImageEncoderViT(
+            "image_encoder": segment_anything.ImageEncoderViT(
                 embed_dim=1280,
                 depth=32,
                 num_heads=16,
@@ -57,10 +55,10 @@ def test_every_published_name_is_one_of_ours() -> None:
                 window_size=14,
                 global_attn_indexes=(7, 15, 23, 31),
             ),
-            "prompt_encoder": PromptEncoder(256, (64, 64), (1024, 1024), 16),
-            "mask_decoder": MaskDecoder(
+            "prompt_encoder": segment_anything.PromptEncoder(256, (64, 64), (1024, 1024), 16),
+            "mask_decoder": segment_anything.MaskDecoder(
                 transformer_dim=256,
-                transformer=TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048),
+                transformer=segment_anything.TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048),
             ),
         }
     shapes = {name: tuple(value.shape) for name, value in llama.state_dict().items()}
