@@ -192,7 +192,6 @@ class Assistant:
         absent_below, found_from = self.model.config.presence_thresholds
         sure_from = self.model.config.sure_mask_logit
         probability: float | None
-        is_absent = False
         if np.isnan(presence).any():
             # A model without presence: what it finds is there.
             mask = drop_islands(mask) if image.is_volume else mask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from rcmed.importing.sizes import read_config
 from rcmed.model.config import RCMedConfig
 from rcmed.model.instruction import SPECIAL_TOKENS
 from rcmed.model.modeling import RCMedModel
+from rcmed.model.packaged import file_sha256
 from rcmed.model.processor import ChannelOrder, RCMedProcessor
 
 # A written file is at most this large: beside a shard that lies in memory it is all that is held.
@@ -33,9 +33,10 @@ _SMALL_FILES_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class _Entry:
-    """A tensor of the checkpoint, before it is read."""
+    """A tensor of the checkpoint, before it is read: its published name and ours."""
 
-    name: str
+    published: str
+    ours: str
     shape: tuple[int, ...]
     nbytes: int
 
@@ -70,8 +71,8 @@ def import_checkpoint(folder: Path, output: Path, on_file: Callable[[str], None]
                 if ours in holders:
                     raise CheckpointError(f"{shard}: {name} is in {holders[ours].name}, too; the download is mixed up")
                 holders[ours] = shard
-                entries[shard].append(_Entry(name, tuple(tensor.shape), tensor.nbytes))
-    shapes = {str(_our_name(e.name, shard)): e.shape for shard, found in entries.items() for e in found}
+                entries[shard].append(_Entry(name, ours, tuple(tensor.shape), tensor.nbytes))
+    shapes = {entry.ours: entry.shape for found in entries.values() for entry in found}
     config = read_config(folder, shapes)
     _check(config, shapes, entries)
     processor = _processor(folder, config)
@@ -103,12 +104,12 @@ def _check(config: RCMedConfig, shapes: dict[str, tuple[int, ...]], entries: dic
     published = {str(our_name(name)): name for name in published_names(config)}
     for shard, found in entries.items():
         for entry in found:
-            ours = str(our_name(entry.name))
-            if ours not in expected:
-                raise CheckpointError(f"{shard}: {entry.name} is left over; the model has no such tensor")
-            if entry.shape != expected[ours]:
+            if entry.ours not in expected:
+                raise CheckpointError(f"{shard}: {entry.published} is left over; the model has no such tensor")
+            needed = expected[entry.ours]
+            if entry.shape != needed:
                 raise CheckpointError(
-                    f"{shard}: {entry.name} is of shape {entry.shape}, but {expected[ours]} is needed beside the others"
+                    f"{shard}: {entry.published} is of shape {entry.shape}, but {needed} is needed beside the others"
                 )
     missing = sorted(set(expected) - set(shapes))
     if missing:
@@ -175,7 +176,7 @@ def _write(entries: dict[Path, list[_Entry]], output: Path, on_file: Callable[[s
     for (shard, piece), name in zip(plan, names, strict=True):
         on_file(name)
         with open_shard(shard) as tensors:
-            kept = {str(our_name(entry.name)): _own(tensors[entry.name]) for entry in piece}
+            kept = {entry.ours: _own(tensors[entry.published]) for entry in piece}
             save_file(kept, output / f"{name}.partial", metadata={"format": "pt"})
         os.replace(output / f"{name}.partial", output / name)
         weight_map |= dict.fromkeys(kept, name)
@@ -204,6 +205,4 @@ def _write_provenance(shards: list[Path], written: list[Path], output: Path) -> 
 
 
 def _fingerprint(path: Path) -> dict[str, str | int]:
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rcmed.errors import CheckpointError
+from rcmed.model.packaged import indexed_shards
 
 _SUFFIXES = (".safetensors", ".bin")
 
@@ -25,19 +25,9 @@ def find_shards(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: is not a folder; name the folder of a downloaded checkpoint")
-    for index in sorted(folder.glob("*.index.json")):
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{index}: is no index of shards ({error}); download it again") from error
-        shards = []
-        for name in names:
-            if not isinstance(name, str) or Path(name).name != name:
-                raise CheckpointError(f"{index}: names {name!r}, which is no file beside it")
-            if not (folder / name).is_file():
-                raise CheckpointError(f"{folder / name}: is missing, but {index.name} names it; download it again")
-            shards.append(folder / name)
-        return shards
+    index = min(folder.glob("*.index.json"), default=None)
+    if index is not None:
+        return indexed_shards(index)
     found = [path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES and path.name != "training_args.bin"]
     if not found:
         raise CheckpointError(f"{folder}: holds no *.safetensors and no *.bin; name the folder of a checkpoint")

@@ -52,7 +52,7 @@ class RCMedConfig(PretrainedConfig):
         pixel_mean, pixel_std: three values each, for 8-bit pixels in [0, 255].
         segment_anything: `transformers.SamVisionConfig` ("vision") and `SamMaskDecoderConfig` ("mask_decoder") as
             dictionaries: vision tower and mask decoder are Segment Anything's, at `image_size`. None: the
-            convolutional pyramid and its decoder, which the next five describe.
+            convolutional pyramid and its decoder, which `vision_widths`, `vision_depths` and `fine_size` describe.
         vision_widths: channels of the pyramid at strides 2, 4, 8, 16 and 32.
         vision_depths: residual blocks at each of those strides; none at stride 2, where they cost most and gave least.
         token_stride: stride of the image tokens given to the language model.
