@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rcmed.data.controls import HealthyControl
 from rcmed.data.triplets import Triplet
 from rcmed.image import Modality
 from rcmed.model.processor import to_model_grid
@@ -38,14 +39,25 @@ class PackedTriplet:
 
 def pack(triplet: Triplet, size: int) -> PackedTriplet:
     """Read a triplet and bring it onto the model grid."""
-    pixels = torch.from_numpy(triplet.read_pixels().copy()).permute(2, 0, 1)[None].float()
     masks = {}
     for name in triplet.masks:
         mask = torch.from_numpy(triplet.read_mask(name)).float()[None, None]
         masks[name] = np.packbits(to_model_grid(mask, size)[0, 0].numpy() > 0.5, axis=-1)
     absent = tuple(name for name in triplet.labelled if name not in triplet.masks)
-    on_grid = to_model_grid(pixels, size)[0].round().clamp(0, 255).to(torch.uint8)
-    return PackedTriplet(on_grid, masks, absent, triplet.modality, triplet.dataset)
+    return PackedTriplet(_on_model_grid(triplet.read_pixels(), size), masks, absent, triplet.modality, triplet.dataset)
+
+
+def pack_control(control: HealthyControl, size: int) -> list[PackedTriplet]:
+    """The slices of a healthy control, each without a mask."""
+    return [
+        PackedTriplet(_on_model_grid(pixels, size), {}, control.absent, control.modality, control.dataset)
+        for pixels in control.read_slices()
+    ]
+
+
+def _on_model_grid(pixels: NDArray[np.uint8], size: int) -> Tensor:
+    planes = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    return to_model_grid(planes, size)[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def foreign_targets(triplets: list[PackedTriplet]) -> dict[Modality, tuple[str, ...]]:
@@ -88,7 +100,10 @@ class BalancedSampler:
             present = sorted(triplet.masks)
             chosen = [present[i] for i in generator.permutation(len(present))[: self.settings.prompts_per_image]]
             prompts = [(name, True) for name in chosen]
-            if not prompts or generator.random() < absent_rate:
+            if not present and triplet.absent:
+                missing = generator.permutation(len(triplet.absent))[: self.settings.prompts_per_image]
+                prompts = [(triplet.absent[i], False) for i in missing]
+            elif not prompts or generator.random() < absent_rate:
                 pool: tuple[str, ...] = self.foreign[triplet.modality]
                 if triplet.absent and generator.random() < 0.7:
                     pool = triplet.absent

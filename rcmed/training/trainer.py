@@ -25,7 +25,7 @@ from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.batches import Batch, BatchMaker
 from rcmed.training.losses import prompt_losses, total_loss
-from rcmed.training.packed import pack
+from rcmed.training.packed import pack, pack_control
 from rcmed.training.presence_stage import PRESENCE_WARMUP_STEPS, generator_of, presence_loss, presence_parts
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
@@ -46,7 +46,9 @@ class Trainer:
         triplets = read_index(settings.index, settings.root)
         if not triplets:
             raise ConfigurationError(f"index: {settings.index} names no image to train on")
-        self.batches = BatchMaker([pack(triplet, settings.image_size) for triplet in triplets], settings)
+        packed = [pack(triplet, settings.image_size) for triplet in triplets]
+        packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
+        self.batches = BatchMaker(packed, settings)
         names = sorted({name for triplet in triplets for name in (*triplet.labelled, *triplet.masks)})
         self.model, self.processor = _started(settings, names)
         self.before, self.after = self.processor.surroundings()
