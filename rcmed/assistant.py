@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,10 +16,12 @@ from numpy.typing import NDArray
 
 from rcmed.description import describe
 from rcmed.errors import CheckpointError
+from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image
 from rcmed.measurements import find_boxes, measure
 from rcmed.model.config import RCMedConfig
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.inference import SliceAnswers, SliceReader
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.modeling import EncodedImage, RCMedModel
@@ -25,7 +29,11 @@ from rcmed.model.packaged import model_folder, weight_files, weights_sha256
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
 from rcmed.model.viewing import ReaderView
 from rcmed.model.volume import decide_volume, drop_islands
+from rcmed.training.few_shot import learn_from_examples
 from rcmed.vocabulary import Target, load_targets, resolve_targets
+
+# DICOM's algorithm name is a long string (VR LO, 64 characters).
+LONGEST_IDENTITY = 64
 
 
 class Assistant:
@@ -36,12 +44,18 @@ class Assistant:
     """
 
     def __init__(
-        self, model: RCMedModel, processor: RCMedProcessor, identity: ModelIdentity, cache_bytes: int = 0
+        self,
+        model: RCMedModel,
+        processor: RCMedProcessor,
+        identity: ModelIdentity,
+        cache_bytes: int = 0,
+        exemplars: Mapping[str, Exemplar] = MappingProxyType({}),
     ) -> None:
         self.model = model
         self.processor = processor
         self.identity = identity
-        self._reader = SliceReader(model, processor, cache_bytes=cache_bytes)
+        self._learned: Mapping[str, Target] = {}
+        self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "small", device: str = "auto", cache_bytes: int = 0) -> Assistant:
@@ -77,6 +91,33 @@ class Assistant:
         )
         return cls(model, RCMedProcessor.from_pretrained(folder), identity, cache_bytes)
 
+    def with_examples(self, name: str, images: Sequence[Image], masks: Sequence[NDArray[np.bool_]]) -> Assistant:
+        """An assistant that also knows a target from a few annotated images; the weights stay as they are.
+
+        Ask for the target by this name alone. Of what a volume shows, the slices with the largest masks are examples.
+
+        Args:
+            name: of the target; one of the vocabulary keeps its codes and is answered from the examples from then on.
+            images: of one modality.
+            masks: bool (slice, row, column) each, on the images' grids.
+        Raises:
+            InputError: there is no image, the modalities differ, or no mask holds anything.
+            GridMismatchError: a mask does not lie on its image's grid.
+        """
+        target = learnable_target(name, images)
+        pixels, shown = example_slices(images, masks)
+        exemplar = learn_from_examples(self.model, self.processor, target.name, images[0].modality, pixels, shown)
+        named = replace(self.identity, name=f"{self.identity.name}, examples of {target.name}"[:LONGEST_IDENTITY])
+        learned = Assistant(
+            self.model,
+            self.processor,
+            named,
+            self._reader.cache.limit_bytes,
+            {**self._reader.exemplars, target.name: exemplar},
+        )
+        learned._learned = {**self._learned, target.name: target}
+        return learned
+
     def encode(self, image: Image) -> EncodedImage:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""
         return self._reader.encode(ReaderView.of(image.grid).to_view(to_eight_bit(image)))
@@ -100,6 +141,10 @@ class Assistant:
         if recognise:
             wanted = [("", target, None) for target in self.known_targets(image)]
         for prompt in asked:
+            learned = self._learned.get(" ".join(prompt.lower().split()))
+            if learned is not None:
+                wanted.append((prompt, learned, None))
+                continue
             resolution = resolve_targets(prompt, image.modality)
             wanted += [(prompt, target, None) for target in resolution.targets]
             wanted += [(prompt, None, reason) for reason in resolution.unresolved]

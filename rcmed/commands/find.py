@@ -22,14 +22,24 @@ def find(
     modality: Annotated[Modality | None, typer.Option(help="For files that do not say.")] = None,
     model: Annotated[str, typer.Option(help="small or a model folder.")] = "small",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="Of a new target: a folder with its name that holds images/ and masks/."),
+    ] = None,
 ) -> None:
     """Find targets in images; masks come back on each input's own grid."""
     from rcmed.answering import write_answer
     from rcmed.assistant import Assistant
     from rcmed.errors import InputError
+    from rcmed.examples import read_examples
     from rcmed.readers import read_images
 
     assistant: Assistant | None = None
+    learned = None
+    if examples is not None:
+        name = examples.resolve().name.replace("_", " ").replace("-", " ")
+        learned = (name, *read_examples(examples, modality))
+        prompt = prompt or name
     refused = 0
     for path in inputs:
         try:
@@ -39,6 +49,8 @@ def find(
             refused += 1
             continue
         assistant = assistant or Assistant.from_pretrained(model, device)
+        if learned is not None:
+            assistant, learned = assistant.with_examples(*learned), None
         for number, image in enumerate(images):
             folder = output
             if len(inputs) > 1 or len(images) > 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,19 @@ class Triplet:
             with PillowImage.open(self.image) as opened:
                 return np.zeros((opened.height, opened.width), dtype=bool)
         return np.logical_or.reduce(parts)
+
+
+def without_targets(triplets: list[Triplet], names: Collection[str]) -> list[Triplet]:
+    """The same as if nobody had annotated some targets; images of which nothing is known then are left out."""
+    left = [
+        replace(
+            triplet,
+            masks={name: paths for name, paths in triplet.masks.items() if name not in names},
+            labelled=tuple(name for name in triplet.labelled if name not in names),
+        )
+        for triplet in triplets
+    ]
+    return [triplet for triplet in left if triplet.masks or triplet.labelled]
 
 
 def modality_from_name(path: Path) -> Modality:

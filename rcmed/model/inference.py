@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from rcmed.image import Modality
 from rcmed.model.cache import EncodedImageCache
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_image_grid
 
@@ -45,28 +48,55 @@ def mask_sureness(logits: Tensor) -> Tensor:
 class SliceReader:
     """Runs a model over 8-bit slices; holds nothing between calls but encoded images, where it may."""
 
-    def __init__(self, model: RCMedModel, processor: RCMedProcessor, batch: int = 8, cache_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        model: RCMedModel,
+        processor: RCMedProcessor,
+        batch: int = 8,
+        cache_bytes: int = 0,
+        exemplars: Mapping[str, Exemplar] = MappingProxyType({}),
+    ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.batch = batch
         self.cache = EncodedImageCache(cache_bytes)
+        self.exemplars = exemplars
         self.before, self.after = (ids.to(model.device) for ids in processor.surroundings())
 
     @torch.inference_mode()
-    def encode(self, pixels: NDArray[np.uint8]) -> EncodedImage:
+    def encode(self, pixels: NDArray[np.uint8], exemplar: Exemplar | None = None) -> EncodedImage:
         """Compute the image part of uint8 slices (slice, row, column, 3) once."""
         prepared = self.processor.prepare_pixels(pixels).to(self.model.device, self.model.dtype)
-        return self.model.encode(prepared, self.before, self.after)
+        return self.model.encode(prepared, self.before, self.after, exemplar)
+
+    def _encode_or_recall(self, pixels: NDArray[np.uint8], exemplar: Exemplar | None) -> EncodedImage:
+        return self.cache.get(pixels, self.encode) if exemplar is None else self.encode(pixels, exemplar)
+
+    def _ask(
+        self, encode: Callable[[Exemplar | None], EncodedImage], names: Sequence[str], modality: Modality
+    ) -> tuple[Tensor, Tensor]:
+        """As `ground`; targets of which examples were given see the image in their own way."""
+        known = [name for name in names if name not in self.exemplars]
+        answers: dict[str, tuple[Tensor, Tensor]] = {}
+        if known:
+            answers |= zip(known, zip(*self.ground(encode(None), known, modality), strict=True), strict=True)
+        for name in dict.fromkeys(name for name in names if name in self.exemplars):
+            exemplar = self.exemplars[name]
+            masks, presence = self.ground(encode(exemplar), [name], modality, exemplar)
+            answers[name] = masks[0], presence[0]
+        return torch.stack([answers[name][0] for name in names]), torch.stack([answers[name][1] for name in names])
 
     @torch.inference_mode()
-    def ground(self, encoded: EncodedImage, names: Sequence[str], modality: Modality) -> tuple[Tensor, Tensor]:
+    def ground(
+        self, encoded: EncodedImage, names: Sequence[str], modality: Modality, exemplar: Exemplar | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mask logits float (target, slice, r, c) on the model grid and presence float (target, slice), or NaN."""
         slices = encoded.dense.shape[0]
         prompts = self.processor.prepare_prompts(list(names), [modality] * len(names)).to(self.model.device)
         masks, presence = [], []
         for index in range(slices):
             where = torch.full((len(names),), index, device=self.model.device)
-            output = self.model.ground(encoded, where, prompts)
+            output = self.model.ground(encoded, where, prompts, exemplar)
             assert output.mask_logits is not None
             masks.append(output.mask_logits)
             unknown = torch.full((len(names),), torch.nan, device=self.model.device)
@@ -77,8 +107,8 @@ class SliceReader:
         """Go through uint8 slices (slice, row, column, 3) in batches; memory does not grow with their number."""
         rows, columns = pixels.shape[1:3]
         for first in range(0, pixels.shape[0], self.batch):
-            encoded = self.cache.get(pixels[first : first + self.batch], self.encode)
-            logits, presence = self.ground(encoded, names, modality)
+            encode = partial(self._encode_or_recall, pixels[first : first + self.batch])
+            logits, presence = self._ask(encode, names, modality)
             masks = np.stack(
                 [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]
             )
@@ -95,7 +125,7 @@ class SliceReader:
         """
         size = self.processor.image_size
         scale = size / edge
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+        tensor = torch.tensor(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
         resized = torch.nn.functional.interpolate(
             tensor, scale_factor=scale, mode="bilinear", align_corners=False, antialias=scale < 1
         )
@@ -105,8 +135,9 @@ class SliceReader:
         def predict(tiles: Tensor) -> Tensor:
             nonlocal best, surest
             normalised = self.processor.normalise(tiles).to(self.model.dtype)
-            encoded = self.model.encode(normalised, self.before, self.after)
-            logits, presence = self.ground(encoded, names, modality)
+            logits, presence = self._ask(
+                lambda exemplar: self.model.encode(normalised, self.before, self.after, exemplar), names, modality
+            )
             best = torch.maximum(best, presence.amax(1).cpu())
             surest = torch.maximum(surest, mask_sureness(logits).amax(1).cpu())
             full = torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)

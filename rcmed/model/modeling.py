@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from rcmed.model.config import RCMedConfig
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.grounding import GroundingDecoder
 from rcmed.model.language import EncodedPrefix, LanguageDecoder
 from rcmed.model.loop import RegionLoop
@@ -120,14 +121,18 @@ class RCMedModel(PreTrainedModel):
         elif isinstance(module, RegionLoop):
             module.reset()
 
-    def encode(self, pixel_values: Tensor, before: Tensor, after: Tensor) -> EncodedImage:
+    def encode(
+        self, pixel_values: Tensor, before: Tensor, after: Tensor, exemplar: Exemplar | None = None
+    ) -> EncodedImage:
         """Compute the image part once.
 
         Args:
             pixel_values: float (image, 3, size, size), normalised and padded at the right and bottom.
             before, after: int64 (position,): the shared text around the image.
+            exemplar: of the target that will be asked for, where examples of it were given.
         """
-        features = self.vision(pixel_values)
+        features = self.vision(pixel_values, None if exemplar is None else exemplar.place)
+        dense = features.dense if exemplar is None else exemplar.emphasise(features.dense)
         prefix = self.language.encode_prefix(features.tokens, before, after)
         rows, columns = (
             side * self.config.dense_stride // self.config.token_stride for side in features.dense.shape[-2:]
@@ -136,15 +141,18 @@ class RCMedModel(PreTrainedModel):
         steered = nn.functional.interpolate(
             steered, size=features.dense.shape[-2:], mode="bilinear", align_corners=False
         )
-        return EncodedImage(dense=features.dense + steered, fine=features.fine, prefix=prefix)
+        return EncodedImage(dense=dense + steered, fine=features.fine, prefix=prefix)
 
-    def ground(self, encoded: EncodedImage, image_index: Tensor, prompts: PromptTokens) -> RCMedOutput:
+    def ground(
+        self, encoded: EncodedImage, image_index: Tensor, prompts: PromptTokens, exemplar: Exemplar | None = None
+    ) -> RCMedOutput:
         """Answer prompts about encoded images; each prompt alone, so its mask does not depend on the others.
 
         Args:
             encoded: the images.
             image_index: int64 (prompt,): which image each prompt asks about.
             prompts: the words.
+            exemplar: of the one target that the prompts ask for, where examples of it were given.
         """
         read = self.language.read_prompts(encoded.prefix, image_index, prompts.tokens, prompts.attended)
         rows = torch.arange(len(image_index), device=read.states.device)
@@ -153,6 +161,8 @@ class RCMedModel(PreTrainedModel):
             words = self.language.decoder.embed_tokens(prompts.tokens)
             weight = prompts.name.to(words.dtype)[..., None]
             queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))
+        if exemplar is not None and exemplar.correction is not None:
+            queries = queries + exemplar.correction
         turns = [self._decode(encoded, queries, image_index)]
         if self.loop is not None:
             for _ in range(self.config.loop_turns):
@@ -160,6 +170,9 @@ class RCMedModel(PreTrainedModel):
                 read = self.language.read_on(read, token.to(read.states.dtype))
                 queries = self.loop.refine(queries, self.text_hidden_fcs(read.states[:, -1]))
                 turns.append(self._decode(encoded, queries, image_index))
+        if exemplar is not None:
+            # The presence that the weights learned says nothing of a target that they were not trained on.
+            turns = [(exemplar.add_place(mask_logits), None) for mask_logits, _ in turns]
         return RCMedOutput(mask_logits=turns[-1][0], presence_logits=turns[-1][1], turns=tuple(turns))
 
     def _decode(self, encoded: EncodedImage, queries: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -175,7 +175,8 @@ class RCMedProcessor:
 
     def prepare_pixels(self, pixels: NDArray[np.uint8]) -> Tensor:
         """uint8 (image, row, column, 3) to normalised float32 (image, 3, size, size)."""
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+        # A copy: pixels may be read-only, and what torch shares with them must not be.
+        tensor = torch.tensor(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
         if self.pads_before_normalising:
             return self.normalise(to_model_grid(tensor, self.image_size))
         return pad_to_square(self.normalise(resize_longest_side(tensor, self.image_size)), self.image_size)

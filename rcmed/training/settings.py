@@ -19,6 +19,7 @@ class TrainingSettings(BaseModel):
         index: the published index to train on.
         root: the folder that its paths are relative to.
         healthy_controls: volumes that are known not to show some targets (`rcmed.data.controls`).
+        left_out: targets that are taken out of the data as if nobody had annotated them, to learn them from examples.
         output: where checkpoints, curve and the final model go; a run that is found there goes on.
         start_from: a model folder (or `small`) whose weights the run starts from; none: from scratch.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`), each of which is taught the whole answer.
@@ -49,6 +50,7 @@ class TrainingSettings(BaseModel):
     index: Path = Path("../shared/data/triplets/image2label_2d_train.json")
     root: Path = Path("../shared/data/triplets")
     healthy_controls: tuple[HealthyControl, ...] = ()
+    left_out: tuple[str, ...] = ()
     output: Path = Path("runs/small")
     start_from: Path | None = None
     loop_turns: int = Field(default=0, ge=0, le=4)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rcmed.data.triplets import read_index
+from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
 from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel, RCMedOutput
@@ -43,7 +43,7 @@ class Trainer:
         torch.set_num_threads(settings.threads)
         self.settings = settings
         self.device = torch.device(device)
-        triplets = read_index(settings.index, settings.root)
+        triplets = without_targets(read_index(settings.index, settings.root), settings.left_out)
         if not triplets:
             raise ConfigurationError(f"index: {settings.index} names no image to train on")
         packed = [pack(triplet, settings.image_size) for triplet in triplets]

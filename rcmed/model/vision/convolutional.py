@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcmed.model.config import RCMedConfig
+from rcmed.model.exemplar import emphasise_place
 from rcmed.model.vision.tower import VisionFeatures
 
 
@@ -56,13 +57,14 @@ class ConvolutionalTower(nn.Module):
         self.token_size = widths[-1]
         self.dense_size = widths[-2]
 
-    def forward(self, pixel_values: Tensor) -> VisionFeatures:
+    def forward(self, pixel_values: Tensor, place: Tensor | None = None) -> VisionFeatures:
         """Normalised pixels float (image, 3, size, size) to features at strides 32 (tokens), 16 (dense), 8, 4, 2."""
         maps = self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
         levels = []
         for stage in self.stages:
             maps = stage(maps)
             levels.append(maps)
+        levels[-2] = emphasise_place(levels[-2], place)
         merged = [levels[-1]]
         for level in range(len(levels) - 2, -1, -1):
             above = F.interpolate(self.lateral[level](merged[-1]), scale_factor=2, mode="bilinear", align_corners=False)

@@ -8,6 +8,7 @@ from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from rcmed.model.config import RCMedConfig
+from rcmed.model.exemplar import emphasise_place
 from rcmed.model.vision.tower import VisionFeatures
 
 
@@ -29,7 +30,7 @@ class SamTower(nn.Module):
         self.token_size = settings.hidden_size
         self.dense_size = settings.output_channels
 
-    def forward(self, pixel_values: Tensor) -> VisionFeatures:
+    def forward(self, pixel_values: Tensor, place: Tensor | None = None) -> VisionFeatures:
         """Normalised pixels float (image, 3, size, size) to tokens and the dense embedding at stride 16."""
         maps = self.encoder.patch_embed(pixel_values)
         if self.encoder.pos_embed is not None:
@@ -38,4 +39,6 @@ class SamTower(nn.Module):
             maps = layer(maps)
         before_neck = maps.permute(0, 3, 1, 2)
         halved = F.interpolate(before_neck, scale_factor=1 / self.reduction, mode="bilinear", align_corners=False)
-        return VisionFeatures(tokens=halved.flatten(2).transpose(1, 2), dense=self.encoder.neck(maps), fine=())
+        # What the language model sees does not depend on the examples of a target.
+        placed = emphasise_place(before_neck, place).permute(0, 2, 3, 1)
+        return VisionFeatures(tokens=halved.flatten(2).transpose(1, 2), dense=self.encoder.neck(placed), fine=())

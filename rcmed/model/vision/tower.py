@@ -29,6 +29,6 @@ class VisionTower(Protocol):
     token_size: int
     dense_size: int
 
-    def __call__(self, pixel_values: Tensor) -> VisionFeatures:
-        """Compute the features of a batch."""
+    def __call__(self, pixel_values: Tensor, place: Tensor | None = None) -> VisionFeatures:
+        """Compute the features of a batch; `place` as in `rcmed.model.exemplar.Exemplar`."""
         ...
