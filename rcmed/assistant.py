@@ -34,6 +34,8 @@ from rcmed.vocabulary import Target, load_targets, resolve_targets
 
 # DICOM's algorithm name is a long string (VR LO, 64 characters).
 LONGEST_IDENTITY = 64
+# An answer is written for each of so many slices of a volume, evenly spaced; every slice would take hours on a CPU.
+MOST_ANSWERED_SLICES = 9
 
 
 class Assistant:
@@ -139,7 +141,7 @@ class Assistant:
         recognise = not asked
         wanted: list[tuple[str, Target | None, str | None]] = []
         if recognise:
-            wanted = [("", target, None) for target in self.known_targets(image)]
+            wanted = [("", target, None) for target in self._recognise(image)]
         for prompt in asked:
             learned = self._learned.get(" ".join(prompt.lower().split()))
             if learned is not None:
@@ -180,10 +182,22 @@ class Assistant:
             seconds={"find": round(time.perf_counter() - started, 3)},
         )
 
+    def _recognise(self, image: Image) -> list[Target]:
+        """Targets that may be there: where the weights have presence all that they know, else those of an answer."""
+        known = self.known_targets(image)
+        if self.model.config.segment_anything is None:
+            return known
+        view = ReaderView.of(image.grid).to_view(to_eight_bit(image))
+        slices = np.unique(np.linspace(0, len(view) - 1, MOST_ANSWERED_SLICES).round().astype(int))
+        names = [target.name for target in known]
+        seen = self._reader.recognise(view[slices], names, image.modality)
+        return [target for target in known if target.name in seen]
+
     def known_targets(self, image: Image) -> list[Target]:
         """Targets of the vocabulary that the weights were trained on and that the image's modality can show."""
         trained = set(self.model.config.target_names)
-        return [t for t in load_targets() if t.name in trained and image.modality in t.modalities]
+        # Weights that do not say what they were trained on may know any.
+        return [t for t in load_targets() if (not trained or t.name in trained) and image.modality in t.modalities]
 
     def find_targets(self, image: Image, targets: Sequence[Target]) -> list[Finding]:
         """One finding per target; every target alone, so none depends on the others."""

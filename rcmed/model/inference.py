@@ -18,6 +18,7 @@ from rcmed.model.cache import EncodedImageCache
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_image_grid
+from rcmed.model.recognition import recognise
 
 SURE_PIXELS = 100
 
@@ -113,6 +114,14 @@ class SliceReader:
                 [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]
             )
             yield SliceAnswers(first, masks, presence.cpu().numpy(), mask_sureness(logits).cpu().numpy())
+
+    def recognise(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> list[str]:
+        """The targets that the model names, of these, in answers on uint8 slices (slice, row, column, 3)."""
+        seen: dict[str, None] = {}
+        for index in range(len(pixels)):
+            encoded = self.cache.get(pixels[index : index + 1], self.encode)
+            seen |= dict.fromkeys(recognise(self.model, self.processor, encoded, 0, names, modality))
+        return list(seen)
 
     @torch.inference_mode()
     def read_tiles(

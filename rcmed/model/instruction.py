@@ -37,6 +37,13 @@ def answer(names: tuple[str, ...] | list[str], modality: Modality) -> str:
     return f"This is a <p> {modality_words(modality)} </p> image. The image contains {listed}."
 
 
+def open_answer(modality: Modality) -> str:
+    """Question and answer for whatever is there, up to the first name: the model writes the rest."""
+    words = modality_words(modality)
+    question_for_all = f"Please segment everything in this {words} image. "
+    return f"{question_for_all}ASSISTANT: This is a <p> {words} </p> image. The image contains <p>"
+
+
 def prompt_to_seg(name: str, modality: Modality) -> str:
     """Question and answer for one target, up to the position that predicts its `[SEG]`.
 

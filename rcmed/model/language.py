@@ -113,6 +113,11 @@ class LanguageDecoder(nn.Module):
         ).last_hidden_state
         return ReadPrompts(states, cache, mask, past + attended.sum(1))
 
+    def next_token_logits(self, states: Tensor) -> Tensor:
+        """What may follow: float (prompt, token) of last-layer states float (prompt, hidden)."""
+        head = self.decoder.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return states @ head.T
+
     def read_on(self, read: ReadPrompts, token: Tensor) -> ReadPrompts:
         """Read one more token of each prompt, given as an embedding float (prompt, hidden)."""
         mask = torch.cat([read.attended, read.attended.new_ones(len(token), 1)], dim=1)

@@ -181,7 +181,7 @@ class RCMedProcessor:
             return self.normalise(to_model_grid(tensor, self.image_size))
         return pad_to_square(self.normalise(resize_longest_side(tensor, self.image_size)), self.image_size)
 
-    def _behind_image(self, text: str) -> list[int]:
+    def ids_behind_image(self, text: str) -> list[int]:
         """Token ids of a text behind the image part; the words before it decide how a tokenizer cuts its first."""
         shared = self.tokenizer(AFTER_IMAGE, add_special_tokens=False)["input_ids"]
         ids: list[int] = self.tokenizer(AFTER_IMAGE + text, add_special_tokens=False)["input_ids"]
@@ -195,7 +195,7 @@ class RCMedProcessor:
         vocabulary = self.tokenizer.get_vocab()
         opening, close = vocabulary["<p>"], vocabulary["</p>"]
         for name, modality in zip(names, modalities, strict=True):
-            ids = self._behind_image(f"{prompt_to_seg(name, modality)} {SEGMENTATION_MARK}")
+            ids = self.ids_behind_image(f"{prompt_to_seg(name, modality)} {SEGMENTATION_MARK}")
             ids = ids[: ids.index(vocabulary[SEGMENTATION_MARK])]
             start = len(ids) - 1 - ids[::-1].index(opening)
             end = len(ids) - 1 - ids[::-1].index(close)

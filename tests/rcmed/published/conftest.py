@@ -108,8 +108,8 @@ class Published(nn.Module):
         return state
 
     @torch.inference_mode()
-    def mask_logits(self, pixels: NDArray[np.uint8], name: str, modality: Modality, tokenizer: Any) -> Tensor:
-        """Logits float (row, column) of one target in an RGB image (row, column, 3) whose longest side is `SIZE`."""
+    def see(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Neck output and image tokens of an RGB image (row, column, 3) whose longest side is `SIZE`."""
         rows, columns = pixels.shape[:2]
         assert max(rows, columns) == SIZE, "the composition does not resize"
         bgr = torch.from_numpy(pixels[:, :, ::-1].astype(np.float32).transpose(2, 0, 1))
@@ -122,18 +122,25 @@ class Published(nn.Module):
         maps = maps.permute(0, 3, 1, 2)
         neck = self.image_encoder.neck(maps)
         halved = F.interpolate(maps, scale_factor=0.5, mode="bilinear", align_corners=False)
-        image_tokens = self.mm_projector(halved.flatten(2).transpose(1, 2))
+        return neck, self.mm_projector(halved.flatten(2).transpose(1, 2))
 
-        def ids(text: str) -> list[int]:
-            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-        before = torch.tensor([[tokenizer.bos_token_id, *ids(BEFORE_IMAGE)]])
-        behind = torch.tensor([ids(AFTER_IMAGE + prompt_to_seg(name, modality) + " [SEG]")])
+    @torch.inference_mode()
+    def read(self, image_tokens: Tensor, behind: list[int], tokenizer: Any) -> tuple[Tensor, int]:
+        """Last-layer states of the conversation, and the position of the first image token."""
+        before = [tokenizer.bos_token_id, *tokenizer(BEFORE_IMAGE, add_special_tokens=False)["input_ids"]]
         embed = self.llama.get_input_embeddings()
-        states = self.llama.model(
-            inputs_embeds=torch.cat([embed(before), image_tokens, embed(behind)], dim=1), use_cache=False
-        ).last_hidden_state
-        first, count = before.shape[1], image_tokens.shape[1]
+        embedded = torch.cat([embed(torch.tensor([before])), image_tokens, embed(torch.tensor([behind]))], dim=1)
+        return self.llama.model(inputs_embeds=embedded, use_cache=False).last_hidden_state, len(before)
+
+    @torch.inference_mode()
+    def mask_logits(self, pixels: NDArray[np.uint8], name: str, modality: Modality, tokenizer: Any) -> Tensor:
+        """Logits float (row, column) of one target in an RGB image (row, column, 3) whose longest side is `SIZE`."""
+        rows, columns = pixels.shape[:2]
+        neck, image_tokens = self.see(pixels)
+        text = AFTER_IMAGE + prompt_to_seg(name, modality) + " [SEG]"
+        behind = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+        states, first = self.read(image_tokens, behind[0].tolist(), tokenizer)
+        count = image_tokens.shape[1]
         steered = self.t2i_projection(states[:, first : first + count])
         side = math.isqrt(count)
         steered = steered.transpose(1, 2).reshape(1, WIDTH, side, side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rcmed.image import Grid, Image, Modality
 from rcmed.importing import import_checkpoint
 from rcmed.importing.names import our_name, published_names
 from rcmed.model.config import FULL_LANGUAGE, RCMedConfig
+from rcmed.model.instruction import AFTER_IMAGE, open_answer
 from rcmed.model.modeling import PromptTokens, RCMedModel
 from rcmed.model.processor import to_image_grid
 
@@ -150,3 +152,49 @@ def test_what_a_model_without_presence_marks_is_found_and_the_rest_absent(
         else:
             assert finding.status is FindingStatus.FOUND and finding.mask is not None
             assert np.array_equal(finding.mask[0], plain)
+
+
+def all_answers(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Every answer that can be read, behind its first "<p>", with the names that it says."""
+    answers = {}
+    for count in range(1, len(names) + 1):
+        for chosen in permutations(names, count):
+            for last in (", ", " and ")[: 1 if count == 1 else 2]:
+                phrases = [f"<p> {name} </p> [SEG]" for name in chosen]
+                listed = ", ".join(phrases[:-1]) + last + phrases[-1] if count > 1 else phrases[0]
+                answers[listed.removeprefix("<p>") + "."] = chosen
+    return answers
+
+
+@pytest.mark.parametrize(("modality", "seed"), list(product((Modality.CT, Modality.FUNDUS), range(3))))
+def test_the_written_answer_is_the_one_the_original_parts_prefer_among_all_that_can_be_read(
+    assistant: Assistant, published: Any, tokenizer: Any, modality: Modality, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    opening = AFTER_IMAGE + open_answer(modality)
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    left = {tuple(ids(opening + answer)): names for answer, names in all_answers(NAMES).items()}
+    written = ids(opening)
+    _, image_tokens = published.see(pixels)
+    while len(left) > 1:
+        states, _ = published.read(image_tokens, written, tokenizer)
+        logits = states[0, -1] @ published.llama.lm_head.weight.detach().T
+        allowed = sorted({tokens[len(written)] for tokens in left})
+        written.append(max(allowed, key=lambda token: float(logits[token])))
+        left = {tokens: names for tokens, names in left.items() if list(tokens[: len(written)]) == written}
+    (expected,) = left.values()
+    assert assistant._reader.recognise(pixels[None], NAMES, modality) == list(expected)
+
+
+def test_with_nothing_named_the_answer_decides_what_is_looked_for(
+    assistant: Assistant, pixels: NDArray[np.uint8]
+) -> None:
+    image = Image(pixels[None], Grid.without_geometry(*pixels.shape[:2]), Modality.CT)
+    named = assistant._reader.recognise(pixels[None], [t.name for t in assistant.known_targets(image)], Modality.CT)
+    recognised = [f.target.name for f in assistant.find(image).findings if f.target is not None]
+    asked = {f.target.name: f for f in assistant.find(image, "; ".join(named)).findings if f.target is not None}
+    assert set(recognised) == {name for name in named if asked[name].status is FindingStatus.FOUND}
+    assert named and len(named) == len(set(named))
