@@ -51,12 +51,13 @@ class Assistant:
         processor: RCMedProcessor,
         identity: ModelIdentity,
         cache_bytes: int = 0,
-        exemplars: Mapping[str, Exemplar] = MappingProxyType({}),
+        learned: Mapping[str, tuple[Target, Exemplar]] = MappingProxyType({}),
     ) -> None:
         self.model = model
         self.processor = processor
         self.identity = identity
-        self._learned: Mapping[str, Target] = {}
+        self._learned = learned
+        exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
         self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
 
     @classmethod
@@ -110,15 +111,8 @@ class Assistant:
         pixels, shown = example_slices(images, masks)
         exemplar = learn_from_examples(self.model, self.processor, target.name, images[0].modality, pixels, shown)
         named = replace(self.identity, name=f"{self.identity.name}, examples of {target.name}"[:LONGEST_IDENTITY])
-        learned = Assistant(
-            self.model,
-            self.processor,
-            named,
-            self._reader.cache.limit_bytes,
-            {**self._reader.exemplars, target.name: exemplar},
-        )
-        learned._learned = {**self._learned, target.name: target}
-        return learned
+        learned = {**self._learned, target.name: (target, exemplar)}
+        return Assistant(self.model, self.processor, named, self._reader.cache.limit_bytes, learned)
 
     def encode(self, image: Image) -> EncodedImage:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""
@@ -145,7 +139,7 @@ class Assistant:
         for prompt in asked:
             learned = self._learned.get(" ".join(prompt.lower().split()))
             if learned is not None:
-                wanted.append((prompt, learned, None))
+                wanted.append((prompt, learned[0], None))
                 continue
             resolution = resolve_targets(prompt, image.modality)
             wanted += [(prompt, target, None) for target in resolution.targets]
