@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from rcmed.description import describe
-from rcmed.errors import CheckpointError
+from rcmed.errors import CheckpointError, ConfigurationError, InputError
 from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
+from rcmed.hints import Hint
 from rcmed.image import Image
 from rcmed.measurements import find_boxes, measure
 from rcmed.model.config import RCMedConfig
@@ -118,16 +119,23 @@ class Assistant:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""
         return self._reader.encode(ReaderView.of(image.grid).to_view(to_eight_bit(image)))
 
-    def find(self, image: Image, prompts: str | Sequence[str] = "") -> Findings:
+    def find(
+        self, image: Image, prompts: str | Sequence[str] = "", hints: Mapping[int, Hint] = MappingProxyType({})
+    ) -> Findings:
         """Find targets named in free text.
 
         Args:
             image: what to look at.
             prompts: free text each; a `;` separates prompts within a text. Empty asks for every target that the
                 weights know in this modality and reports those that are there.
+            hints: by slice (0 in a 2D image): clicks, a box or a rough mask that steer the masks of every target asked
+                for. A slice with a click on the target, a box or a rough mask shows it, whatever the weights say.
         Returns:
             one finding per target asked for, in that order; words that name no target come back unresolved with a
             reason. Masks lie on `image.grid`.
+        Raises:
+            InputError: a hint lies outside the image.
+            ConfigurationError: the weights take no hints.
         """
         started = time.perf_counter()
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -145,7 +153,7 @@ class Assistant:
             wanted += [(prompt, target, None) for target in resolution.targets]
             wanted += [(prompt, None, reason) for reason in resolution.unresolved]
         targets = list({target.name: target for _, target, _ in wanted if target is not None}.values())
-        found = {f.target.name: f for f in self.find_targets(image, targets) if f.target is not None}
+        found = {f.target.name: f for f in self.find_targets(image, targets, hints) if f.target is not None}
         findings = []
         for prompt, target, reason in wanted:
             if target is None:
@@ -193,11 +201,19 @@ class Assistant:
         # Weights that do not say what they were trained on may know any.
         return [t for t in load_targets() if (not trained or t.name in trained) and image.modality in t.modalities]
 
-    def find_targets(self, image: Image, targets: Sequence[Target]) -> list[Finding]:
-        """One finding per target; every target alone, so none depends on the others."""
+    def find_targets(
+        self, image: Image, targets: Sequence[Target], hints: Mapping[int, Hint] = MappingProxyType({})
+    ) -> list[Finding]:
+        """One finding per target; every target alone, so none depends on the others. Hints as in `find`."""
+        if hints and not self.model.config.takes_hints:
+            raise ConfigurationError(f"{self.identity.name}: its weights take no clicks, boxes or rough masks")
+        if not all(0 <= index < image.grid.shape[0] for index in hints):
+            raise InputError(f"hints: slices {sorted(hints)} are not all among the image's {image.grid.shape[0]}")
         if not targets:
             return []
         view = ReaderView.of(image.grid)
+        shown_hints = {index: view.hint_to_view(hint, *image.grid.shape[1:]) for index, hint in hints.items()}
+        asserted = [index for index, hint in sorted(hints.items()) if hint.says_present]
         pixels = view.to_view(to_eight_bit(image))
         names = [target.name for target in targets]
         shape = (len(targets), image.grid.shape[0])
@@ -207,14 +223,17 @@ class Assistant:
             presence=np.zeros(shape, dtype=np.float32),
             sureness=np.zeros(shape, dtype=np.float32),
         )
-        for answers in self._reader.read(pixels, names, image.modality):
+        for answers in self._reader.read(pixels, names, image.modality, shown_hints):
             last = answers.first + answers.masks.shape[1]
             whole.masks[:, answers.first : last] = answers.masks
             whole.presence[:, answers.first : last] = answers.presence
             whole.sureness[:, answers.first : last] = answers.sureness
-        self._refine_fine_targets(pixels, names, image, whole)
+        if not hints:
+            # A hint is for the whole image at once; a tile knows nothing of it.
+            self._refine_fine_targets(pixels, names, image, whole)
+        whole.presence[:, asserted] = np.where(np.isnan(whole.presence[:, asserted]), np.nan, 1.0)
         return [
-            self._finding(image, target, view.from_view(whole.masks[i]), whole.presence[i], whole.sureness[i])
+            self._finding(image, target, view.from_view(whole.masks[i]), whole.presence[i], whole.sureness[i], asserted)
             for i, target in enumerate(targets)
         ]
 
@@ -241,6 +260,7 @@ class Assistant:
         mask: NDArray[np.bool_],
         presence: NDArray[np.float32],
         sureness: NDArray[np.float32],
+        asserted: Sequence[int] = (),
     ) -> Finding:
         absent_below, found_from = self.model.config.presence_thresholds
         sure_from = self.model.config.sure_mask_logit
@@ -252,7 +272,7 @@ class Assistant:
             is_absent = not mask.any()
         elif image.is_volume:
             distance = image.grid.spacing[0] if image.grid.in_millimetres else None
-            mask, probability = decide_volume(mask, presence, absent_below, distance)
+            mask, probability = decide_volume(mask, presence, absent_below, distance, asserted)
             is_absent = probability < absent_below
         else:
             kept = presence >= absent_below

@@ -61,6 +61,7 @@ class RCMedConfig(PretrainedConfig):
         fine_size: channels of the decoder's finest stage (stride 2).
         language: a `transformers.LlamaConfig` as a dictionary.
         name_path: whether the words of the target also reach the `[SEG]` prompt directly, beside the language model.
+        takes_hints: whether clicks, boxes and rough masks steer the masks, too; Segment Anything's decoder always does.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`); 0 is one pass, as published.
         presence_thresholds: (absent below, found from); between them a finding is uncertain.
         sure_mask_logit: an image whose mask is surer than this (mean of its hundred highest logits) is uncertain, not
@@ -86,6 +87,7 @@ class RCMedConfig(PretrainedConfig):
         segment_anything: dict[str, Any] | None = None,
         language: dict[str, Any] | None = None,
         name_path: bool = True,
+        takes_hints: bool = False,
         loop_turns: int = 0,
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
         sure_mask_logit: float | None = None,
@@ -106,6 +108,7 @@ class RCMedConfig(PretrainedConfig):
         self.segment_anything = segment_anything
         self.language = dict(SMALL_LANGUAGE if language is None else language)
         self.name_path = name_path
+        self.takes_hints = takes_hints or segment_anything is not None
         self.loop_turns = loop_turns
         self.presence_thresholds = list(presence_thresholds)
         self.sure_mask_logit = sure_mask_logit

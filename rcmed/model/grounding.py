@@ -9,7 +9,8 @@ from transformers import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 
 from rcmed.model.config import RCMedConfig
-from rcmed.model.presence import RegionPresence
+from rcmed.model.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
+from rcmed.model.presence import PresenceHead, evidence_size, presence_evidence
 from rcmed.model.vision.convolutional import group_norm
 
 
@@ -67,12 +68,21 @@ class GroundingDecoder(nn.Module):
         self.fine_head = nn.Sequential(
             nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1), nn.ReLU(), nn.Conv2d(fine, 1, 3, 1, 1)
         )
-        self.presence_head = nn.Sequential(nn.Linear(3 * size + 2, size), nn.ReLU(), nn.Linear(size, 1))
-        self.region_presence = RegionPresence(size, (24, stride_8, size))
+        self.presence = PresenceHead(evidence_size(size, (24, stride_8, size)), size)
         self.fine_size = fine
+        self.hint_encoder = None
+        if config.takes_hints:
+            self.hint_encoder = sam_prompt_encoder(config)
+            del self.hint_encoder.shared_embedding.positional_embedding
+            self.hint_encoder.shared_embedding.register_buffer("positional_embedding", None, persistent=False)
 
     def forward(
-        self, dense: Tensor, fine: tuple[Tensor, ...], prompts: Tensor, image_index: Tensor
+        self,
+        dense: Tensor,
+        fine: tuple[Tensor, ...],
+        prompts: Tensor,
+        image_index: Tensor,
+        hints: PlacedHints | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode one mask per prompt; prompts never see each other.
 
@@ -81,6 +91,7 @@ class GroundingDecoder(nn.Module):
             fine: maps at strides 8, 4 and 2.
             prompts: float (prompt, prompt_size).
             image_index: int64 (prompt,).
+            hints: where the user points at; only for a configuration that takes them.
         Returns:
             mask logits float (prompt, size / 2, size / 2); presence logits float (prompt,).
         """
@@ -92,6 +103,15 @@ class GroundingDecoder(nn.Module):
         tokens = torch.stack(
             [self.mask_token.expand(count, -1), self.presence_token.expand(count, -1), prompts], dim=1
         ).to(projected.dtype)
+        if hints is not None:
+            assert self.hint_encoder is not None
+            # Points are encoded like the image's own places.
+            self.hint_encoder.shared_embedding.register_buffer(
+                "positional_embedding", self.position.frequencies, persistent=False
+            )
+            points, dense_hints = encode_hints(self.hint_encoder, hints)
+            tokens = torch.cat([tokens, points.to(tokens.dtype)], dim=1)
+            maps = maps + (dense_hints - self.hint_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)).to(maps.dtype)
         tokens, places = self.transformer(
             point_embeddings=tokens[:, None],
             image_embeddings=maps,
@@ -122,10 +142,9 @@ class GroundingDecoder(nn.Module):
         detail = detail / selected.shape[1] ** 0.5 + double(self.fine_lift(coarse))
         logits = self.fine_head(detail)[:, 0] + double(coarse_logits[:, None])[:, 0]
 
-        evidence = torch.stack([coarse_logits.flatten(1).amax(1), coarse_logits.sigmoid().flatten(1).mean(1)], dim=1)
-        summary = torch.cat([presence_token, mask_token, prompts.to(mask_token.dtype), evidence.detach()], dim=1)
-        region = (coarse, stride_8.index_select(0, image_index), located)
-        return logits, self.presence_head(summary)[:, 0] + self.region_presence(prompts, coarse_logits, region)
+        seen = (coarse, stride_8.index_select(0, image_index), located)
+        evidence = presence_evidence((presence_token, mask_token, prompts), coarse_logits, seen)
+        return logits, self.presence(evidence)
 
 
 def double(maps: Tensor) -> Tensor:

@@ -13,14 +13,15 @@ from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rcmed.hints import Hint
 from rcmed.image import Modality
 from rcmed.model.cache import EncodedImageCache
 from rcmed.model.exemplar import Exemplar
+from rcmed.model.hint_prompts import PlacedHints
 from rcmed.model.modeling import EncodedImage, RCMedModel
+from rcmed.model.presence import mask_sureness
 from rcmed.model.processor import RCMedProcessor, to_image_grid
 from rcmed.model.recognition import recognise
-
-SURE_PIXELS = 100
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,6 @@ class SliceAnswers:
     masks: NDArray[np.bool_]
     presence: NDArray[np.float32]
     sureness: NDArray[np.float32]
-
-
-def mask_sureness(logits: Tensor) -> Tensor:
-    """Mean of the highest mask logits, float (...), of float (..., r, c)."""
-    flat = logits.flatten(-2)
-    return flat.topk(min(SURE_PIXELS, flat.shape[-1]), dim=-1).values.mean(-1)
 
 
 class SliceReader:
@@ -74,42 +69,72 @@ class SliceReader:
         return self.cache.get(pixels, self.encode) if exemplar is None else self.encode(pixels, exemplar)
 
     def _ask(
-        self, encode: Callable[[Exemplar | None], EncodedImage], names: Sequence[str], modality: Modality
+        self,
+        encode: Callable[[Exemplar | None], EncodedImage],
+        names: Sequence[str],
+        modality: Modality,
+        hints: Mapping[int, PlacedHints] = MappingProxyType({}),
     ) -> tuple[Tensor, Tensor]:
         """As `ground`; targets of which examples were given see the image in their own way."""
         known = [name for name in names if name not in self.exemplars]
         answers: dict[str, tuple[Tensor, Tensor]] = {}
         if known:
-            answers |= zip(known, zip(*self.ground(encode(None), known, modality), strict=True), strict=True)
+            answers |= zip(
+                known, zip(*self.ground(encode(None), known, modality, hints=hints), strict=True), strict=True
+            )
         for name in dict.fromkeys(name for name in names if name in self.exemplars):
             exemplar = self.exemplars[name]
-            masks, presence = self.ground(encode(exemplar), [name], modality, exemplar)
+            masks, presence = self.ground(encode(exemplar), [name], modality, exemplar, hints)
             answers[name] = masks[0], presence[0]
         return torch.stack([answers[name][0] for name in names]), torch.stack([answers[name][1] for name in names])
 
     @torch.inference_mode()
     def ground(
-        self, encoded: EncodedImage, names: Sequence[str], modality: Modality, exemplar: Exemplar | None = None
+        self,
+        encoded: EncodedImage,
+        names: Sequence[str],
+        modality: Modality,
+        exemplar: Exemplar | None = None,
+        hints: Mapping[int, PlacedHints] = MappingProxyType({}),
     ) -> tuple[Tensor, Tensor]:
-        """Mask logits float (target, slice, r, c) on the model grid and presence float (target, slice), or NaN."""
+        """Mask logits float (target, slice, r, c) on the model grid and presence float (target, slice), or NaN.
+
+        Args:
+            encoded: slices.
+            exemplar: of the target, where there is one with examples.
+            hints: by slice, for every target.
+        """
         slices = encoded.dense.shape[0]
         prompts = self.processor.prepare_prompts(list(names), [modality] * len(names)).to(self.model.device)
         masks, presence = [], []
         for index in range(slices):
             where = torch.full((len(names),), index, device=self.model.device)
-            output = self.model.ground(encoded, where, prompts, exemplar)
+            placed = hints[index].expand(len(names)).to(self.model.device) if index in hints else None
+            output = self.model.ground(encoded, where, prompts, exemplar, placed)
             assert output.mask_logits is not None
             masks.append(output.mask_logits)
             unknown = torch.full((len(names),), torch.nan, device=self.model.device)
             presence.append(unknown if output.presence_logits is None else output.presence_logits.sigmoid())
         return torch.stack(masks, 1), torch.stack(presence, 1)
 
-    def read(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> Iterator[SliceAnswers]:
-        """Go through uint8 slices (slice, row, column, 3) in batches; memory does not grow with their number."""
+    def read(
+        self,
+        pixels: NDArray[np.uint8],
+        names: Sequence[str],
+        modality: Modality,
+        hints: Mapping[int, Hint] = MappingProxyType({}),
+    ) -> Iterator[SliceAnswers]:
+        """Go through uint8 slices (slice, row, column, 3) in batches; memory does not grow with their number.
+
+        Args:
+            hints: by slice, for every target.
+        """
         rows, columns = pixels.shape[1:3]
+        placed = {index: self.processor.prepare_hint(hint, rows, columns) for index, hint in hints.items()}
         for first in range(0, pixels.shape[0], self.batch):
             encode = partial(self._encode_or_recall, pixels[first : first + self.batch])
-            logits, presence = self._ask(encode, names, modality)
+            here = {index - first: hint for index, hint in placed.items() if first <= index < first + self.batch}
+            logits, presence = self._ask(encode, names, modality, here)
             masks = np.stack(
                 [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]
             )

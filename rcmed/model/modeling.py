@@ -14,9 +14,11 @@ from transformers.utils import ModelOutput
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.grounding import GroundingDecoder
+from rcmed.model.hint_prompts import PlacedHints
 from rcmed.model.language import EncodedPrefix, LanguageDecoder
 from rcmed.model.loop import RegionLoop
 from rcmed.model.packaged import model_folder
+from rcmed.model.presence import PresenceHead
 from rcmed.model.sam_grounding import SamGroundingDecoder
 from rcmed.model.vision import vision_tower
 
@@ -118,7 +120,7 @@ class RCMedModel(PreTrainedModel):
         """Keep each part's own initialisation, but for embeddings, which start small, and what older weights lack."""
         if isinstance(module, nn.Embedding):
             module.weight.data.normal_(0.0, 0.02)
-        elif isinstance(module, RegionLoop):
+        elif isinstance(module, RegionLoop | PresenceHead):
             module.reset()
 
     def encode(
@@ -144,7 +146,12 @@ class RCMedModel(PreTrainedModel):
         return EncodedImage(dense=dense + steered, fine=features.fine, prefix=prefix)
 
     def ground(
-        self, encoded: EncodedImage, image_index: Tensor, prompts: PromptTokens, exemplar: Exemplar | None = None
+        self,
+        encoded: EncodedImage,
+        image_index: Tensor,
+        prompts: PromptTokens,
+        exemplar: Exemplar | None = None,
+        hints: PlacedHints | None = None,
     ) -> RCMedOutput:
         """Answer prompts about encoded images; each prompt alone, so its mask does not depend on the others.
 
@@ -153,6 +160,7 @@ class RCMedModel(PreTrainedModel):
             image_index: int64 (prompt,): which image each prompt asks about.
             prompts: the words.
             exemplar: of the one target that the prompts ask for, where examples of it were given.
+            hints: where the user points at, for each prompt.
         """
         read = self.language.read_prompts(encoded.prefix, image_index, prompts.tokens, prompts.attended)
         rows = torch.arange(len(image_index), device=read.states.device)
@@ -163,24 +171,32 @@ class RCMedModel(PreTrainedModel):
             queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))
         if exemplar is not None and exemplar.correction is not None:
             queries = queries + exemplar.correction
-        turns = [self._decode(encoded, queries, image_index)]
+        turns = [self._decode(encoded, queries, image_index, hints)]
         if self.loop is not None:
             for _ in range(self.config.loop_turns):
                 token = self.loop.region_token(encoded.dense, image_index, turns[-1][0])
                 read = self.language.read_on(read, token.to(read.states.dtype))
                 queries = self.loop.refine(queries, self.text_hidden_fcs(read.states[:, -1]))
-                turns.append(self._decode(encoded, queries, image_index))
+                turns.append(self._decode(encoded, queries, image_index, hints))
         if exemplar is not None:
             # The presence that the weights learned says nothing of a target that they were not trained on.
             turns = [(exemplar.add_place(mask_logits), None) for mask_logits, _ in turns]
         return RCMedOutput(mask_logits=turns[-1][0], presence_logits=turns[-1][1], turns=tuple(turns))
 
-    def _decode(self, encoded: EncodedImage, queries: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor | None]:
-        mask_logits, presence_logits = self.grounding(encoded.dense, encoded.fine, queries, image_index)
+    def _decode(
+        self, encoded: EncodedImage, queries: Tensor, image_index: Tensor, hints: PlacedHints | None
+    ) -> tuple[Tensor, Tensor | None]:
+        mask_logits, presence_logits = self.grounding(encoded.dense, encoded.fine, queries, image_index, hints)
         return mask_logits.float(), None if presence_logits is None else presence_logits.float()
 
     def forward(
-        self, pixel_values: Tensor, before: Tensor, after: Tensor, image_index: Tensor, prompts: PromptTokens
+        self,
+        pixel_values: Tensor,
+        before: Tensor,
+        after: Tensor,
+        image_index: Tensor,
+        prompts: PromptTokens,
+        hints: PlacedHints | None = None,
     ) -> RCMedOutput:
         """Encode and ground in one pass; shapes as in `encode` and `ground`."""
-        return self.ground(self.encode(pixel_values, before, after), image_index, prompts)
+        return self.ground(self.encode(pixel_values, before, after), image_index, prompts, hints=hints)

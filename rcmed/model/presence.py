@@ -1,4 +1,4 @@
-"""Whether the target is in the image, judged by what lies under the mask that was found for it."""
+"""Whether the target is in the image, judged by all that is known of it once its mask was found."""
 
 from __future__ import annotations
 
@@ -8,43 +8,87 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_SCALARS = 4
+SURE_PIXELS = 100
+_SCALARS = 5
+_DROPOUT = 0.2
+# Of each channel the highest share of cells: what is there without being under the mask.
+_HIGHEST_SHARE = 1 / 64
+# Standardised evidence beyond this is as good as this: a stray value may not outweigh everything else.
+_FARTHEST = 8.0
+# What varies less than this is rounding: it must not be blown up.
+_SMALLEST_SPREAD = 0.02
 
 
-class RegionPresence(nn.Module):
-    """Adds to the presence logit what the found region looks like.
+def mask_sureness(logits: Tensor) -> Tensor:
+    """Mean of the highest mask logits, float (...), of float (..., r, c)."""
+    flat = logits.flatten(-2)
+    return flat.topk(min(SURE_PIXELS, flat.shape[-1]), dim=-1).values.mean(-1)
 
-    A name alone tells how often a target is there; the features under its mask, beside those of the image, and how
-    sure the mask is, tell whether it is there now. Starts at zero: an untrained one changes nothing.
+
+def evidence_size(prompt_size: int, channels: Sequence[int]) -> int:
+    """Length of `presence_evidence` with three states of `prompt_size` and maps of these channels."""
+    return 3 * prompt_size + _SCALARS + 3 * sum(channels)
+
+
+def presence_evidence(states: Sequence[Tensor], mask_logits: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """What tells whether a target is there, float32 (prompt, evidence).
+
+    A name alone tells how often a target is there. How sure its mask is, the features under the mask beside those of
+    the image, and the highest of them anywhere, tell whether it is there now.
+
+    Args:
+        states: three of float (prompt, prompt_size): the decoder's presence and mask tokens, and the prompt.
+        mask_logits: float (prompt, row, column); no gradient flows back into the mask.
+        maps: float (prompt, channel, r, c) each; r and c divide the mask's rows and columns.
     """
+    logits = mask_logits.detach().float()
+    inside = logits.sigmoid()
+    total = inside.sum((1, 2)).clamp(min=1e-3)
+    scalars = [
+        logits.amax((1, 2)) / 10,
+        mask_sureness(logits) / 10,
+        inside.square().sum((1, 2)) / total,
+        inside.mean((1, 2)),
+        total.log() / 10,
+    ]
+    parts = [state.float() for state in states] + [torch.stack(scalars, dim=1)]
+    for each in (maps_of.float() for maps_of in maps):
+        weights = F.avg_pool2d(inside[:, None], inside.shape[-1] // each.shape[-1])[:, 0]
+        pooled = torch.einsum("phw,pchw->pc", weights, each) / weights.sum((1, 2)).clamp(min=1e-3)[:, None]
+        cells = each.flatten(2)
+        highest = cells.topk(max(1, round(cells.shape[-1] * _HIGHEST_SHARE)), dim=-1).values.mean(-1)
+        parts += [pooled, cells.mean(-1), highest]
+    return torch.cat(parts, dim=1)
 
-    def __init__(self, prompt_size: int, channels: Sequence[int]) -> None:
+
+class PresenceHead(nn.Module):
+    """Evidence to a presence logit. It standardises the evidence by what the second stage of training measured."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, evidence: int, hidden: int) -> None:
         super().__init__()
-        last = nn.Linear(prompt_size, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        inputs = prompt_size + 2 * sum(channels) + _SCALARS
-        self.head = nn.Sequential(nn.Linear(inputs, prompt_size), nn.ReLU(), last)
+        self.register_buffer("centre", torch.zeros(evidence))
+        self.register_buffer("scale", torch.ones(evidence))
+        self.layers = nn.Sequential(nn.Linear(evidence, hidden), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(hidden, 1))
 
-    def forward(self, prompts: Tensor, mask_logits: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """What to add to each presence logit.
+    def reset(self) -> None:
+        """Back to an untrained state."""
+        self.centre.zero_()
+        self.scale.fill_(1.0)
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
 
-        Args:
-            prompts: float (prompt, prompt_size).
-            mask_logits: float (prompt, row, column); no gradient flows back into the mask.
-            maps: float (prompt, channel, r, c) each; r and c divide the mask's rows and columns.
-        Returns:
-            float (prompt,).
-        """
-        logits = mask_logits.detach().float()
-        inside = logits.sigmoid()
-        total = inside.sum((1, 2)).clamp(min=1e-3)
-        sureness = inside.square().sum((1, 2)) / total
-        scalars = [logits.amax((1, 2)) / 10, sureness, inside.mean((1, 2)), total.log() / 10]
-        parts = [prompts.float(), torch.stack(scalars, dim=1)]
-        for each in maps:
-            weights = F.avg_pool2d(inside[:, None], inside.shape[-1] // each.shape[-1])[:, 0]
-            pooled = torch.einsum("phw,pchw->pc", weights, each.float())
-            parts += [pooled / weights.sum((1, 2)).clamp(min=1e-3)[:, None], each.float().mean((2, 3))]
-        added: Tensor = self.head(torch.cat(parts, dim=1))[:, 0]
-        return added
+    def standardise_by(self, evidence: Tensor) -> None:
+        """Measure centre and scale on float (sample, evidence)."""
+        spread, mean = torch.std_mean(evidence, dim=0)
+        self.centre.copy_(mean)
+        self.scale.copy_(1 / spread.clamp(min=_SMALLEST_SPREAD))
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        """Presence logits float (prompt,) of float (prompt, evidence)."""
+        standardised = ((evidence - self.centre) * self.scale).clamp(-_FARTHEST, _FARTHEST)
+        logits: Tensor = self.layers(standardised)[:, 0]
+        return logits

@@ -15,13 +15,17 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rcmed.errors import CheckpointError
+from rcmed.hints import Hint
 from rcmed.image import Image, Modality
+from rcmed.model.hint_prompts import MASK_STRIDE, PlacedHints, PointLabel
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, SEGMENTATION_MARK, prompt_to_seg
 from rcmed.model.modeling import PromptTokens
 from rcmed.model.packaged import model_folder
 
 # A window that shows soft tissue, as the training slices do: centre and width in HU.
 SOFT_TISSUE_WINDOW = (40.0, 400.0)
+# A rough mask is given to the model as logits: so sure is the user of it.
+ROUGH_MASK_LOGIT = 6.0
 
 
 def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -> NDArray[np.uint8]:
@@ -215,4 +219,37 @@ class RCMedProcessor:
             attended=attended,
             seg_position=torch.tensor([len(row) - 1 for row in rows]),
             name=name_mask,
+        )
+
+    def prepare_hint(self, hint: Hint, rows: int, columns: int) -> PlacedHints:
+        """A hint on a slice of this size as a prompt on the model grid, for one prompt.
+
+        Raises:
+            InputError: something lies outside the slice.
+        """
+        hint.require_inside(rows, columns)
+        height, width = resized_shape(rows, columns, self.image_size)
+
+        def placed(row: float, column: float) -> list[float]:
+            return [(column + 0.5) * width / columns - 0.5, (row + 0.5) * height / rows - 0.5]
+
+        points = [placed(*place) for place in (*hint.inside, *hint.outside)]
+        labels = [PointLabel.INSIDE] * len(hint.inside) + [PointLabel.OUTSIDE] * len(hint.outside)
+        if hint.box is not None:
+            points += [placed(*hint.box[:2]), placed(*hint.box[2:])]
+            labels += [PointLabel.FIRST_CORNER, PointLabel.LAST_CORNER]
+        elif points:
+            # Segment Anything's own: where there is no box, a point that says nothing stands for it.
+            points.append([0.0, 0.0])
+            labels.append(PointLabel.NONE)
+        masks = has_mask = None
+        if hint.rough_mask is not None:
+            on_grid = to_model_grid(torch.from_numpy(hint.rough_mask.copy())[None, None].float(), self.image_size)
+            masks = (F.avg_pool2d(on_grid, MASK_STRIDE)[0] * 2 - 1) * ROUGH_MASK_LOGIT
+            has_mask = torch.ones(1, dtype=torch.bool)
+        return PlacedHints(
+            torch.tensor(points, dtype=torch.float32).reshape(1, len(points), 2),
+            torch.tensor(labels, dtype=torch.long).reshape(1, len(points)),
+            masks,
+            has_mask,
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
-from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder
+from transformers import SamMaskDecoderConfig
+from transformers.models.sam.modeling_sam import SamMaskDecoder
 
 from rcmed.model.config import RCMedConfig
+from rcmed.model.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
 
 
 class SamGroundingDecoder(nn.Module):
-    """Each `[SEG]` embedding is one sparse prompt; no points, no boxes, the learned "no mask" embedding.
+    """Each `[SEG]` embedding is one sparse prompt; without hints no points, no boxes, the "no mask" embedding.
 
     The published model has no presence: a target is there where its mask is.
     """
@@ -19,22 +20,19 @@ class SamGroundingDecoder(nn.Module):
     def __init__(self, config: RCMedConfig) -> None:
         super().__init__()
         assert config.segment_anything is not None
-        size = config.prompt_size
-        vision = SamVisionConfig(
-            image_size=config.image_size, num_pos_feats=size // 2, **config.segment_anything["vision"]
-        )
-        prompts = SamPromptEncoderConfig(hidden_size=size, image_size=config.image_size, patch_size=vision.patch_size)
-        decoder = SamMaskDecoderConfig(hidden_size=size, **config.segment_anything["mask_decoder"])
-        self.prompt_encoder = SamPromptEncoder(
-            SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
-        )
-        _hold_fixed(self.prompt_encoder.shared_embedding, "positional_embedding")
+        decoder = SamMaskDecoderConfig(hidden_size=config.prompt_size, **config.segment_anything["mask_decoder"])
+        self.prompt_encoder = sam_prompt_encoder(config, decoder)
         # Only now: a configuration inside another loses it.
         decoder._attn_implementation = "sdpa"
         self.mask_decoder = SamMaskDecoder(decoder)
 
     def forward(
-        self, dense: Tensor, fine: tuple[Tensor, ...], prompts: Tensor, image_index: Tensor
+        self,
+        dense: Tensor,
+        fine: tuple[Tensor, ...],
+        prompts: Tensor,
+        image_index: Tensor,
+        hints: PlacedHints | None = None,
     ) -> tuple[Tensor, None]:
         """Decode one mask per prompt; prompts never see each other.
 
@@ -43,16 +41,22 @@ class SamGroundingDecoder(nn.Module):
             fine: none.
             prompts: float (prompt, prompt_size).
             image_index: int64 (prompt,).
+            hints: where the user points at.
         Returns:
             mask logits float (prompt, 4 row, 4 column), of the single-mask output; no presence.
         """
         maps = dense.index_select(0, image_index)
-        _, no_mask = self.prompt_encoder(None, None, None, None)
+        sparse = prompts[:, None].to(maps.dtype)
+        if hints is None:
+            _, dense_prompts = self.prompt_encoder(None, None, None, None)
+        else:
+            points, dense_prompts = encode_hints(self.prompt_encoder, hints)
+            sparse = torch.cat([points.to(maps.dtype), sparse], dim=1)
         masks, _ = self.mask_decoder(
             image_embeddings=maps,
             image_positional_embeddings=self._positions(*dense.shape[-2:]).to(maps.dtype).expand_as(maps),
-            sparse_prompt_embeddings=prompts[:, None, None].to(maps.dtype),
-            dense_prompt_embeddings=no_mask,
+            sparse_prompt_embeddings=sparse[:, None],
+            dense_prompt_embeddings=dense_prompts,
             multimask_output=False,
         )
         return masks[:, 0, 0], None
@@ -66,10 +70,3 @@ class SamGroundingDecoder(nn.Module):
         place = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
         encoded: Tensor = embedding(place[None])
         return encoded.permute(0, 3, 1, 2)
-
-
-def _hold_fixed(module: nn.Module, name: str) -> None:
-    """A parameter becomes a buffer: the published frequencies are no weights, and are not counted as such."""
-    value = getattr(module, name).detach()
-    delattr(module, name)
-    module.register_buffer(name, value)

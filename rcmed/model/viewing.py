@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcmed.hints import Hint
 from rcmed.image import Grid
 
 # By the patient axis (LPS) that slices are stacked along: where columns and rows run to on a display. Sagittal: front
@@ -52,6 +53,26 @@ class ReaderView:
         """The way back: (slice, row, column, ...) of the view to the stored order."""
         pixels = shown[:, :: self._step(self.rows_reversed), :: self._step(self.columns_reversed)]
         return pixels.swapaxes(1, 2) if self.transposed else pixels
+
+    def hint_to_view(self, hint: Hint, rows: int, columns: int) -> Hint:
+        """A hint on a stored slice of rows x columns, on the slice as it is shown."""
+
+        def turned(row: float, column: float) -> tuple[float, float]:
+            height, width = (columns, rows) if self.transposed else (rows, columns)
+            row, column = (column, row) if self.transposed else (row, column)
+            return (
+                height - 1 - row if self.rows_reversed else row,
+                width - 1 - column if self.columns_reversed else column,
+            )
+
+        box = hint.box
+        if box is not None:
+            corners = [turned(*box[:2]), turned(*box[2:])]
+            (first_row, last_row), (first_column, last_column) = (sorted(axis) for axis in zip(*corners, strict=True))
+            box = (first_row, first_column, last_row, last_column)
+        mask = None if hint.rough_mask is None else self.to_view(hint.rough_mask[None])[0]
+        inside, outside = (tuple(turned(*place) for place in places) for places in (hint.inside, hint.outside))
+        return Hint(inside, outside, box, mask)
 
     @staticmethod
     def _step(is_reversed: bool) -> int:

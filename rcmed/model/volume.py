@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -34,7 +36,11 @@ def smooth_presence(presence: NDArray[np.float32], window: int) -> NDArray[np.fl
 
 
 def decide_volume(
-    masks: NDArray[np.bool_], presence: NDArray[np.float32], absent_below: float, distance_mm: float | None
+    masks: NDArray[np.bool_],
+    presence: NDArray[np.float32],
+    absent_below: float,
+    distance_mm: float | None,
+    asserted: Collection[int] = (),
 ) -> tuple[NDArray[np.bool_], float]:
     """One mask and one presence for a target of a volume.
 
@@ -43,12 +49,17 @@ def decide_volume(
         presence: float32 (slice,).
         absent_below: slices whose smoothed presence is below it lose their mask.
         distance_mm: between slices; None where it is not known.
+        asserted: slices of which a user says that they show the target.
     Returns:
         bool (slice, row, column) without islands; the presence of the best window of slices.
     """
     smoothed = smooth_presence(presence, presence_window(distance_mm))
+    smoothed[list(asserted)] = 1.0
     kept = masks & (smoothed >= absent_below)[:, None, None]
-    return drop_islands(kept), float(smoothed.max())
+    cleaned = drop_islands(kept)
+    for index in asserted:
+        cleaned[index] = masks[index]
+    return cleaned, float(smoothed.max())
 
 
 def drop_islands(mask: NDArray[np.bool_], share: float = ISLAND_SHARE) -> NDArray[np.bool_]:

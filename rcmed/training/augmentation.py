@@ -17,6 +17,11 @@ _SIDES = {"left": "right", "right": "left"}
 # MR sequences differ in what is bright; no data set shows them all.
 _CONTRAST_RATE = 0.4
 _INVERSION_RATE = 0.5
+# MR is acquired at very different resolutions.
+_MR_BLUR_RATE = 0.3
+_BLUR_RATE = 0.15
+_BLUR_WIDTHS = (3, 5, 7)
+_BLUR_WIDTH_RATES = (0.65, 0.25, 0.1)
 _BACKGROUND = 0.04
 # Radiographs and body slices have a fixed left and right; a rare flip still teaches that names follow places.
 _FLIP_RATE = {Modality.CT: 0.15, Modality.X_RAY: 0.3, Modality.MR: 0.3, Modality.PET: 0.3}
@@ -112,8 +117,8 @@ def vary_intensity(pixels: Tensor, modalities: list[Modality], generator: np.ran
             values = values * gains
         inside = (image > 0).any(0, keepdim=True)
         values = (values * gain + offset * inside).clamp(0, 1)
-        if generator.random() < 0.15:
-            width = 5 if generator.random() < 0.3 else 3
+        if generator.random() < (_MR_BLUR_RATE if modality is Modality.MR else _BLUR_RATE):
+            width = int(generator.choice(_BLUR_WIDTHS, p=_BLUR_WIDTH_RATES))
             values = F.avg_pool2d(values[None], width, 1, width // 2, count_include_pad=False)[0]
         if generator.random() < 0.25:
             noise = torch.from_numpy(generator.standard_normal((1, *values.shape[1:]), dtype=np.float32))

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from rcmed.image import Modality
+from rcmed.model.hint_prompts import PlacedHints
 from rcmed.training.augmentation import draw_geometry, fill_frame, has_side, swap_sides, vary_intensity, warp
 from rcmed.training.packed import VISIBLE_LIGHT, BalancedSampler, PackedTriplet
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.settings import TrainingSettings
+from rcmed.training.simulated_hints import simulate_hints
 
 # An image with the (name, is present) that are asked of it.
 _Asked = tuple[PackedTriplet, list[tuple[str, bool]]]
@@ -29,6 +31,7 @@ class Batch:
         modalities: of each image.
         masks: bool (prompt, size, size).
         present: bool (prompt,): whether the target is in what the model sees.
+        hints: of simulated users, in some batches.
     """
 
     pixels: Tensor
@@ -37,6 +40,7 @@ class Batch:
     modalities: list[Modality]
     masks: Tensor
     present: Tensor
+    hints: PlacedHints | None = None
 
 
 class BatchMaker:
@@ -46,13 +50,16 @@ class BatchMaker:
         self.settings = settings
         self.sampler = BalancedSampler(triplets, settings)
 
-    def make(self, generator: np.random.Generator, absent_rate: float, reflection_rate: float) -> Batch:
+    def make(
+        self, generator: np.random.Generator, absent_rate: float, reflection_rate: float, hint_rate: float = 0.0
+    ) -> Batch:
         """Draw a batch.
 
         Args:
             generator: of everything random.
             absent_rate: probability of an absent target beside the present ones of an image.
             reflection_rate: probability of a reflection; 0: none, else a data set's own rate is the least.
+            hint_rate: probability that the batch comes with hints.
         """
         drawn = self.sampler.draw(generator, absent_rate)
         close_up_rates = [0.0 if _is_sided(asked) else self.settings.close_up_rate for asked in drawn]
@@ -81,7 +88,10 @@ class BatchMaker:
         warped = warp(torch.cat(asked)[:, None].float(), affines[which])[:, 0] > 0.5
         # A mask that the geometry moved out of the picture is absent from what the model sees.
         in_view = torch.tensor(present) & warped.any(-1).any(-1)
-        return Batch(pixels, which, names, modalities, warped, in_view)
+        hints = None
+        if hint_rate and generator.random() < hint_rate:
+            hints = simulate_hints(warped, in_view, generator)
+        return Batch(pixels, which, names, modalities, warped, in_view, hints)
 
     def _images(
         self, drawn: list[_Asked], generator: np.random.Generator, reflection_rate: float

@@ -1,40 +1,103 @@
-"""The second stage: only presence is trained, on the finished masks, with as many absent targets as present ones."""
+"""The second stage: only presence is trained, on the finished masks, with many absent targets.
+
+The rest of the model stands still, so the evidence is computed once, from many batches, and the small head that judges
+it is then trained over and over: trained beside the forward passes it saw far too little of each target.
+"""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor
 
 from rcmed.errors import ConfigurationError
 from rcmed.model.grounding import GroundingDecoder
 from rcmed.model.modeling import RCMedModel
+from rcmed.model.presence import PresenceHead
+from rcmed.training.schedule import warm_cosine
 
-PRESENCE_WARMUP_STEPS = 20
+EPOCHS = 40
+WARMUP_STEPS = 20
+_SAMPLES_PER_STEP = 512
+_WEIGHT_DECAY = 0.1
 
 
-def presence_parts(model: RCMedModel) -> list[nn.Module]:
-    """The parts that the second stage trains.
+@dataclass(frozen=True, eq=False)
+class PresenceSamples:
+    """What was asked in many batches.
+
+    Attributes:
+        evidence: float32 (sample, evidence), see `rcmed.model.presence.presence_evidence`.
+        names: of the target, per sample.
+        present: bool (sample,).
+    """
+
+    evidence: Tensor
+    names: Sequence[str]
+    present: Tensor
+
+    def weights(self) -> Tensor:
+        """Of each sample, float32 (sample,), mean 1.
+
+        A target counts by the square root of how often it was asked, and its presence as much as its absence: what is
+        nearly always there must not become a rule.
+        """
+        kinds = list(zip(self.names, self.present.tolist(), strict=True))
+        count = Counter(kinds)
+        asked = {name: sum(count[name, is_present] for is_present in (True, False)) for name in self.names}
+        shares = {name: sum((name, is_present) in count for is_present in (True, False)) for name in asked}
+        weights = torch.tensor([asked[kind[0]] ** 0.5 / shares[kind[0]] / count[kind] for kind in kinds])
+        return weights / weights.mean()
+
+
+def presence_head(model: RCMedModel) -> PresenceHead:
+    """The part that the second stage trains.
 
     Raises:
         ConfigurationError: the model has no presence.
     """
     if not isinstance(model.grounding, GroundingDecoder):
         raise ConfigurationError("presence_steps: the model has no presence to train; use 0")
-    return [model.grounding.presence_head, model.grounding.region_presence]
+    return model.grounding.presence
 
 
-def presence_loss(logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in which present and absent targets of a step weigh the same.
+def fit_presence(head: PresenceHead, samples: PresenceSamples, learning_rate: float, seed: int) -> float:
+    """Train the head anew on the samples; returns the mean loss of the last epoch.
 
-    Args:
-        logits: float (prompt,).
-        present: bool (prompt,).
+    The dropout draws from torch's global generator, which is seeded here.
     """
-    terms = F.binary_cross_entropy_with_logits(logits, present.float(), reduction="none")
-    kinds = [terms[kind].mean() for kind in (present, ~present) if kind.any()]
-    return torch.stack(kinds).mean()
+    torch.manual_seed(seed)
+    head.reset()
+    head.standardise_by(samples.evidence)
+    head.requires_grad_(True)
+    head.train()
+    optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=_WEIGHT_DECAY)
+    weights = samples.weights().to(samples.evidence.device)
+    wanted = samples.present.float().to(samples.evidence.device)
+    generator = np.random.default_rng((seed, 2))
+    steps_per_epoch = -(-len(wanted) // _SAMPLES_PER_STEP)
+    losses: list[float] = []
+    for step in range(EPOCHS * steps_per_epoch):
+        if step % steps_per_epoch == 0:
+            order = torch.from_numpy(generator.permutation(len(wanted))).to(wanted.device)
+            losses = []
+        start = step % steps_per_epoch * _SAMPLES_PER_STEP
+        which = order[start : start + _SAMPLES_PER_STEP]
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * warm_cosine(step, EPOCHS * steps_per_epoch, WARMUP_STEPS)
+        terms = F.binary_cross_entropy_with_logits(head(samples.evidence[which]), wanted[which], reduction="none")
+        loss = (terms * weights[which]).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(loss.item())
+    head.eval()
+    return float(np.mean(losses))
 
 
 def generator_of(seed: int, step: int) -> np.random.Generator:

@@ -23,7 +23,7 @@ class TrainingSettings(BaseModel):
         output: where checkpoints, curve and the final model go; a run that is found there goes on.
         start_from: a model folder (or `small`) whose weights the run starts from; none: from scratch.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`), each of which is taught the whole answer.
-        steps: optimiser steps of the whole schedule.
+        steps: optimiser steps of the first stage; 0: only presence is trained, on the weights that the run starts from.
         batch_images: images per step.
         prompts_per_image: most targets asked of one image in a step.
         learning_rate, weight_decay, warmup_steps: AdamW with a cosine schedule.
@@ -34,9 +34,12 @@ class TrainingSettings(BaseModel):
         reflection_rate: probability that an image is reflected beside a target (`rcmed.training.reflection`).
         reflection_rates: other probabilities by data set.
         reflection_start: step of the first reflections; before it the model learns what targets look like.
+        hint_rate: probability that the prompts of a step come with clicks, boxes or rough masks of simulated users;
+            above 0 the weights take such hints from then on.
         close_up_rate: probability that a part of the image fills the grid (`rcmed.training.augmentation`).
         fill_rate: probability that what a radiological image shows fills the grid, as in tightly cropped series.
-        presence_steps, presence_learning_rate: of the second stage, which trains presence on the finished masks.
+        presence_steps: batches of the second stage, which trains presence on the finished masks; 0: none.
+        presence_learning_rate: of that stage.
         presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
         image_size: of the model grid, in pixels.
         seed: of everything random.
@@ -54,10 +57,10 @@ class TrainingSettings(BaseModel):
     output: Path = Path("runs/small")
     start_from: Path | None = None
     loop_turns: int = Field(default=0, ge=0, le=4)
-    steps: int = Field(default=9000, ge=1)
+    steps: int = Field(default=5000, ge=0)
     batch_images: int = Field(default=8, ge=1)
     prompts_per_image: int = Field(default=3, ge=1)
-    learning_rate: float = Field(default=1.5e-3, gt=0)
+    learning_rate: float = Field(default=1.2e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)
     warmup_steps: int = Field(default=150, ge=0)
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
@@ -67,9 +70,10 @@ class TrainingSettings(BaseModel):
     reflection_rate: float = Field(default=0.1, ge=0, le=1)
     reflection_rates: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     reflection_start: int = Field(default=0, ge=0)
+    hint_rate: float = Field(default=0.0, ge=0, le=1)
     close_up_rate: float = Field(default=0.08, ge=0, le=1)
     fill_rate: float = Field(default=0.3, ge=0, le=1)
-    presence_steps: int = Field(default=900, ge=0)
+    presence_steps: int = Field(default=1100, ge=0)
     presence_learning_rate: float = Field(default=1e-3, gt=0)
     presence_absent_rate: float = Field(default=0.5, ge=0, le=1)
     presence_reflection_rate: float = Field(default=0.5, ge=0, le=1)

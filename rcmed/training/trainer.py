@@ -26,7 +26,7 @@ from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.batches import Batch, BatchMaker
 from rcmed.training.losses import prompt_losses, total_loss
 from rcmed.training.packed import pack, pack_control
-from rcmed.training.presence_stage import PRESENCE_WARMUP_STEPS, generator_of, presence_loss, presence_parts
+from rcmed.training.presence_stage import PresenceSamples, fit_presence, generator_of, presence_head
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
 
@@ -72,7 +72,7 @@ class Trainer:
         settings = self.settings
         generator = np.random.default_rng((settings.seed, self.step))
         reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
-        batch = self.batches.make(generator, settings.absent_rate, reflection_rate)
+        batch = self.batches.make(generator, settings.absent_rate, reflection_rate, settings.hint_rate)
         factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
@@ -112,31 +112,36 @@ class Trainer:
                 self.after.to(self.device),
                 batch.image_index.to(self.device),
                 tokens,
+                None if batch.hints is None else batch.hints.to(self.device),
             )
         return output
 
-    def train_presence(self, advance: Callable[[float], None] = lambda loss: None) -> None:
+    def train_presence(self, advance: Callable[[], None] = lambda: None) -> None:
         """The second stage, on the averaged weights: see `rcmed.training.presence_stage`."""
         settings = self.settings
+        if not settings.presence_steps:
+            return
         model = self._averaged_model()
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         model.requires_grad_(False)
         model.eval()
-        parameters = [p.requires_grad_() for part in presence_parts(model) for p in part.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=settings.presence_learning_rate, weight_decay=0.02)
+        head = presence_head(model)
+        gathered: list[Tensor] = []
+        listening = head.register_forward_pre_hook(lambda _, arguments: gathered.append(arguments[0]))
+        names: list[str] = []
+        present: list[Tensor] = []
         for step in range(settings.presence_steps):
-            factor = warm_cosine(step, settings.presence_steps, PRESENCE_WARMUP_STEPS)
-            for group in optimiser.param_groups:
-                group["lr"] = settings.presence_learning_rate * factor
             generator = generator_of(settings.seed, step)
             batch = self.batches.make(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
-            output = self._forward(model, batch)
-            assert output.presence_logits is not None
-            loss = presence_loss(output.presence_logits, batch.present.to(self.device))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            advance(loss.item())
+            self._forward(model, batch)
+            names += batch.names
+            present.append(batch.present)
+            # Of the closed loop's turns the last one answers.
+            del gathered[len(present) - 1 : -1]
+            advance()
+        listening.remove()
+        samples = PresenceSamples(torch.cat(gathered), names, torch.cat(present))
+        fit_presence(head, samples, settings.presence_learning_rate, settings.seed)
         for name, value in model.state_dict().items():
             self.averaged[name].copy_(value)
 
@@ -161,7 +166,7 @@ class Trainer:
                     self.save_checkpoint()
             self.save_checkpoint()
             task = progress.add_task("presence", total=self.settings.presence_steps)
-            self.train_presence(lambda loss: progress.update(task, advance=1, description=f"presence {loss:.3f}"))
+            self.train_presence(lambda: progress.update(task, advance=1))
         return self.save_model(output / "model")
 
     def save_model(self, folder: Path) -> Path:
@@ -218,6 +223,7 @@ def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, 
     if settings.start_from is not None:
         config = RCMedConfig.from_pretrained(str(model_folder(settings.start_from)))
         config.loop_turns = settings.loop_turns
+        config.takes_hints = config.takes_hints or settings.hint_rate > 0
         model = RCMedModel.from_pretrained(settings.start_from, config=config, dtype=torch.float32)
         processor = RCMedProcessor.from_pretrained(settings.start_from)
         if processor.image_size != settings.image_size:
@@ -227,7 +233,12 @@ def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, 
         model.config.target_names = sorted({*model.config.target_names, *names})
         return model, processor
     tokenizer = build_tokenizer(names)
-    config = RCMedConfig(image_size=settings.image_size, target_names=tuple(names), loop_turns=settings.loop_turns)
+    config = RCMedConfig(
+        image_size=settings.image_size,
+        target_names=tuple(names),
+        loop_turns=settings.loop_turns,
+        takes_hints=settings.hint_rate > 0,
+    )
     config.language["vocab_size"] = len(tokenizer)
     config.language["bos_token_id"], config.language["eos_token_id"] = 0, 1
     return RCMedModel(config), RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)

@@ -12,43 +12,64 @@ from rcmed.assistant import Assistant
 from rcmed.findings import FindingStatus, ModelIdentity
 from rcmed.image import Grid, Image, Modality
 from rcmed.model.config import RCMedConfig
-from rcmed.model.inference import SliceAnswers, mask_sureness
-from rcmed.model.presence import RegionPresence
-from rcmed.training.presence_stage import generator_of, presence_loss
+from rcmed.model.inference import SliceAnswers
+from rcmed.model.presence import PresenceHead, evidence_size, mask_sureness, presence_evidence
+from rcmed.training.presence_stage import PresenceSamples, fit_presence, generator_of
 from rcmed.vocabulary import target_named
 
 
-def test_an_untrained_one_changes_nothing_and_leaves_the_mask_alone() -> None:
-    part = RegionPresence(8, (4, 6))
-    logits = torch.randn(3, 16, 16, requires_grad=True)
-    maps = [torch.randn(3, 4, 16, 16), torch.randn(3, 6, 4, 4)]
-    added = part(torch.randn(3, 8), logits, maps)
-    assert torch.equal(added, torch.zeros(3))
-    torch.nn.init.normal_(part.head[2].weight)
-    part(torch.randn(3, 8), logits, maps).sum().backward()
-    assert logits.grad is None
-
-
-def test_it_sees_what_lies_under_the_mask() -> None:
+def test_evidence_tells_what_lies_under_the_mask_and_leaves_the_mask_alone() -> None:
     """The same picture and the same prompt: only where the mask lies differs."""
-    part = RegionPresence(8, (1,))
-    torch.nn.init.normal_(part.head[2].weight)
-    bright_left = torch.zeros(2, 1, 8, 8)
-    bright_left[..., :4] = 5.0
+    bright_left = torch.zeros(2, 1, 8, 8, requires_grad=True)
+    with torch.no_grad():
+        bright_left[..., :4] = 5.0
     logits = torch.full((2, 16, 16), -8.0)
     logits[0, 4:8, 2:6] = 8.0
     logits[1, 4:8, 10:14] = 8.0
-    added = part(torch.ones(2, 8), logits, [bright_left])
-    assert (added[0] - added[1]).abs() > 1e-3
+    logits.requires_grad_()
+    evidence = presence_evidence([torch.ones(2, 3)] * 3, logits, [bright_left])
+    assert evidence.shape == (2, evidence_size(3, (1,)))
+    under, mean, highest = evidence[:, -3:].detach().T
+    assert under[0] > 4.9 and under[1] < 0.1 and mean.tolist() == [2.5, 2.5] and highest.tolist() == [5.0, 5.0]
+    evidence.sum().backward()
+    assert logits.grad is None and bright_left.grad is not None
 
 
-def test_absent_and_present_weigh_the_same() -> None:
-    logits = torch.tensor([2.0, 2.0, 2.0, 2.0])
-    rare = presence_loss(logits, torch.tensor([True, True, True, False]))
-    even = presence_loss(logits[:2], torch.tensor([True, False]))
-    assert rare.item() == pytest.approx(even.item())
-    only = presence_loss(logits, torch.ones(4, dtype=torch.bool))
-    assert only.item() == pytest.approx(torch.nn.functional.softplus(torch.tensor(-2.0)).item())
+def samples(seed: int) -> PresenceSamples:
+    """Two targets, one of which is nearly always there; what tells presence has a far-off mean and a tiny spread."""
+    generator = torch.Generator().manual_seed(seed)
+    rare = torch.rand(2000, generator=generator) < 0.5
+    present = torch.where(
+        rare, torch.rand(2000, generator=generator) < 0.05, torch.rand(2000, generator=generator) < 0.9
+    )
+    evidence = torch.randn(2000, 6, generator=generator)
+    evidence[:, 0] = 400 + 0.01 * (present.float() + 0.4 * torch.randn(2000, generator=generator))
+    evidence[:, 1] = rare.float()
+    evidence[:, 2] = 7.0
+    return PresenceSamples(evidence, ["rare" if each else "frequent" for each in rare], present)
+
+
+def test_the_head_learns_from_evidence_of_any_scale() -> None:
+    head = PresenceHead(6, 16)
+    fit_presence(head, samples(0), 3e-3, seed=0)
+    seen = samples(1)
+    logits = head(seen.evidence).detach()
+    for name in ("rare", "frequent"):
+        of_name = torch.tensor([each == name for each in seen.names])
+        # Balanced: neither the rare nor the frequent target is judged by how often it is there.
+        for kind in (True, False):
+            right = (logits > 0)[of_name & (seen.present == kind)] == kind
+            assert right.float().mean() > 0.75, (name, kind)
+    again = PresenceHead(6, 16)
+    fit_presence(again, samples(0), 3e-3, seed=0)
+    assert torch.equal(again(seen.evidence).detach(), logits), "the same seed gives the same head"
+
+
+def test_presence_and_absence_of_a_target_weigh_the_same() -> None:
+    present = torch.tensor([True, True, True, False, True])
+    weights = PresenceSamples(torch.zeros(5, 1), ["a", "a", "a", "a", "b"], present).weights()
+    assert float(weights[:3].sum()) == pytest.approx(float(weights[3]))
+    assert float(weights[:4].sum()) == pytest.approx(2 * float(weights[4])), "four questions count as the root says"
 
 
 def test_the_stage_draws_apart_from_the_first() -> None:
@@ -59,7 +80,7 @@ def asked(presence: float, sureness: float, sure_mask_logit: float | None) -> An
     """The finding for a 2D image of which a model says this."""
 
     class Reader:
-        def read(self, pixels: Any, names: Any, modality: Any) -> Iterator[SliceAnswers]:
+        def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[SliceAnswers]:
             masks = np.zeros((1, 1, *pixels.shape[1:3]), dtype=bool)
             masks[..., 2:6, 3:8] = True
             said = (np.full((1, 1), value, dtype=np.float32) for value in (presence, sureness))

@@ -192,5 +192,5 @@ def test_a_broken_index_is_named(tmp_path: Path) -> None:
 def test_the_packaged_settings_are_valid() -> None:
     shipped = TrainingSettings.from_yaml(ROOT / "configs" / "training.yaml")
     defaults = TrainingSettings()
-    of_the_data = {"dataset_weights": {}, "reflection_rates": {}, "start_from": None}
+    of_the_data = {"dataset_weights": {}, "reflection_rates": {}, "healthy_controls": (), "start_from": None}
     assert shipped.model_copy(update=of_the_data) == defaults

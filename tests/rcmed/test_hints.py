@@ -1,0 +1,131 @@
+"""Clicks, boxes and rough masks: placed where the user meant, simulated for training, refused where they are wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rcmed import Assistant
+from rcmed.errors import ConfigurationError, InputError
+from rcmed.hints import Hint
+from rcmed.image import Grid, Image, Modality
+from rcmed.model.config import RCMedConfig
+from rcmed.model.hint_prompts import PointLabel
+from rcmed.model.modeling import RCMedModel
+from rcmed.model.processor import RCMedProcessor
+from rcmed.model.tokenizer import build_tokenizer
+from rcmed.model.viewing import ReaderView
+from rcmed.model.volume import decide_volume
+from rcmed.training.simulated_hints import simulate_hints
+
+SIZE = 64
+
+
+@given(flags=st.tuples(st.booleans(), st.booleans(), st.booleans()), row=st.integers(0, 4), column=st.integers(0, 6))
+def test_a_hint_is_turned_with_its_slice(flags: tuple[bool, bool, bool], row: int, column: int) -> None:
+    view = ReaderView(*flags)
+    stored = np.arange(5 * 7).reshape(1, 5, 7)
+    mask = np.zeros((5, 7), dtype=bool)
+    mask[row, column] = True
+    hint = view.hint_to_view(Hint(((row, column),), ((0, 6),), (row, column, 4, 6), mask), 5, 7)
+    shown = view.to_view(stored)[0]
+    ((shown_row, shown_column),) = hint.inside
+    assert shown[int(shown_row), int(shown_column)] == stored[0, row, column]
+    assert hint.rough_mask is not None and hint.rough_mask[int(shown_row), int(shown_column)]
+    assert hint.box is not None
+    first_row, first_column, last_row, last_column = (int(value) for value in hint.box)
+    inside_box = shown[first_row : last_row + 1, first_column : last_column + 1]
+    assert sorted(inside_box.flat) == sorted(stored[0, row:, column:].flat)
+    hint.require_inside(*shown.shape)
+
+
+@pytest.fixture(scope="module")
+def processor() -> RCMedProcessor:
+    return RCMedProcessor(build_tokenizer(("liver",)), SIZE, (0, 0, 0), (1, 1, 1))
+
+
+@settings(max_examples=30)
+@given(rows=st.integers(8, 200), columns=st.integers(8, 200), share=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_a_click_lies_at_its_place_of_the_resized_image(
+    processor: RCMedProcessor, rows: int, columns: int, share: tuple[float, float]
+) -> None:
+    row, column = share[0] * (rows - 1), share[1] * (columns - 1)
+    placed = processor.prepare_hint(Hint(inside=((row, column),), box=(0, 0, rows - 1, columns - 1)), rows, columns)
+    x, y = placed.points[0, 0].tolist()
+    scale = SIZE / max(rows, columns)
+    # The resized shape is whole pixels: half a pixel of rounding.
+    assert x == pytest.approx((column + 0.5) * scale - 0.5, abs=0.51)
+    assert y == pytest.approx((row + 0.5) * scale - 0.5, abs=0.51)
+    assert placed.labels.tolist() == [[PointLabel.INSIDE, PointLabel.FIRST_CORNER, PointLabel.LAST_CORNER]]
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000))
+def test_simulated_users_point_at_the_target(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    masks = torch.zeros(4, SIZE, SIZE, dtype=torch.bool)
+    masks[0, 10:30, 20:50], masks[1, 40:60, 5:9], masks[2, 30, 30] = True, True, True
+    present = torch.tensor([True, True, True, False])
+    hints = simulate_hints(masks, present, generator)
+    assert hints.has_mask is not None and hints.masks is not None
+    assert not hints.has_mask[3] and (hints.labels[3] == PointLabel.NONE).all(), "nobody points at what is not there"
+    for index in range(3):
+        said = hints.labels[index].tolist()
+        for (x, y), label in zip(hints.points[index].tolist(), said, strict=True):
+            if label in (PointLabel.INSIDE, PointLabel.OUTSIDE):
+                assert bool(masks[index, int(y), int(x)]) == (label == PointLabel.INSIDE)
+        drawn = bool(hints.has_mask[index])
+        assert drawn != any(label != PointLabel.NONE for label in said), "one kind of hint at a time"
+
+
+def test_a_model_that_takes_hints_is_steered_by_them(processor: RCMedProcessor) -> None:
+    torch.manual_seed(0)
+    language = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    vocabulary = {"vocab_size": len(processor.tokenizer), "num_key_value_heads": 4, "tie_word_embeddings": True}
+    config = RCMedConfig(image_size=SIZE, language={**language, **vocabulary}, takes_hints=True)
+    model = RCMedModel(config).eval()
+    before, after = processor.surroundings()
+    prompts = processor.prepare_prompts(["liver"], [Modality.CT])
+    with torch.inference_mode():
+        encoded = model.encode(torch.randn(1, 3, SIZE, SIZE), before, after)
+        answers = []
+        rough = np.zeros((SIZE, SIZE), dtype=bool)
+        rough[:20, :20] = True
+        for hint in (None, Hint(inside=((5, 5),)), Hint(inside=((50, 50),)), Hint(rough_mask=rough)):
+            placed = None if hint is None else processor.prepare_hint(hint, SIZE, SIZE)
+            output = model.ground(encoded, torch.zeros(1, dtype=torch.long), prompts, hints=placed)
+            answers.append(output.mask_logits)
+    for first in range(4):
+        for second in range(first):
+            assert not torch.allclose(answers[first], answers[second], atol=1e-5), (first, second)
+
+
+def test_a_slice_that_a_user_points_at_keeps_its_mask() -> None:
+    masks = np.zeros((9, 6, 6), dtype=bool)
+    masks[4, :3, :3] = True
+    presence = np.zeros(9, dtype=np.float32)
+    nothing, low = decide_volume(masks, presence, 0.3, 5.0)
+    assert not nothing.any() and low == 0
+    kept, high = decide_volume(masks, presence, 0.3, 5.0, asserted=[4])
+    assert np.array_equal(kept, masks) and high == 1
+
+
+def test_hints_that_make_no_sense_are_refused() -> None:
+    for hint, said in (
+        (Hint(), "holds nothing"),
+        (Hint(inside=((3, 9.6),)), "outside the slice"),
+        (Hint(box=(4, 4, 2, 5)), "ends before it begins"),
+        (Hint(rough_mask=np.zeros((3, 3), dtype=bool)), "rough mask"),
+    ):
+        with pytest.raises(InputError, match=said):
+            hint.require_inside(10, 10)
+    assert not Hint(outside=((1, 1),)).says_present and Hint(box=(0, 0, 1, 1)).says_present
+
+
+def test_weights_without_hints_say_so() -> None:
+    image = Image(np.zeros((1, 32, 32), dtype=np.uint8), Grid.without_geometry(32, 32), Modality.ULTRASOUND)
+    with pytest.raises(ConfigurationError, match="take no clicks"):
+        Assistant.from_pretrained("small", "cpu").find(image, "fetal head", {0: Hint(inside=((4, 4),))})
