@@ -77,7 +77,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
-        output = self._forward(self.model, batch)
+        output = self._forward(self.model, batch, settings.precision)
         assert output.turns is not None
         terms = self._terms(output.turns, batch.masks.float().to(self.device), batch.present.to(self.device))
         loss = total_loss(terms)
@@ -102,10 +102,10 @@ class Trainer:
             of_turns.append(prompt_losses(logits, presence_logits, masks, present))
         return {name: torch.stack([terms[name] for terms in of_turns]).mean() for name in of_turns[0]}
 
-    def _forward(self, model: RCMedModel, batch: Batch) -> RCMedOutput:
+    def _forward(self, model: RCMedModel, batch: Batch, precision: str) -> RCMedOutput:
         modalities = [batch.modalities[index] for index in batch.image_index.tolist()]
         tokens = self.processor.prepare_prompts(batch.names, modalities).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             output: RCMedOutput = model(
                 self.processor.normalise(batch.pixels).to(self.device),
                 self.before.to(self.device),
@@ -133,7 +133,8 @@ class Trainer:
         for step in range(settings.presence_steps):
             generator = generator_of(settings.seed, step)
             batch = self.batches.make(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
-            self._forward(model, batch)
+            # As the weights are used: what hardly varies is another value in bf16.
+            self._forward(model, batch, "fp32")
             names += batch.names
             present.append(batch.present)
             # Of the closed loop's turns the last one answers.

@@ -36,14 +36,14 @@ def test_evidence_tells_what_lies_under_the_mask_and_leaves_the_mask_alone() -> 
 
 
 def samples(seed: int) -> PresenceSamples:
-    """Two targets, one of which is nearly always there; what tells presence has a far-off mean and a tiny spread."""
+    """Two targets, one of which is nearly always there; what tells presence has a far-off mean and a small spread."""
     generator = torch.Generator().manual_seed(seed)
     rare = torch.rand(2000, generator=generator) < 0.5
     present = torch.where(
         rare, torch.rand(2000, generator=generator) < 0.05, torch.rand(2000, generator=generator) < 0.9
     )
     evidence = torch.randn(2000, 6, generator=generator)
-    evidence[:, 0] = 400 + 0.01 * (present.float() + 0.4 * torch.randn(2000, generator=generator))
+    evidence[:, 0] = 400 + 0.1 * (present.float() + 0.4 * torch.randn(2000, generator=generator))
     evidence[:, 1] = rare.float()
     evidence[:, 2] = 7.0
     return PresenceSamples(evidence, ["rare" if each else "frequent" for each in rare], present)

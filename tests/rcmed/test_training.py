@@ -109,6 +109,18 @@ def test_a_loop_can_be_added_to_weights_without_one_and_learns(tiny_index: Train
     assert saved.config.loop_turns == 2 and saved.loop is not None and saved.loop.gate.any()
 
 
+def test_presence_learns_from_what_the_weights_see_in_use(tiny_index: TrainingSettings, tmp_path: Path) -> None:
+    """The finished model runs in float32: the evidence must not come from a bf16 pass."""
+    start = Trainer(tiny_index).save_model(tmp_path / "model")
+    heads = []
+    for precision in ("bf16", "fp32"):
+        update = {"output": tmp_path / precision, "start_from": start, "steps": 0, "precision": precision}
+        trainer = Trainer(tiny_index.model_copy(update=update))
+        trainer.train_presence()
+        heads.append({name: value for name, value in trainer.averaged.items() if "presence" in name})
+    assert heads[0] and all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
 def test_names_follow_a_flip() -> None:
     assert swap_sides("left kidney") == "right kidney"
     assert swap_sides("left and right lung") == "right and left lung"
