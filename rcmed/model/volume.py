@@ -35,6 +35,19 @@ def smooth_presence(presence: NDArray[np.float32], window: int) -> NDArray[np.fl
     return smoothed
 
 
+def presence_of_best(best: float, windows: float) -> float:
+    """Presence of a volume, whose best window of slices has `best`.
+
+    Presence was learned with even odds for each slice asked. Of the many windows of a volume the best one is picked, and
+    the more there are, the more often one of them claims what is not there: its odds are shared among them (Bonferroni).
+
+    Args:
+        best: 0 to 1.
+        windows: how many of them fit into the volume side by side, at least 1.
+    """
+    return best / (best + windows * (1 - best))
+
+
 def decide_volume(
     masks: NDArray[np.bool_],
     presence: NDArray[np.float32],
@@ -51,15 +64,16 @@ def decide_volume(
         distance_mm: between slices; None where it is not known.
         asserted: slices of which a user says that they show the target.
     Returns:
-        bool (slice, row, column) without islands; the presence of the best window of slices.
+        bool (slice, row, column) without islands; the presence in the volume, see `presence_of_best`.
     """
-    smoothed = smooth_presence(presence, presence_window(distance_mm))
+    window = presence_window(distance_mm)
+    smoothed = smooth_presence(presence, window)
     smoothed[list(asserted)] = 1.0
     kept = masks & (smoothed >= absent_below)[:, None, None]
     cleaned = drop_islands(kept)
     for index in asserted:
         cleaned[index] = masks[index]
-    return cleaned, float(smoothed.max())
+    return cleaned, presence_of_best(float(smoothed.max()), max(1.0, len(presence) / window))
 
 
 def drop_islands(mask: NDArray[np.bool_], share: float = ISLAND_SHARE) -> NDArray[np.bool_]:
