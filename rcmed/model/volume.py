@@ -38,8 +38,9 @@ def smooth_presence(presence: NDArray[np.float32], window: int) -> NDArray[np.fl
 def presence_of_best(best: float, windows: float) -> float:
     """Presence of a volume, whose best window of slices has `best`.
 
-    Presence was learned with even odds for each slice asked. Of the many windows of a volume the best one is picked, and
-    the more there are, the more often one of them claims what is not there: its odds are shared among them (Bonferroni).
+    Presence was learned with even odds for each slice asked. Of the many windows of a volume the best one is picked,
+    and the more there are, the more often one of them claims what is not there: its odds are shared among them, as
+    Bonferroni shares a level of significance.
 
     Args:
         best: 0 to 1.

@@ -71,6 +71,8 @@ class Trainer:
         """One optimiser step; returns the terms of the loss."""
         settings = self.settings
         generator = np.random.default_rng((settings.seed, self.step))
+        # Dropout draws from torch's own generator: a resumed run must draw what an unbroken one does.
+        torch.manual_seed(int(np.random.SeedSequence((settings.seed, self.step)).generate_state(1)[0]))
         reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
         batch = self.batches.make(generator, settings.absent_rate, reflection_rate, settings.hint_rate)
         factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)

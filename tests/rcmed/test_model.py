@@ -18,7 +18,7 @@ from rcmed.model.loop import RegionLoop
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, resized_shape, to_image_grid, to_model_grid
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.model.volume import decide_volume, presence_window
+from rcmed.model.volume import decide_volume, presence_of_best, presence_window
 
 NAMES = ("liver", "left kidney", "right kidney", "optic disc")
 
@@ -137,9 +137,18 @@ def test_a_lone_slice_does_not_make_a_volume_finding(distance_mm: float | None) 
     presence[7] = 1.0
     mask, probability = decide_volume(masks, presence, 0.4, distance_mm)
     assert probability < 0.4 and not mask.any()
-    presence[5:12] = 0.9
+    presence[5:12] = 0.97
     mask, probability = decide_volume(masks, presence, 0.4, distance_mm)
     assert probability > 0.8 and mask[8].all() and not mask[0].any()
+
+
+@given(best=st.floats(0, 1), windows=st.floats(1, 500))
+def test_the_more_windows_a_volume_has_the_surer_its_best_one_must_be(best: float, windows: float) -> None:
+    presence = presence_of_best(best, windows)
+    assert 0 <= presence <= best + 1e-9
+    assert presence_of_best(best, 1.0) == pytest.approx(best)
+    assert presence_of_best(best, windows + 1) <= presence
+    assert presence_of_best(1.0, windows) == 1.0
 
 
 @pytest.mark.parametrize(("distance_mm", "slices"), [(None, 5), (0.5, 21), (1.0, 11), (2.5, 5), (5.0, 3), (10.0, 3)])

@@ -38,7 +38,6 @@ def test_what_is_there_is_found(demo: tuple[Path, str]) -> None:
     assert "retinal vessel" in said and "found" in said
 
 
-@pytest.mark.xfail(strict=True, reason="the shipped weights see a tumor in a healthy average brain; see their card")
 def test_what_is_not_there_is_absent(demo: tuple[Path, str]) -> None:
     output, said = demo
     tumor = answers(output, "brain")["brain tumor"]
