@@ -18,6 +18,7 @@ import numpy as np
 
 from rcmed import Assistant
 from rcmed.data.triplets import Triplet, read_index
+from rcmed.evaluation.metrics import score_mask
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.inference import SliceReader
 from rcmed.training.few_shot import FIT_STEPS, learn_from_examples
@@ -32,7 +33,7 @@ def mean_dice(assistant: Assistant, triplets: Sequence[Triplet], name: str, exem
     for triplet in triplets:
         wanted = triplet.read_mask(name)
         found = next(reader.read(triplet.read_pixels()[None], [name], triplet.modality)).masks[0, 0]
-        scores.append(2 * (wanted & found).sum() / max(1, wanted.sum() + found.sum()))
+        scores.append(score_mask(found, wanted).dice)
     return float(np.mean(scores))
 
 
