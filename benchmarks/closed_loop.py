@@ -1,6 +1,6 @@
 """Print what turns of the closed loop are worth, as a Markdown table.
 
-python benchmarks/closed_loop.py TRAIN_INDEX TEST_INDEX ROOT [--output runs/closed-loop]
+python benchmarks/closed_loop.py TRAIN_INDEX TEST_INDEX ROOT [--output runs/closed-loop] [--threads 2]
 
 One set of weights without a loop is trained from scratch at a small size; from it, each number of turns goes on with
 each seed for the same budget, without a presence stage. Dice is of the masks alone, on the test images that show the
@@ -26,7 +26,7 @@ from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
 
 TURNS, SEEDS = (0, 1, 2), (1, 2)
-START_STEPS, STEPS = 2500, 500
+START_STEPS, STEPS = 2000, 400
 IMAGE_SIZE = 128
 # Pairs of data set and target with fewer test images say little.
 FEWEST_IMAGES = 20
@@ -60,9 +60,15 @@ def main() -> None:
     parser.add_argument("test_index", type=Path)
     parser.add_argument("root", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/closed-loop"))
+    parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     common = TrainingSettings(
-        index=given.train_index, root=given.root, output=given.output / "start", image_size=IMAGE_SIZE, presence_steps=0
+        index=given.train_index,
+        root=given.root,
+        output=given.output / "start",
+        image_size=IMAGE_SIZE,
+        presence_steps=0,
+        threads=given.threads,
     )
     start = train(common.model_copy(update={"steps": START_STEPS}))
     triplets = [triplet for triplet in read_index(given.test_index, given.root) if triplet.masks]
