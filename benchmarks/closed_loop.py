@@ -68,6 +68,7 @@ def main() -> None:
         output=given.output / "start",
         image_size=IMAGE_SIZE,
         presence_steps=0,
+        precision="fp32",
         threads=given.threads,
     )
     start = train(common.model_copy(update={"steps": START_STEPS}))
