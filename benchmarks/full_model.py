@@ -132,9 +132,8 @@ def main() -> None:
     }
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     peak = next((value for key, value in PEAKS.items() if key in name), None)
-    print(
-        f"{name}, {given.width} width, {data_type(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    )
+    how = f"{data_type(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    print(f"{name}, {given.width} width, {how}")
     print(f"encoded image: {encoded.nbytes / 2**20:.0f} MiB")
     print("| part | ms | TFLOP | of the peak |")
     print("| --- | ---: | ---: | ---: |")
