@@ -48,7 +48,7 @@ def open_datastore(
         return DicomDatastore(DicomFolder(folder, without=state), _own_state(state, str(folder.resolve())))
     from monailabel_app.datastores.folder import FolderDatastore
 
-    return FolderDatastore(folder, state, **folder_options)
+    return FolderDatastore(folder, **folder_options)
 
 
 def _own_state(state: Path, address: str) -> Path:
