@@ -80,8 +80,8 @@ class ArchiveIndex:
     def _images_of(self, series: ArchivedSeries) -> list[ArchivedImage]:
         if not series.holds_pictures:
             return [ArchivedImage(series.series_uid, series)]
-        uids = self._archive.instance_uids(series)
-        return [ArchivedImage(f"{series.series_uid}_{uid}", series, uid) for uid in uids]
+        instances = self._archive.instances(series)
+        return [ArchivedImage(f"{series.series_uid}_{uid}", series, uid) for uid in instances]
 
     def _is_withdrawn(self, label_id: str) -> bool:
         return bool(self._records.read("labels", label_id).get("withdrawn"))

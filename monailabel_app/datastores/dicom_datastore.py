@@ -51,7 +51,11 @@ MAXIMUM_CACHE_BYTES = 2**36
 
 
 class DicomDatastore(Datastore):
-    """Images and labels of a DICOM archive; see the module's docstring."""
+    """Images and labels of a DICOM archive; see the module's docstring.
+
+    Attributes:
+        archive: where they are.
+    """
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class DicomDatastore(Datastore):
             state: folder for what is fetched and noted; made where it is missing.
             maximum_cache_bytes: most that is kept of fetched series.
         """
-        self._archive = archive
+        self.archive = archive
         self._state = state
         self._records = Records(state / "info")
         self._index = ArchiveIndex(archive, self._records)
@@ -144,7 +148,7 @@ class DicomDatastore(Datastore):
             ) from None
         series = require_uid(instance.uid("SeriesInstanceUID"), "SeriesInstanceUID (0020,000E)")
         uid = require_uid(instance.uid("SOPInstanceUID"), "SOPInstanceUID (0008,0018)")
-        self._archive.store(path)
+        self.archive.store(path)
         self._status = None
         picture = f"{series}_{uid}"
         stored = picture if picture in self._index.images() else series
@@ -348,8 +352,11 @@ class DicomDatastore(Datastore):
         }
 
     def _send(self, waiting: Path) -> None:
-        self._archive.store(waiting)
+        try:
+            self.archive.store(waiting)
+        except PeerError as error:
+            raise PeerError(f"{error}; the label is kept and sent later") from None
         waiting.unlink()
 
     def _layers(self, label: ArchivedLabel, image: Image) -> SegmentLayers:
-        return read_layers(self._archive.fetch_segmentation(label.segmentation), image)
+        return read_layers(self.archive.fetch_segmentation(label.segmentation), image)

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class SeriesCache:
-    """Folders `<series>/<hash of its instances>/<SOP Instance UID>.dcm`; whole or not there at all."""
+    """Folders `<series>/<hash of what it holds>/<SOP Instance UID>.dcm`; whole or not there at all."""
 
     def __init__(self, root: Path, archive: Archive, maximum_bytes: int) -> None:
         """Keep at most `maximum_bytes` of fetched files; the series not used for longest go first."""
@@ -43,18 +43,18 @@ class SeriesCache:
             lock = self._locks.setdefault(series.series_uid, threading.Lock())
         with lock:
             try:
-                uids = self._archive.instance_uids(series)
+                instances = self._archive.instances(series)
             except PeerError as error:
                 before = sorted(_folders(home), key=lambda folder: folder.stat().st_mtime)
                 if not before:
                     raise
                 logger.warning("series %s is taken from the cache: %s", series.series_uid, error)
                 return before[-1]
-            if not uids:
+            if not instances:
                 raise InputError(f"series {series.series_uid}: the archive has no instance of it any more")
-            folder = home / hashlib.sha256("\n".join(uids).encode()).hexdigest()[:16]
+            folder = home / hashlib.sha256(repr(instances).encode()).hexdigest()[:16]
             if not folder.is_dir():
-                self._fetch(series, uids, folder)
+                self._fetch(series, list(instances), folder)
             os.utime(folder)
             return folder
 
