@@ -15,7 +15,7 @@ from pydicom.tag import Tag
 from pydicom.valuerep import DSfloat
 
 from dicom_bridge.results.authorship import BY_MODEL, Authorship
-from dicom_bridge.results.codes import MANUFACTURER, long_string, model_name
+from dicom_bridge.results.codes import MANUFACTURER, long_string, model_name, person_name
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
 from dicom_bridge.results.segments import describe_segment, segmented_findings
 from dicom_bridge.results.source import Plane, Source, as_secondary_capture, read_source
@@ -120,7 +120,7 @@ def _make(
         device_serial_number=long_string(findings.model.weights_sha256),
         content_label=authorship.content_label,
         content_description=long_string(authorship.content_description),
-        content_creator_name=long_string(authorship.creator) if authorship.creator else None,
+        content_creator_name=person_name(authorship.creator) if authorship.creator else None,
         series_description=long_string(authorship.series_description),
         content_qualification="RESEARCH",
         content_date=created.date(),

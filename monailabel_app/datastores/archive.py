@@ -89,8 +89,8 @@ class Archive(Protocol):
         """
         ...
 
-    def instance_uids(self, series: ArchivedSeries) -> list[str]:
-        """SOP Instance UIDs of a series, sorted."""
+    def instances(self, series: ArchivedSeries) -> dict[str, str]:
+        """SOP Instance UIDs of a series, sorted, each with a text that is another one when its file changed."""
         ...
 
     def fetch(self, series: ArchivedSeries, folder: Path) -> None:
@@ -129,7 +129,7 @@ def segmentation_entry(header: Dataset) -> ArchivedSegmentation | None:
         created="".join(text(header, keyword).partition(".")[0] for keyword in ("ContentDate", "ContentTime")),
         manufacturer=text(header, "Manufacturer"),
         description=text(header, "SeriesDescription"),
-        creator=text(header, "ContentCreatorName"),
+        creator=text(header, "ContentCreatorName").rstrip("^"),
         algorithm_types=tuple(text(segment, "SegmentAlgorithmType") for segment in segments),
         names=tuple(text(segment, "SegmentLabel") for segment in segments),
     )

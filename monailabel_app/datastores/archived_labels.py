@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dicom_bridge.results.codes import MANUFACTURER
 from monailabel_app.datastores.archive import ArchivedSegmentation, ArchivedSeries
@@ -111,6 +112,35 @@ def _labels_of(
             tag = f"{kind}-{number}"
         found[tag] = ArchivedLabel(segmentation.instance_uid, image.identifier, tag, kind, segmentation)
     return list(found.values())
+
+
+def image_facts(image: ArchivedImage) -> dict[str, Any]:
+    """What DICOM says of an image, under the names that MONAI Label's clients know."""
+    series = image.series
+    return {
+        "name": series.description or image.identifier,
+        "SeriesInstanceUID": series.series_uid,
+        "StudyInstanceUID": series.study_uid,
+        "Modality": series.modality,
+        "PatientID": series.patient_id or image.identifier,
+        "StudyDate": series.study_date,
+    }
+
+
+def label_facts(label: ArchivedLabel) -> dict[str, Any]:
+    """What the SEG of a label says of itself."""
+    segmentation = label.segmentation
+    return {
+        "SeriesInstanceUID": segmentation.series_uid,
+        "StudyInstanceUID": segmentation.study_uid,
+        "SOPInstanceUID": segmentation.instance_uid,
+        "Modality": "SEG",
+        "manufacturer": segmentation.manufacturer,
+        "user": segmentation.creator,
+        "created": segmentation.created,
+        "algorithm_types": list(segmentation.algorithm_types),
+        "label_info": names_by_value(label),
+    }
 
 
 def names_by_value(label: ArchivedLabel) -> list[dict[str, object]]:

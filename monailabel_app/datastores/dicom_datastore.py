@@ -11,8 +11,6 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,25 +19,27 @@ from monailabel.interfaces.datastore import Datastore
 
 from dicom_bridge.results.reading import SegmentLayers, read_layers
 from dicom_bridge.results.writing import write_result
-from dicom_bridge.store.files import write_durably
+from dicom_bridge.series.instance import load_instance
+from dicom_bridge.store.files import require_uid, write_durably
 from monailabel_app.datastores.access import PeerError
-from monailabel_app.datastores.archive import Archive, ArchivedSeries
+from monailabel_app.datastores.archive import Archive
+from monailabel_app.datastores.archive_index import ArchiveIndex, is_labelled, plain_tag
 from monailabel_app.datastores.archived_labels import (
     FINAL,
     ORIGINAL,
-    ArchivedImage,
     ArchivedLabel,
-    labels_by_image,
+    image_facts,
+    label_facts,
     names_by_value,
     tags_in,
 )
 from monailabel_app.datastores.dataset_archive import zip_dataset
-from monailabel_app.datastores.errors import UnknownImageError, UnknownLabelError
-from monailabel_app.datastores.records import Records, require_identifier, require_tag
-from monailabel_app.datastores.series_cache import SeriesCache, read_one_image, require_one_image
+from monailabel_app.datastores.records import Records, require_tag
+from monailabel_app.datastores.series_cache import SeriesCache
+from monailabel_app.datastores.source_images import SourceImages
 from monailabel_app.datastores.submission import Submission, build_submission, segment_names
 from monailabel_app.datastores.volumes_as_nrrd import image_as_nrrd, segments_as_nrrd
-from rcmed.errors import InputError, RCMedError
+from rcmed.errors import InputError, RCMedError, UnknownFormatError
 from rcmed.image import Image
 
 logger = logging.getLogger(__name__)
@@ -50,16 +50,12 @@ MAXIMUM_CACHE_BYTES = 2**36
 """Most that is kept of fetched series."""
 
 
-@dataclass(frozen=True)
-class _Listing:
-    """What the archive holds at one moment."""
-
-    images: Mapping[str, ArchivedImage]
-    labels: Mapping[str, Sequence[ArchivedLabel]]
-
-
 class DicomDatastore(Datastore):
-    """Images and labels of a DICOM archive; see the module's docstring."""
+    """Images and labels of a DICOM archive; see the module's docstring.
+
+    Attributes:
+        archive: where they are.
+    """
 
     def __init__(
         self,
@@ -74,14 +70,14 @@ class DicomDatastore(Datastore):
             state: folder for what is fetched and noted; made where it is missing.
             maximum_cache_bytes: most that is kept of fetched series.
         """
-        self._archive = archive
+        self.archive = archive
         self._state = state
         self._records = Records(state / "info")
-        self._cache = SeriesCache(state / "series", archive, maximum_cache_bytes)
+        self._index = ArchiveIndex(archive, self._records)
+        self._sources = SourceImages(SeriesCache(state / "series", archive, maximum_cache_bytes))
         self._name = archive.name
         self._description = ""
-        self._lock = threading.RLock()
-        self._last_image: tuple[tuple[str, str], Image] | None = None
+        self._lock = threading.Lock()
         self._status: tuple[float, dict[str, Any]] | None = None
 
     # what it is called
@@ -106,7 +102,7 @@ class DicomDatastore(Datastore):
 
     def list_images(self) -> list[str]:
         """Ids of all images of all modalities that the archive has now."""
-        return list(self._images())
+        return list(self._index.images())
 
     def get_image_uri(self, image_id: str) -> str:
         """A folder with exactly the source instances of an image (a file, for a picture of several in a series).
@@ -116,7 +112,7 @@ class DicomDatastore(Datastore):
             SeriesGeometryError: its instances do not make one image on one grid; with the reason.
             PeerError: it can't be fetched.
         """
-        return str(self._image_path(self._image(image_id)))
+        return str(self._sources.path_of(self._index.image(image_id)))
 
     def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
         """The image as NRRD on its own grid, for viewers that can't see the server's folders."""
@@ -124,25 +120,15 @@ class DicomDatastore(Datastore):
 
     def read_image(self, image_id: str) -> Image:
         """The image with its source instances; the last one read is kept."""
-        return self._read(self._image(image_id))
+        return self._sources.read(self._index.image(image_id))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What DICOM says of the image, and what was noted of it (active learning's strategies, scores)."""
-        image = self._image(image_id)
-        series = image.series
-        told = {
-            "name": series.description or image_id,
-            "SeriesInstanceUID": series.series_uid,
-            "StudyInstanceUID": series.study_uid,
-            "Modality": series.modality,
-            "PatientID": series.patient_id or image_id,
-            "StudyDate": series.study_date,
-        }
-        return {**told, **self._records.read("images", image_id)}
+        return {**image_facts(self._index.image(image_id)), **self._records.read("images", image_id)}
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Note more of an image."""
-        self._records.update("images", self._image(image_id).identifier, info)
+        self._records.update("images", self._index.image(image_id).identifier, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Store a DICOM instance in the archive.
@@ -152,10 +138,6 @@ class DicomDatastore(Datastore):
         Raises:
             InputError: it is no DICOM image; anything else would lose its place in the patient and its identity.
         """
-        from dicom_bridge.series.instance import load_instance
-        from dicom_bridge.store.files import require_uid
-        from rcmed.errors import UnknownFormatError
-
         path = Path(image_filename)
         try:
             instance = load_instance(path)
@@ -166,10 +148,10 @@ class DicomDatastore(Datastore):
             ) from None
         series = require_uid(instance.uid("SeriesInstanceUID"), "SeriesInstanceUID (0020,000E)")
         uid = require_uid(instance.uid("SOPInstanceUID"), "SOPInstanceUID (0008,0018)")
-        self._archive.store(path)
+        self.archive.store(path)
         self._status = None
         picture = f"{series}_{uid}"
-        stored = picture if picture in self._images() else series
+        stored = picture if picture in self._index.images() else series
         if image_info:
             self._records.update("images", stored, image_info)
         return stored
@@ -180,28 +162,27 @@ class DicomDatastore(Datastore):
         Raises:
             InputError: always.
         """
-        raise InputError(f"image {self._image(image_id).identifier}: is the archive's; remove it there")
+        raise InputError(f"image {self._index.image(image_id).identifier}: is the archive's; remove it there")
 
     # labels
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """Label ids by tag."""
-        image = self._image(image_id)
-        return {label.tag: label.identifier for label in self._listing([image]).labels[image.identifier]}
+        return {label.tag: label.identifier for label in self._index.labels_of(self._index.image(image_id))}
 
     def get_label_by_image_id(self, image_id: str, tag: str) -> str:
         """The id of the label with this tag; "" where there is none."""
-        return self.get_labels_by_image_id(image_id).get(str(getattr(tag, "value", tag)), "")
+        return self.get_labels_by_image_id(image_id).get(plain_tag(tag), "")
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Images with a label of this tag (by default final), and one of these names where names are given."""
-        listing = self._listing()
-        return [image for image in listing.images if _is_labelled(listing.labels[image], label_tag, labels)]
+        listing = self._index.listing()
+        return [image for image in listing.images if is_labelled(listing.labels[image], label_tag, labels)]
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """The other images."""
-        listing = self._listing()
-        return [image for image in listing.images if not _is_labelled(listing.labels[image], label_tag, labels)]
+        listing = self._index.listing()
+        return [image for image in listing.images if not is_labelled(listing.labels[image], label_tag, labels)]
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """A .seg.nrrd of the label on the grid of its image, with names, colours and codes.
@@ -210,14 +191,13 @@ class DicomDatastore(Datastore):
             UnknownLabelError: there is no such label.
             InputError: the SEG or its series can't be read, or the SEG does not lie on the series' voxels.
         """
-        label = self._label(label_id, label_tag)
-        image = self._images()[label.image_id]
-        source = self._image_path(image)
+        label, image = self._index.label(label_id, label_tag)
+        source = self._sources.path_of(image)
         # The file holds for these instances; a series that grew is another grid.
         version = source.name if source.is_dir() else f"{source.parent.name}-{source.stem}"
         path = self._state / "labels" / label.identifier / f"{version}.seg.nrrd"
         if not path.is_file():
-            pixels = self._read(image)
+            pixels = self._sources.read(image)
             write_durably(path, segments_as_nrrd(self._layers(label, pixels), pixels))
         return str(path)
 
@@ -227,29 +207,18 @@ class DicomDatastore(Datastore):
 
     def read_label(self, label_id: str, label_tag: str) -> SegmentLayers:
         """The segments of a label with their masks, names and codes, on the grid of its image."""
-        label = self._label(label_id, label_tag)
-        return self._layers(label, self._read(self._images()[label.image_id]))
+        label, image = self._index.label(label_id, label_tag)
+        return self._layers(label, self._sources.read(image))
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What the SEG says of itself, and what was noted of it."""
-        label = self._label(label_id, label_tag)
-        segmentation = label.segmentation
-        told = {
-            "SeriesInstanceUID": segmentation.series_uid,
-            "StudyInstanceUID": segmentation.study_uid,
-            "SOPInstanceUID": segmentation.instance_uid,
-            "Modality": "SEG",
-            "manufacturer": segmentation.manufacturer,
-            "user": segmentation.creator,
-            "created": segmentation.created,
-            "algorithm_types": list(segmentation.algorithm_types),
-            "label_info": names_by_value(label),
-        }
-        return {**told, **self._records.read("labels", label.identifier)}
+        label, _ = self._index.label(label_id, label_tag)
+        return {**label_facts(label), **self._records.read("labels", label.identifier)}
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Note more of a label."""
-        self._records.update("labels", self._label(label_id, label_tag).identifier, info)
+        label, _ = self._index.label(label_id, label_tag)
+        self._records.update("labels", label.identifier, info)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Store a submitted label as SEG beside its series; it is listed from then on.
@@ -268,11 +237,11 @@ class DicomDatastore(Datastore):
             PeerError: the archive can't be reached; the label is kept.
         """
         tag = require_tag(label_tag)
-        image = self._image(image_id)
-        labels = self._listing([image]).labels[image.identifier]
+        image = self._index.image(image_id)
+        labels = self._index.labels_of(image)
         info = dict(label_info or {})
         submission = Submission(image.identifier, tag, info, any(label.kind == ORIGINAL for label in labels))
-        pixels = self._read(image)
+        pixels = self._sources.read(image)
         created = datetime.now()
         segmentation = build_submission(submission, Path(label_filename), pixels, created)
         waiting = write_result(segmentation, self._state / "unsent")
@@ -290,7 +259,7 @@ class DicomDatastore(Datastore):
         Raises:
             InputError: another system stored it.
         """
-        label = self._label(label_id, label_tag)
+        label, _ = self._index.label(label_id, label_tag)
         if label.kind == FINAL and "tag" not in self._records.read("labels", label.identifier):
             raise InputError(f"label {label.identifier}: was not submitted here; remove it in the archive")
         self._records.update("labels", label.identifier, {"withdrawn": True})
@@ -304,7 +273,7 @@ class DicomDatastore(Datastore):
         A pair that can't be read is left out, with a line in the log.
         """
         pairs = []
-        for image_id, labels in self._listing().labels.items():
+        for image_id, labels in self._index.listing().labels.items():
             for label in labels:
                 if label.kind == ORIGINAL:
                     continue
@@ -348,8 +317,8 @@ class DicomDatastore(Datastore):
             now = time.monotonic()
             if self._status is None or now - self._status[0] > STATUS_SECONDS:
                 try:
-                    listing = self._listing()
-                    completed = sum(_is_labelled(labels, None, None) for labels in listing.labels.values())
+                    listing = self._index.listing()
+                    completed = sum(is_labelled(labels, None, None) for labels in listing.labels.values())
                     told = {
                         "total": len(listing.images),
                         "completed": completed,
@@ -362,7 +331,7 @@ class DicomDatastore(Datastore):
 
     def json(self) -> dict[str, Any]:
         """All images with what is known of them and of their labels."""
-        listing = self._listing()
+        listing = self._index.listing()
         return {
             "name": self._name,
             "description": self._description,
@@ -382,79 +351,12 @@ class DicomDatastore(Datastore):
             },
         }
 
-    # below
-
     def _send(self, waiting: Path) -> None:
-        self._archive.store(waiting)
+        try:
+            self.archive.store(waiting)
+        except PeerError as error:
+            raise PeerError(f"{error}; the label is kept and sent later") from None
         waiting.unlink()
 
-    def _images(self) -> dict[str, ArchivedImage]:
-        found: dict[str, ArchivedImage] = {}
-        for series in self._archive.series():
-            for image in self._images_of(series):
-                found[image.identifier] = image
-        return found
-
-    def _images_of(self, series: ArchivedSeries) -> list[ArchivedImage]:
-        if not series.holds_pictures:
-            return [ArchivedImage(series.series_uid, series)]
-        uids = self._archive.instance_uids(series)
-        return [ArchivedImage(f"{series.series_uid}_{uid}", series, uid) for uid in uids]
-
-    def _image(self, image_id: str) -> ArchivedImage:
-        require_identifier(image_id)
-        images = self._images()
-        if image_id in images:
-            return images[image_id]
-        pictures = [other for other in images if other.startswith(f"{image_id}_")]
-        if pictures:
-            raise UnknownImageError(
-                f"series {image_id}: holds {len(pictures)} pictures, which are images of their own; ask for one, as "
-                f"{pictures[0]}"
-            )
-        raise UnknownImageError(f"image {image_id}: not in {self._name}")
-
-    def _listing(self, images: Sequence[ArchivedImage] | None = None) -> _Listing:
-        listed = {image.identifier: image for image in images} if images is not None else self._images()
-        labels = labels_by_image(listed.values(), self._archive.segmentations(), self._is_withdrawn)
-        return _Listing(listed, labels)
-
-    def _is_withdrawn(self, label_id: str) -> bool:
-        return bool(self._records.read("labels", label_id).get("withdrawn"))
-
-    def _label(self, label_id: str, label_tag: str) -> ArchivedLabel:
-        require_identifier(label_id)
-        tag = str(getattr(label_tag, "value", label_tag) or "")
-        listing = self._listing()
-        for labels in listing.labels.values():
-            for label in labels:
-                if label.identifier == label_id and tag in ("", label.tag, label.kind):
-                    return label
-        raise UnknownLabelError(f"label {label_id}: not in {self._name}" + (f" with tag {tag[:40]!r}" if tag else ""))
-
     def _layers(self, label: ArchivedLabel, image: Image) -> SegmentLayers:
-        return read_layers(self._archive.fetch_segmentation(label.segmentation), image)
-
-    def _image_path(self, image: ArchivedImage) -> Path:
-        folder = self._cache.folder_of(image.series)
-        path = folder if image.instance_uid is None else folder / f"{image.instance_uid}.dcm"
-        require_one_image(folder, path, f"series {image.series.series_uid}")
-        return path
-
-    def _read(self, image: ArchivedImage) -> Image:
-        path = self._image_path(image)
-        key = (image.identifier, str(path))
-        with self._lock:
-            if self._last_image is not None and self._last_image[0] == key:
-                return self._last_image[1]
-            pixels = read_one_image(path, f"series {image.series.series_uid}")
-            self._last_image = key, pixels
-            return pixels
-
-
-def _is_labelled(labels: Sequence[ArchivedLabel], tag: str | None, names: Sequence[str] | None) -> bool:
-    wanted = str(getattr(tag, "value", tag) or FINAL)
-    return any(
-        wanted in (label.tag, label.kind) and (not names or set(names) & set(label.segmentation.names))
-        for label in labels
-    )
+        return read_layers(self.archive.fetch_segmentation(label.segmentation), image)

@@ -61,9 +61,10 @@ class DicomFolder:
         found = {file.instance_uid: file.segmentation for _, file in self._files() if file.segmentation is not None}
         return list(found.values())
 
-    def instance_uids(self, series: ArchivedSeries) -> list[str]:
-        """SOP Instance UIDs of a series, sorted."""
-        return sorted(self._paths(series))
+    def instances(self, series: ArchivedSeries) -> dict[str, str]:
+        """SOP Instance UIDs of a series, sorted, with the time and size of their files."""
+        statuses = {uid: path.stat() for uid, path in sorted(self._paths(series).items())}
+        return {uid: f"{status.st_mtime_ns} {status.st_size}" for uid, status in statuses.items()}
 
     def fetch(self, series: ArchivedSeries, folder: Path) -> None:
         """Link the instances of a series into an empty folder; the files stay where they are."""

@@ -71,13 +71,13 @@ class DicomWeb:
             self._headers = known
         return [segmentation for _, segmentations in known.values() for segmentation in segmentations]
 
-    def instance_uids(self, series: ArchivedSeries) -> list[str]:
-        """SOP Instance UIDs of a series, sorted."""
+    def instances(self, series: ArchivedSeries) -> dict[str, str]:
+        """SOP Instance UIDs of a series, sorted; an instance never changes under its UID (PS3.5 9)."""
         answer = self._ask(
             lambda: self._client.search_for_instances(series.study_uid, series.series_uid, get_remaining=True)
         )
         uids = (text(Dataset.from_json(item), "SOPInstanceUID") for item in answer)
-        return sorted(require_uid(uid, "SOPInstanceUID (0008,0018)") for uid in uids)
+        return dict.fromkeys(sorted(require_uid(uid, "SOPInstanceUID (0008,0018)") for uid in uids), "")
 
     def fetch(self, series: ArchivedSeries, folder: Path) -> None:
         """Retrieve the instances of a series as they are stored, into an empty folder.
