@@ -29,10 +29,11 @@ CHUNK_BYTES = 2**18
 TIMEOUT_SECONDS = 30.0
 
 
+# The last decorator registers first.
+@router.get("/{path:path}")
 @router.get("/wado/{path:path}")
 @router.get("/qido/{path:path}")
 @router.get("/stow/{path:path}")
-@router.get("/{path:path}")
 def get(request: Request, served: Served, user: AnyUser, path: str) -> Response:
     """QIDO-RS and WADO-RS."""
     if _RESOURCE.fullmatch(path) is None:
@@ -40,10 +41,10 @@ def get(request: Request, served: Served, user: AnyUser, path: str) -> Response:
     return _pass_on(request, served, "GET", path)
 
 
+@router.post("/{path:path}")
 @router.post("/stow/{path:path}")
 @router.post("/wado/{path:path}")
 @router.post("/qido/{path:path}")
-@router.post("/{path:path}")
 async def post(request: Request, served: Served, user: Annotator, path: str) -> Response:
     """STOW-RS."""
     if _STOW.fullmatch(path) is None:
