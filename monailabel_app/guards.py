@@ -16,10 +16,6 @@ LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-class _TooLargeError(Exception):
-    """The body that comes is larger than allowed."""
-
-
 class Guards:
     """ASGI middleware.
 
@@ -50,27 +46,28 @@ class Guards:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        counted, answered = 0, False
+        counted, is_too_large = 0, False
 
         async def limited() -> Message:
-            nonlocal counted
+            nonlocal counted, is_too_large
             message = await receive()
             if message["type"] == "http.request":
                 counted += len(message.get("body", b""))
-                if counted > self._most_bytes:
-                    raise _TooLargeError
-            return message
+                is_too_large = is_too_large or counted > self._most_bytes
+            # To the application it is as if the client had gone; what it answers to that is not sent.
+            return {"type": "http.disconnect"} if is_too_large else message
 
-        async def noted(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
+        async def allowed(message: Message) -> None:
+            if not is_too_large:
+                await send(message)
 
         try:
-            await self._app(scope, limited, noted)
-        except _TooLargeError:
-            if not answered:
-                await self._too_large()(scope, receive, send)
+            await self._app(scope, limited, allowed)
+        except Exception:
+            if not is_too_large:
+                raise
+        if is_too_large:
+            await self._too_large()(scope, receive, send)
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""

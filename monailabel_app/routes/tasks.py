@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Request
-from monailabel.endpoints import activelearning as stock_activelearning
 from monailabel.endpoints import scoring as stock_scoring
 from monailabel.endpoints import train as stock_train
+from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
 from monailabel_app.batch import BatchRuns
 from monailabel_app.routes.access import Admin, Annotator, AnyUser
 from monailabel_app.routes.serving import Served
+from rcmed.errors import RCMedError
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter()
 
@@ -130,4 +135,15 @@ def next_sample(served: Served, user: AnyUser, strategy: str, params: Params = N
     if strategy not in served._strategies:
         raise HTTPException(404, f"no strategy '{strategy[:40]}'; there are {', '.join(served._strategies)}")
     asked = {**(params or {}), "strategy": strategy}
-    return stock_activelearning.sample(strategy, asked, user.username)
+    asked.setdefault("client_id", user.username)
+    result: dict[str, Any] = served.next_sample(asked)
+    if not result:
+        return {}
+    store, image = served.datastore(), result["id"]
+    given = {**store.get_image_info(image).get("strategy", {})}
+    given[strategy] = {"ts": int(time.time()), "client_id": asked["client_id"]}
+    try:
+        store.update_image_info(image, {"strategy": given})
+    except (MONAILabelException, RCMedError, NotImplementedError, OSError) as error:
+        logger.warning("to whom %s was given is not kept: %s", image, error)
+    return {**result, **store.get_image_info(image)}
