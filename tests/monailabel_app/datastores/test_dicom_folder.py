@@ -117,7 +117,7 @@ def test_each_tag_has_its_newest_label(studies: Path, sources: Any, open_folder:
             lambda folder: [again(folder / f"{n}.dcm", folder, f"again-{n}.dcm") for n in range(5)],
             "2 volumes in one series",
         ),
-        (lambda folder: (folder / "2.dcm").write_bytes((folder / "2.dcm").read_bytes()[:-20]), r"2\.dcm: Pixel Data"),
+        (lambda folder: (folder / "2.dcm").write_bytes((folder / "2.dcm").read_bytes()[:-20]), "can't be decoded"),
     ],
     ids=["duplicate position", "gap", "another orientation", "two volumes", "damaged slice"],
 )
