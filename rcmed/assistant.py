@@ -61,6 +61,16 @@ class Assistant:
         exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
         self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
 
+    @property
+    def takes_hints(self) -> bool:
+        """Whether the weights take clicks, boxes and rough masks."""
+        return bool(self.model.config.takes_hints)
+
+    @property
+    def trained_targets(self) -> tuple[str, ...]:
+        """Names of the targets that the weights were trained on; empty where they do not say."""
+        return tuple(self.model.config.target_names)
+
     @classmethod
     def from_pretrained(cls, name: str | Path = "small", device: str = "auto", cache_bytes: int = 0) -> Assistant:
         """Load a model.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from monailabel_app.datastores.access import PeerAccess
 from rcmed.errors import ConfigurationError
@@ -19,7 +19,6 @@ def open_datastore(
     state: Path,
     access: PeerAccess | None = None,
     filters: Mapping[str, str] | None = None,
-    **folder_options: Any,
 ) -> Datastore:
     """Open the datastore that `studies` names.
 
@@ -28,7 +27,6 @@ def open_datastore(
         state: folder for what is fetched and noted. Each DICOM archive gets a folder of its own in it.
         access: to a DICOMweb peer; None: from the environment, see `PeerAccess.from_environment`.
         filters: attributes that series of a DICOMweb peer must match, by keyword.
-        folder_options: for the datastore of other image files.
     Raises:
         ConfigurationError: neither URL nor folder, or the access contradicts itself.
     """
@@ -48,7 +46,7 @@ def open_datastore(
         return DicomDatastore(DicomFolder(folder, without=state), _own_state(state, str(folder.resolve())))
     from monailabel_app.datastores.folder import FolderDatastore
 
-    return FolderDatastore(folder, **folder_options)
+    return FolderDatastore(folder)
 
 
 def _own_state(state: Path, address: str) -> Path:
