@@ -61,6 +61,12 @@ def some_labels(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> NDArray[np.uin
         # Slicer counts scribbles, which it does not send, in `idx` but not in the values.
         ([1, 2], info("liver", "tumour", indices=[2, 4]), {1: "liver", 2: "tumour"}),
         ([1, 2], {"params": {"label_names": {"liver": 2, "spleen": 1}}}, {1: "spleen", 2: "liver"}),
+        # What our own tasks say of their values wins over the list, which has no place for slots left out.
+        (
+            [2],
+            {"params": {"label_names": {"liver": 2, "spleen": 3}}, **info("liver", "spleen", indices=[2, 3])},
+            {2: "liver"},
+        ),
         ([4], {}, {4: "Segment 4"}),
         ([], info("liver"), {}),
         ([1], info(" left \n kidney "), {1: "left kidney"}),
