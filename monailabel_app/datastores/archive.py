@@ -50,7 +50,7 @@ class ArchivedSegmentation:
     Attributes:
         study_uid, series_uid, instance_uid: its own, validated.
         referenced: SOP Instance UIDs by Series Instance UID that it refers to; none are listed in some systems' SEGs.
-        created: date and time as digits, to sort by.
+        created: date and time as in DICOM, to sort by.
         manufacturer, description, creator: (0008,0070), (0008,103E), (0070,0084).
         algorithm_types: of its segments.
         names: Segment Labels in the order of the SEG.
@@ -126,7 +126,7 @@ def segmentation_entry(header: Dataset) -> ArchivedSegmentation | None:
         series,
         instance,
         referenced=_references(header),
-        created="".join(text(header, keyword).partition(".")[0] for keyword in ("ContentDate", "ContentTime")),
+        created="".join(text(header, keyword) for keyword in ("ContentDate", "ContentTime")),
         manufacturer=text(header, "Manufacturer"),
         description=text(header, "SeriesDescription"),
         creator=text(header, "ContentCreatorName").rstrip("^"),

@@ -11,6 +11,7 @@ import io
 import logging
 import threading
 import time
+import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -289,7 +290,7 @@ class DicomDatastore(Datastore):
         return pairs
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
-        """A ZIP with images and labels as NRRD, and `metadata.json`.
+        """A new ZIP with images and labels as NRRD, and `metadata.json`; who asked for it removes it.
 
         Raises:
             InputError: nothing is labelled.
@@ -298,7 +299,7 @@ class DicomDatastore(Datastore):
         if not pairs:
             raise InputError("dataset: no image has a label yet")
         pairs = pairs[:limit_cases] if limit_cases and limit_cases > 0 else pairs
-        path = self._state / "dataset.zip"
+        path = self._state / "datasets" / f"{uuid.uuid4().hex}.zip"
         zip_dataset(path, pairs, self.json(), self.read_image)
         return str(path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +18,10 @@ from dicom_bridge.series.instance import NO_IMAGE_MODALITIES, numbers, text
 from dicom_bridge.store.files import UnsafeUidError, require_uid
 from monailabel_app.datastores.access import PeerAccess, PeerError
 from monailabel_app.datastores.archive import ArchivedSegmentation, ArchivedSeries, segmentation_entry
-from rcmed.errors import InputError, UnreadableFileError
+from rcmed.errors import InputError, RCMedError, UnreadableFileError
+
+# The client's retries, of which there is one, are told with a traceback each; `_ask` says the same in a line.
+logging.getLogger("retrying").setLevel(logging.ERROR)
 
 Answer = TypeVar("Answer")
 
@@ -73,8 +78,8 @@ class DicomWeb:
 
     def instances(self, series: ArchivedSeries) -> dict[str, str]:
         """SOP Instance UIDs of a series, sorted; an instance never changes under its UID (PS3.5 9)."""
-        answer = self._ask(
-            lambda: self._client.search_for_instances(series.study_uid, series.series_uid, get_remaining=True)
+        answer = self._all_pages(
+            lambda offset: self._client.search_for_instances(series.study_uid, series.series_uid, offset=offset)
         )
         uids = (text(Dataset.from_json(item), "SOPInstanceUID") for item in answer)
         return dict.fromkeys(sorted(require_uid(uid, "SOPInstanceUID (0008,0018)") for uid in uids), "")
@@ -135,12 +140,24 @@ class DicomWeb:
         return [entry for entry in entries if entry is not None]
 
     def _search(self, filters: Mapping[str, str]) -> list[Dataset]:
-        answer = self._ask(
-            lambda: self._client.search_for_series(
-                fields=_SERIES_FIELDS, search_filters=dict(filters), get_remaining=True
+        answer = self._all_pages(
+            lambda offset: self._client.search_for_series(
+                fields=_SERIES_FIELDS, search_filters=dict(filters), offset=offset
             )
         )
         return [Dataset.from_json(item) for item in answer]
+
+    def _all_pages(self, search: Callable[[int | None], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Search until a page brings nothing new: servers limit their pages, and some know no offset."""
+        found: dict[str, dict[str, Any]] = {}
+        offset = 0
+        while True:
+            page = self._ask(lambda: search(offset or None))  # noqa: B023 (called at once)
+            before = len(found)
+            found.update((json.dumps(item, sort_keys=True), item) for item in page)
+            if len(found) == before:
+                return list(found.values())
+            offset += len(page)
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         """Ask the server; whatever goes wrong on the way is one line without credentials."""
@@ -157,7 +174,7 @@ class DicomWeb:
             raise PeerError(f"{self.name}: answers HTTP {status}") from None
         except requests.RequestException as error:
             raise PeerError(f"{self.name}: does not answer ({type(error).__name__})") from None
-        except (PeerError, InputError, OSError):
+        except (RCMedError, OSError):
             raise
         except Exception as error:  # an answer that is no DICOM raises nearly anything
             raise PeerError(f"{self.name}: answers what is no DICOM ({type(error).__name__})") from error

@@ -18,16 +18,13 @@ def names_of_values(values: Sequence[int], info: Mapping[str, Any]) -> dict[int,
 
     Args:
         values: that occur in the map, without 0.
-        info: as sent with the label: `label_info` with `name` and `idx` (Slicer's submit); or, for results of our
-            tasks, `params` with `label_names`, names to values.
+        info: as sent with the label: for results of our tasks `params` with `label_names`, names to values, which
+            are believed first; `label_info` with `name` and `idx` (Slicer's submit).
     Returns:
         name by value; "Segment k" where no names were sent at all.
     Raises:
         InputError: a value has no name, or a name is blank, too long or no text; names the key.
     """
-    listed = info.get("label_info")
-    if listed:
-        return _listed_names(values, listed)
     params = info.get("params")
     told = params.get("label_names") if isinstance(params, Mapping) else None
     if isinstance(told, Mapping) and told:
@@ -35,6 +32,9 @@ def names_of_values(values: Sequence[int], info: Mapping[str, Any]) -> dict[int,
             _whole(value, "params.label_names"): _name(name, "params.label_names") for name, value in told.items()
         }
         return {value: _required(by_value.get(value), value, "params.label_names") for value in values}
+    listed = info.get("label_info")
+    if listed:
+        return _listed_names(values, listed)
     return {value: f"Segment {value}" for value in values}
 
 

@@ -10,24 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from dicom_bridge.store.files import write_durably
+from monailabel_app import names
 from rcmed.errors import InputError
 
 MAX_BYTES = 2**20
 """Largest record, in bytes of JSON."""
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,39}")
+LONGEST_TAG = 48
+"""Characters of a tag: it stands in a SEG's Series Description, of at most 64."""
 _IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)*(_[0-9]+(\.[0-9]+)*)?")
 
 
-def require_tag(tag: str) -> str:
-    """The tag itself ("final", "original", a user's name), when no path can be smuggled in by it.
+def require_tag(tag: object) -> str:
+    """The text of a tag ("final", "original", a user's name), when no path can be smuggled in by it.
 
     Raises:
-        InputError: empty, longer than 40 characters, "..", or with other characters than letters, digits and _ . @ + -
+        InputError: it is no tag (`names.require_tag`), or longer than 48 characters.
     """
-    tag = str(getattr(tag, "value", tag))
-    if _TAG.fullmatch(tag) is None or ".." in tag:
-        raise InputError("tag: 1 to 40 letters, digits, '_', '.', '@', '+' or '-', beginning with a letter or digit")
-    return tag
+    text = names.require_tag(str(getattr(tag, "value", tag)))
+    if len(text) > LONGEST_TAG:
+        raise InputError(f"tag: has {len(text)} characters; a SEG's series description holds one of {LONGEST_TAG}")
+    return text
 
 
 def require_identifier(identifier: str) -> str:

@@ -17,6 +17,8 @@ from rcmed.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+_USED = ".used"
+
 
 class SeriesCache:
     """Folders `<series>/<hash of what it holds>/<SOP Instance UID>.dcm`; whole or not there at all."""
@@ -45,7 +47,7 @@ class SeriesCache:
             try:
                 instances = self._archive.instances(series)
             except PeerError as error:
-                before = sorted(_folders(home), key=lambda folder: folder.stat().st_mtime)
+                before = sorted(_folders(home), key=_last_used)
                 if not before:
                     raise
                 logger.warning("series %s is taken from the cache: %s", series.series_uid, error)
@@ -55,7 +57,8 @@ class SeriesCache:
             folder = home / hashlib.sha256(repr(instances).encode()).hexdigest()[:16]
             if not folder.is_dir():
                 self._fetch(series, list(instances), folder)
-            os.utime(folder)
+            # A file in it, so that the folder itself is seen to be unchanged by those who keep what they read.
+            (folder / _USED).touch()
             return folder
 
     def _fetch(self, series: ArchivedSeries, uids: list[str], folder: Path) -> None:
@@ -78,11 +81,18 @@ class SeriesCache:
         """Remove the series not used for longest until the limit is kept."""
         sizes = {folder: sum(file.lstat().st_size for file in folder.iterdir()) for folder in self._root.glob("*/*/")}
         total = sum(sizes.values())
-        for folder in sorted(sizes, key=lambda folder: folder.stat().st_mtime):
+        for folder in sorted(sizes, key=_last_used):
             if total <= self._maximum_bytes or folder == needed:
                 continue
             shutil.rmtree(folder, ignore_errors=True)
             total -= sizes[folder]
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return (folder / _USED).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nrrd
 import numpy as np
 import pytest
-import requests
 from numpy.typing import NDArray
 
+from dicom_bridge.demo.orthanc import PROGRAM_FOLDERS, LocalOrthanc
 from dicom_bridge.series.read import read_series
 from monailabel_app.datastores.access import PeerAccess
 from monailabel_app.datastores.dicom_datastore import DicomDatastore
 from monailabel_app.datastores.dicom_folder import DicomFolder
+from rcmed.errors import ConfigurationError
 from rcmed.image import Grid, Image
 
-PATIENCE = 60.0
-SYSTEM_FOLDERS = "/usr/bin:/usr/sbin:/usr/local/bin:/opt/homebrew/bin"
-DICOMWEB_PLUGIN = "libOrthancDicomWeb.so"
-PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc/plugins", "/usr/local/share/orthanc/plugins")
 BRIDGE_TESTS = Path(__file__).parents[2] / "dicom_bridge"
 
 
@@ -100,33 +92,33 @@ def read_folder() -> Callable[[Path], Image]:
     return only_image
 
 
-def _find(name: str, package: str, look: Callable[[], str | None]) -> str:
-    path = look()
-    if path is None:
-        reason = f"{name} is not installed: install {package} (make debian-packages)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
+def _missing(reason: str) -> None:
+    """Without it the test is skipped, and fails where everything must be tested."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str, str], str]:
-    """The path of a program; without it the test is skipped, and fails where everything must be tested."""
-    return lambda name, package: _find(name, package, lambda: shutil.which(name, path=SYSTEM_FOLDERS))
+    """The path of a program."""
+
+    def find(name: str, package: str) -> str:
+        path = shutil.which(name, path=PROGRAM_FOLDERS)
+        if path is None:
+            _missing(f"{name} is not installed: install {package} (make debian-packages)")
+        return str(path)
+
+    return find
 
 
-@dataclass(frozen=True)
-class OrthancWithDicomWeb:
+class OrthancWithUsers:
     """A running PACS that asks for user and password."""
 
-    url: str
-    user: str
-    password: str
-
-    @property
-    def dicomweb(self) -> str:
-        return f"{self.url}/dicom-web"
+    def __init__(self, running: LocalOrthanc) -> None:
+        ((self.user, self.password),) = running.users.items()
+        self.dicomweb = running.dicomweb_url
+        self._api = running.api
 
     @property
     def access(self) -> PeerAccess:
@@ -134,69 +126,23 @@ class OrthancWithDicomWeb:
 
     def upload(self, files: Sequence[Path]) -> None:
         for file in files:
-            answer = requests.post(
-                f"{self.url}/instances", file.read_bytes(), auth=(self.user, self.password), timeout=30
-            )
-            answer.raise_for_status()
+            self._api.upload_file(str(file))
 
     def clear(self) -> None:
-        for patient in requests.get(f"{self.url}/patients", auth=(self.user, self.password), timeout=30).json():
-            requests.delete(f"{self.url}/patients/{patient}", auth=(self.user, self.password), timeout=30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        self._api.delete_all_content()
 
 
 @pytest.fixture(scope="session")
-def _running_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancWithDicomWeb]:
-    program = _find("Orthanc", "orthanc", lambda: shutil.which("Orthanc", path=SYSTEM_FOLDERS))
-    plugins = [Path(folder) / DICOMWEB_PLUGIN for folder in PLUGIN_FOLDERS]
-    plugin = _find(
-        DICOMWEB_PLUGIN, "orthanc-dicomweb", lambda: next((str(path) for path in plugins if path.exists()), None)
-    )
-    folder = tmp_path_factory.mktemp("orthanc")
-    port = _free_port()
-    configuration = {
-        "Name": "test",
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"),
-        "Plugins": [plugin],
-        "HttpPort": port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": True,
-        "RegisteredUsers": {"annotator": "a secret"},
-        "DicomServerEnabled": False,
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    peer = OrthancWithDicomWeb(f"http://127.0.0.1:{port}", "annotator", "a secret")
-    log = folder / "orthanc.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=output, stderr=output)
+def _running_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancWithUsers]:
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not _answers(peer):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"Orthanc is not ready: {log.read_text(errors='replace')}")
-            time.sleep(0.05)
-        yield peer
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(peer: OrthancWithDicomWeb) -> bool:
-    try:
-        return requests.get(f"{peer.url}/system", auth=(peer.user, peer.password), timeout=5).ok
-    except requests.RequestException:
-        return False
+        with LocalOrthanc(tmp_path_factory.mktemp("orthanc"), users={"annotator": "a secret"}) as running:
+            yield OrthancWithUsers(running)
+    except ConfigurationError as error:
+        _missing(str(error))
 
 
 @pytest.fixture
-def orthanc(_running_orthanc: OrthancWithDicomWeb) -> OrthancWithDicomWeb:
+def orthanc(_running_orthanc: OrthancWithUsers) -> OrthancWithUsers:
     """An empty Orthanc."""
     _running_orthanc.clear()
     return _running_orthanc
