@@ -83,7 +83,7 @@ def test_what_is_typed_is_found_and_lies_in_its_place(
 ) -> None:
     uid = pydicom.dcmread(next((workstation.studies / "brain").iterdir()), stop_before_pixels=True).StudyInstanceUID
     page.goto(workstation.ohif)
-    page.get_by_text("MNI152", exact=False).first.wait_for()
+    page.get_by_text("DEMO-BRAIN").first.wait_for()
     take_picture("ohif-studies")
     page.goto(f"{workstation.ohif}monai-label?StudyInstanceUIDs={uid}")
     server = page.locator("#monailabelServerURL")
