@@ -144,8 +144,7 @@ class DicomDatastore(Datastore):
             instance = load_instance(path)
         except UnknownFormatError:
             raise InputError(
-                f"{path.suffix or 'this file'}: a DICOM archive takes DICOM instances only; send the series to it "
-                "and open it from there"
+                f"{path.name}: a DICOM archive takes DICOM instances only; send the series to it and open it from there"
             ) from None
         series = require_uid(instance.uid("SeriesInstanceUID"), "SeriesInstanceUID (0020,000E)")
         uid = require_uid(instance.uid("SOPInstanceUID"), "SOPInstanceUID (0008,0018)")
