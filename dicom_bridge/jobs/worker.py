@@ -19,7 +19,6 @@ from dicom_bridge.store.files import write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
-from rcmed.errors import InputError
 from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
@@ -141,6 +140,7 @@ class JobWorker:
 
     def build_results(self, job_id: str) -> list[str]:
         """Write SEG and SR of every image; returns their paths, relative to the state folder."""
+        from dicom_bridge.results.filing import file_results
         from dicom_bridge.results.identifiers import ResultIdentifiers
 
         job = self._ledger.job(job_id)
@@ -151,10 +151,11 @@ class JobWorker:
                 created=datetime.fromtimestamp(job.created_at, tz=UTC).astimezone().replace(tzinfo=None),
                 series_number=FIRST_RESULT_SERIES_NUMBER + 2 * number,
             )
-            try:
-                files += self._build(job, number, identifiers)
-            except InputError as error:
-                self._say(job, f"no result can be filed: {error}")
+            folder = self._image_folder(job, number)
+            filed = file_results(self._image(job, number), self._findings(job, number), identifiers, folder)
+            if filed.refusal is not None:
+                self._say(job, filed.refusal, level="warning" if filed.files else "error")
+            files += [str(file.relative_to(self._root)) for file in filed.files]
         return files
 
     def hand_over(self, job_id: str) -> list[str]:
@@ -211,19 +212,6 @@ class JobWorker:
         )
         self._on_change()
         return True
-
-    def _build(self, job: JobRow, number: int, identifiers: Any) -> list[str]:
-        from dicom_bridge.results.objects import build_objects
-
-        objects = build_objects(self._image(job, number), self._findings(job, number), identifiers)
-        if objects.segmentation_refusal is not None:
-            self._say(job, objects.segmentation_refusal, level="warning")
-        folder = self._image_folder(job, number)
-        files = []
-        for name, content in objects.files():
-            write_durably(folder / name, content)
-            files.append(str((folder / name).relative_to(self._root)))
-        return files
 
     def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
         from dicom_bridge.series.read import read_series
