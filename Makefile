@@ -28,7 +28,7 @@ $(SET_UP): pyproject.toml $(BIN)/python
 	touch $@
 
 debian-packages:
-	.ci/debian-packages dcmtk dicom3tools orthanc
+	.ci/debian-packages dcmtk dicom3tools orthanc orthanc-dicomweb
 
 lint: $(SET_UP)
 	$(BIN)/ruff check .

@@ -8,15 +8,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import TracebackType
 from typing import IO
 
 from sqlalchemy.exc import DBAPIError
 
+from dicom_bridge.audit import AuditTrail
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker
 from dicom_bridge.jobs.workflow import JobEngine
+from dicom_bridge.metrics import Metrics
+from dicom_bridge.observer import Observer
+from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
+from dicom_bridge.security.tls import server_context
+from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.files import InstanceFiles
@@ -24,8 +31,10 @@ from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.study_watch import StudyWatch
+from dicom_bridge.web.application import build_application
+from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
-from dicom_bridge.web.status import build_status_app
+from dicom_bridge.web.status import status_pages
 from rcmed.errors import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
@@ -58,6 +67,9 @@ class Gateway:
         self._scp: StorageScp | None = None
         self._engine: JobEngine | None = None
         self._web: WebServer | None = None
+        self._audit: AuditTrail | None = None
+        self._observer: Observer | None = None
+        self.metrics: Metrics
         self._watch: StudyWatch | None = None
         self._files = InstanceFiles(self.root)
         self.index: StudyIndex
@@ -86,7 +98,11 @@ class Gateway:
         self._database = Database(self.root / "index.sqlite")
         self.index = StudyIndex(self._database)
         self.ledger = JobLedger(self._database)
-        self.index.release_all_associations()
+        self._audit = AuditTrail(self.root / "audit.jsonl")
+        self.metrics = Metrics()
+        observer = Observer(self.metrics, self._audit, self.index.transferred)
+        for association in self.index.release_all_associations():
+            observer.instances_transferred(association)
         routing = self.settings.routing
         timeout = self.settings.delivery.timeout_seconds
         worker = JobWorker(
@@ -113,14 +129,14 @@ class Gateway:
         )
         self._watch.start()
         receive = self.settings.receive
-        self._scp = StorageScp(receive, self._files, self.index, self._watch.wake)
+        intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
+        self._scp = StorageScp(receive, intake, observer, self._watch.wake)
         _listen(self._scp.start, "receive", receive.host, receive.port)
         if self.settings.web.enabled:
-            web = self.settings.web
-            page = build_status_app(self.index, self.ledger, self.root, self.health)
-            server = WebServer(page, web.host, web.port)
-            _listen(server.start, "web", web.host, web.port)
-            self._web = server
+            self._web = self._open_web(observer)
+        self._show_state()
+        observer.started(version=version("rcmed"))
+        self._observer = observer
         _LOG.info("listening for DICOM on port %s, status page on port %s", self.ports.dicom, self.ports.web)
 
     def stop(self) -> None:
@@ -133,11 +149,16 @@ class Gateway:
             self._watch.stop()
         if self._engine is not None:
             self._engine.stop()
+        if self._observer is not None:
+            self._observer.stopped()
+        if self._audit is not None:
+            self._audit.close()
         if self._database is not None:
             self._database.close()
         if self._lock_file is not None:
             self._lock_file.close()
         self._scp = self._web = self._watch = self._engine = self._database = self._lock_file = None
+        self._observer = self._audit = None
 
     def __enter__(self) -> Gateway:
         self.start()
@@ -160,6 +181,32 @@ class Gateway:
         except DBAPIError as error:
             parts["index"] = str(error.orig)
         return parts
+
+    def _show_state(self) -> None:
+        """What Prometheus is told of the state, read when it asks."""
+        show = self.metrics.show
+        scp = self._scp
+        show("rcmed_associations_open", "Associations now.", (), lambda: {(): scp.association_count if scp else 0})
+        show("rcmed_studies_open", "Studies not complete.", (), lambda: {(): len(self.index.open_studies())})
+        show("rcmed_jobs", "Jobs by state.", ("state",), lambda: {(s,): self.ledger.count(s) for s in JobState})
+        show("rcmed_deliveries", "Deliveries by state.", ("destination", "state"), self.ledger.delivery_counts)
+        show("rcmed_disk_free_bytes", "Free disk.", (), lambda: {(): self._files.free_megabytes() * 1e6})
+        parts = self.health
+        show("rcmed_part_ok", "1: sound.", ("part",), lambda: {(p,): float(t == "ok") for p, t in parts().items()})
+
+    def _open_web(self, observer: Observer) -> WebServer:
+        web = self.settings.web
+        parts = (
+            operations(self.health, self.metrics),
+            status_pages(self.index, self.ledger, self.root, self.health),
+        )
+        names = [web.host, *web.host_names]
+        token = None if web.token_file is None else Token.from_file(web.token_file)
+        application = build_application(parts, token, names, observer.request_refused)
+        tls = None if web.tls is None else server_context(web.tls, "web.tls")
+        server = WebServer(application, web.host, web.port, tls)
+        _listen(server.start, "web", web.host, web.port)
+        return server
 
     # waiting
 

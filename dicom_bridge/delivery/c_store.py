@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pynetdicom import AE, _config
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
+from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import CStoreDestination
 
 MAXIMUM_CONTEXTS = 128
@@ -72,6 +74,7 @@ def store_files(
     called_ae: str,
     calling_ae: str,
     timeout_seconds: float,
+    tls: ssl.SSLContext | None = None,
     on_outcome: Callable[[StoreOutcome], None] = lambda outcome: None,
 ) -> list[StoreOutcome]:
     """Send files, in as few associations as their presentation contexts allow.
@@ -87,7 +90,7 @@ def store_files(
         ae = AE(calling_ae)
         ae.requested_contexts = contexts
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_seconds
-        association = ae.associate(host, port, ae_title=called_ae)
+        association = ae.associate(host, port, ae_title=called_ae, tls_args=None if tls is None else (tls, host))
         if not association.is_established:
             why = "rejected the association" if association.is_rejected else "does not answer"
             raise DestinationUnavailableError(f"{called_ae} at {host}:{port} {why}")
@@ -108,6 +111,7 @@ class CStoreTarget:
     def __init__(self, settings: CStoreDestination, timeout_seconds: float) -> None:
         self._settings = settings
         self._timeout = timeout_seconds
+        self._tls = None if settings.tls is None else client_context(settings.tls, "tls of a c_store destination")
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
         """Send every file; the peer's answer to each is the confirmation.
@@ -122,6 +126,7 @@ class CStoreTarget:
             called_ae=self._settings.called_ae,
             calling_ae=self._settings.calling_ae,
             timeout_seconds=self._timeout,
+            tls=self._tls,
         )
         return DeliveryReceipt(
             delivered=tuple(str(o.file.instance_uid) for o in outcomes if o.is_stored),

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select, update
 
@@ -72,12 +73,34 @@ class StudyIndex:
                 .values(released_at=self._clock())
             )
 
-    def release_all_associations(self) -> None:
-        """At start: no association outlives the process that held it."""
+    def release_all_associations(self) -> list[str]:
+        """At start: no association outlives the process that held it; returns those that were still open."""
         with self._database.writing() as session:
+            query = select(AssociationRow.id).where(AssociationRow.released_at.is_(None))
+            still_open = list(session.scalars(query.order_by(AssociationRow.opened_at)))
             session.execute(
                 update(AssociationRow).where(AssociationRow.released_at.is_(None)).values(released_at=self._clock())
             )
+        return still_open
+
+    def transferred(self, association: str) -> dict[str, Any]:
+        """Who an association was with, and how many new instances of which studies it brought."""
+        with self._database.reading() as session:
+            row = session.get(AssociationRow, association)
+            if row is None:
+                return {}
+            counts = session.execute(
+                select(InstanceRow.study_uid, func.count())
+                .where(InstanceRow.association == association)
+                .group_by(InstanceRow.study_uid)
+                .order_by(InstanceRow.study_uid)
+            )
+            return {
+                "calling_ae": row.calling_ae,
+                "called_ae": row.called_ae,
+                "address": row.peer,
+                "studies": {study: count for study, count in counts},
+            }
 
     # instances
 

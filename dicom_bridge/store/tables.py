@@ -59,7 +59,7 @@ class InstanceRow(Table):
     transfer_syntax_uid: Mapped[str]
     path: Mapped[str]
     received_at: Mapped[float]
-    association: Mapped[str] = mapped_column(ForeignKey("associations.id"))
+    association: Mapped[str] = mapped_column(ForeignKey("associations.id"), index=True)
     __table_args__ = (ForeignKeyConstraint(["study_uid", "series_uid"], ["series.study_uid", "series.series_uid"]),)
 
 

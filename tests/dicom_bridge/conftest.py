@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import generate_uid
 
+from certificates import Certificates, make_certificates
 from result_sources import Sources
 from synthetic_study import ThresholdAssistant, ct_slice
 
@@ -45,3 +46,8 @@ def threshold_assistant() -> ThresholdAssistant:
 @pytest.fixture(scope="session")
 def sources() -> Sources:
     return Sources()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))

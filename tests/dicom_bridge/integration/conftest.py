@@ -115,6 +115,12 @@ def answers_echo(port: int) -> bool:
     return answer.get("Status") == 0
 
 
+def accepts_connections(port: int) -> bool:
+    """Whether anything listens on this port."""
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
 @dataclass(frozen=True)
 class Peer:
     """An application entity that takes results."""
@@ -142,6 +148,21 @@ def storescp(tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], i
     command = [path, "--aetitle", peer.ae_title, "--output-directory", str(peer.folder), str(peer.port)]
     with Program(command, tmp_path / "storescp.log") as program:
         program.wait_until(lambda: answers_echo(peer.port), "storescp listens")
+        yield peer
+
+
+@pytest.fixture
+def secured_storescp(
+    tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], int], certificates: Any
+) -> Iterator[FolderPeer]:
+    """DCMTK's storescp that asks for a certificate of the hospital."""
+    peer = FolderPeer("PACS", free_port(), tmp_path / "secured-storescp")
+    peer.folder.mkdir()
+    own = certificates.workstation
+    command = [tool("storescp", "dcmtk"), "+tls", own.key, own.certificate, "+cf", certificates.trusted, "-rc"]
+    command += ["--aetitle", peer.ae_title, "--output-directory", peer.folder, peer.port]
+    with Program([str(part) for part in command], tmp_path / "secured-storescp.log") as program:
+        program.wait_until(lambda: accepts_connections(peer.port), "storescp listens")
         yield peer
 
 
@@ -200,8 +221,8 @@ def start_gateway(tmp_path: Path, threshold_assistant: Any) -> Iterator[Callable
     """Starts a gateway in this process that delivers to a destination."""
     with ExitStack() as running:
 
-        def start(destination: Mapping[str, Any]) -> Gateway:
-            configured = GatewaySettings.model_validate(gateway_settings(tmp_path / "state", destination))
+        def start(destination: Mapping[str, Any], **sections: Any) -> Gateway:
+            configured = GatewaySettings.model_validate(gateway_settings(tmp_path / "state", destination, **sections))
             return running.enter_context(Gateway(configured, threshold_assistant))
 
         yield start
