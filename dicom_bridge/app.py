@@ -16,6 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.audit import AuditTrail
 from dicom_bridge.delivery import open_destination
+from dicom_bridge.delivery.commitment import CommitmentReports
+from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
@@ -70,6 +72,7 @@ class Gateway:
         self._audit: AuditTrail | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
+        self._conditions: DestinationConditions
         self._watch: StudyWatch | None = None
         self._files = InstanceFiles(self.root)
         self.index: StudyIndex
@@ -104,15 +107,19 @@ class Gateway:
         for association in self.index.release_all_associations():
             observer.instances_transferred(association)
         routing = self.settings.routing
-        timeout = self.settings.delivery.timeout_seconds
+        patience = self.settings.delivery
+        reports = CommitmentReports()
+        self._conditions = DestinationConditions(routing.destinations)
         worker = JobWorker(
             self.root,
             self.index,
             self.ledger,
             self._assistant,
-            {name: open_destination(d, self.root, timeout) for name, d in routing.destinations.items()},
-            self.settings.delivery,
+            {name: open_destination(d, self.root, patience, reports) for name, d in routing.destinations.items()},
+            patience,
             self._on_change,
+            observer,
+            self._conditions,
         )
         engine = JobEngine(self.root / "jobs.sqlite", worker, self.settings.jobs, routing.destinations)
         engine.start()
@@ -190,6 +197,14 @@ class Gateway:
         show("rcmed_studies_open", "Studies not complete.", (), lambda: {(): len(self.index.open_studies())})
         show("rcmed_jobs", "Jobs by state.", ("state",), lambda: {(s,): self.ledger.count(s) for s in JobState})
         show("rcmed_deliveries", "Deliveries by state.", ("destination", "state"), self.ledger.delivery_counts)
+        conditions = self._conditions.all
+        well = "1: the last attempt was answered, or none was made; 0: suspended."
+        show(
+            "rcmed_destination_ok",
+            well,
+            ("destination",),
+            lambda: {(name,): float(not condition.is_suspended) for name, condition in conditions().items()},
+        )
         show("rcmed_disk_free_bytes", "Free disk.", (), lambda: {(): self._files.free_megabytes() * 1e6})
         parts = self.health
         show("rcmed_part_ok", "1: sound.", ("part",), lambda: {(p,): float(t == "ok") for p, t in parts().items()})
@@ -198,7 +213,7 @@ class Gateway:
         web = self.settings.web
         parts = (
             operations(self.health, self.metrics),
-            status_pages(self.index, self.ledger, self.root, self.health),
+            status_pages(self.index, self.ledger, self.root, self.health, self._conditions.all),
         )
         names = [web.host, *web.host_names]
         token = None if web.token_file is None else Token.from_file(web.token_file)

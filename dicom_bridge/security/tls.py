@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from datetime import datetime
 from pathlib import Path
+
+from cryptography import x509
 
 from dicom_bridge.settings.network import ClientTlsSettings, ServerTlsSettings
 from rcmed.errors import ConfigurationError
@@ -49,6 +52,18 @@ def client_context(settings: ClientTlsSettings, section: str) -> ssl.SSLContext:
 def fingerprint(certificate: bytes) -> str:
     """SHA-256 of a certificate (DER), as `openssl x509 -fingerprint -sha256` shows it, without colons, lower case."""
     return hashlib.sha256(certificate).hexdigest()
+
+
+def expiry(certificate: Path) -> datetime:
+    """Until when the first certificate of a PEM file is valid, in UTC.
+
+    Raises:
+        ConfigurationError: it holds none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        raise ConfigurationError(f"{certificate} holds no PEM certificate") from None
 
 
 def _load_own(context: ssl.SSLContext, certificate: Path, key: Path, section: str) -> None:

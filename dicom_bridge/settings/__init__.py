@@ -1,6 +1,6 @@
 """The gateway's settings: typed, frozen, and the one place of every default."""
 
-from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, ModelSettings
+from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
 from dicom_bridge.settings.network import (
     ClientTlsSettings,
     PeerSettings,
@@ -9,14 +9,18 @@ from dicom_bridge.settings.network import (
     WebSettings,
 )
 from dicom_bridge.settings.routing import (
+    AnyDestination,
     CStoreDestination,
     DeliverySettings,
     DestinationSettings,
     FolderDestination,
+    OrthancDestination,
     RoutingSettings,
+    StowDestination,
 )
 
 __all__ = [
+    "AnyDestination",
     "CStoreDestination",
     "ClientTlsSettings",
     "CompletionSettings",
@@ -25,10 +29,13 @@ __all__ = [
     "FolderDestination",
     "GatewaySettings",
     "JobSettings",
+    "LogSettings",
     "ModelSettings",
+    "OrthancDestination",
     "PeerSettings",
     "ReceiveSettings",
     "RoutingSettings",
     "ServerTlsSettings",
+    "StowDestination",
     "WebSettings",
 ]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -44,6 +44,13 @@ class JobSettings(Settings):
     polling_seconds: float = Field(default=0.2, gt=0)
 
 
+class LogSettings(Settings):
+    """The log on standard error: `text` for people, `json` for a log collector, one object a line."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
 class GatewaySettings(Settings):
     """Everything that can be configured.
 
@@ -59,6 +66,7 @@ class GatewaySettings(Settings):
     jobs: JobSettings = JobSettings()
     delivery: DeliverySettings = DeliverySettings()
     web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dicom_bridge.routing import Route
-from dicom_bridge.settings.base import AeTitle, PeerPort, Settings
+from dicom_bridge.settings.base import AeTitle, ConfiguredFile, PeerPort, Settings
 from dicom_bridge.settings.network import ClientTlsSettings
 
 
@@ -20,12 +20,14 @@ class DeliverySettings(Settings):
         first_wait_seconds: between the first and the second attempt; doubles from then on.
         maximum_wait_seconds: no wait is longer.
         timeout_seconds: for connecting and for each answer.
+        commitment_seconds: how long a report of storage commitment may take.
     """
 
     maximum_attempts: int = Field(default=200, ge=1)
     first_wait_seconds: float = Field(default=2.0, gt=0)
     maximum_wait_seconds: float = Field(default=300.0, gt=0)
     timeout_seconds: float = Field(default=30.0, gt=0)
+    commitment_seconds: float = Field(default=30.0, gt=0)
 
     def wait_before(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt` (from 1) failed."""
@@ -33,7 +35,15 @@ class DeliverySettings(Settings):
 
 
 class CStoreDestination(Settings):
-    """An application entity that takes results by C-STORE."""
+    """An application entity that takes results by C-STORE.
+
+    Attributes:
+        host, port, called_ae: where it listens, and its AE title.
+        calling_ae: our AE title; a peer that reports its storage commitment looks us up under it.
+        tls: None: plain DICOM.
+        commitment: `auto` asks for storage commitment where the peer offers it, else looks the objects up by C-FIND
+            where it offers that; `required` takes nothing less than commitment; `off` takes the C-STORE's status.
+    """
 
     type: Literal["c_store"]
     host: str = Field(min_length=1)
@@ -41,6 +51,7 @@ class CStoreDestination(Settings):
     called_ae: AeTitle
     calling_ae: AeTitle = "RCMED"
     tls: ClientTlsSettings | None = None
+    commitment: Literal["auto", "required", "off"] = "auto"
 
 
 class FolderDestination(Settings):
@@ -50,10 +61,48 @@ class FolderDestination(Settings):
     path: Path
 
 
-DestinationSettings = Annotated[CStoreDestination | FolderDestination, Field(discriminator="type")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 
 
-def _results_folder() -> dict[str, CStoreDestination | FolderDestination]:
+class StowDestination(Settings):
+    """A DICOMweb server that takes results by STOW-RS and is asked for them by QIDO-RS (PS3.18 10.5 and 10.6).
+
+    Attributes:
+        url: its base, for example `https://pacs.hospital.example/dicom-web`.
+        token_file: a bearer token; or
+        user, password_file: HTTP basic authentication.
+        tls: for https; None: the certificate authorities of the system.
+    """
+
+    type: Literal["stow"]
+    url: Url
+    token_file: ConfiguredFile | None = None
+    user: str | None = None
+    password_file: ConfiguredFile | None = None
+    tls: ClientTlsSettings | None = None
+
+
+class OrthancDestination(Settings):
+    """An Orthanc server that takes results by its REST API, and is asked for them there.
+
+    Attributes:
+        url: of its REST API, for example `http://orthanc:8042`.
+        user, password_file: HTTP basic authentication.
+        tls: for https; None: the certificate authorities of the system.
+    """
+
+    type: Literal["orthanc"]
+    url: Url
+    user: str | None = None
+    password_file: ConfiguredFile | None = None
+    tls: ClientTlsSettings | None = None
+
+
+AnyDestination = CStoreDestination | StowDestination | OrthancDestination | FolderDestination
+DestinationSettings = Annotated[AnyDestination, Field(discriminator="type")]
+
+
+def _results_folder() -> dict[str, AnyDestination]:
     return {"results": FolderDestination(type="folder", path=Path("results"))}
 
 

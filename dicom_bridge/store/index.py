@@ -269,7 +269,11 @@ class StudyIndex:
     ) -> None:
         """Say one line in the log and keep it for the status page; the same line of the same job is kept once."""
         text = " ".join(text.split())
-        _LOG.log(logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid))
+        uids = {"study_uid": study_uid, "series_uid": series_uid, "job_id": job_id}
+        told = {name: uid for name, uid in uids.items() if uid is not None}  # fields of their own in a JSON log
+        _LOG.log(
+            logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid), extra=told
+        )
         with self._database.writing() as session:
             same = select(LineRow.id).where(
                 LineRow.text == text,

@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from fastapi.templating import Jinja2Templates
 
+from dicom_bridge.delivery.condition import Condition
 from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobLedger, JobState
@@ -22,13 +23,20 @@ from rcmed.measurements import written
 _PICTURE = re.compile(r"(image-\d+/)?overlay-\d+\.png")
 
 
-def status_pages(index: StudyIndex, ledger: JobLedger, root: Path, health: Callable[[], dict[str, str]]) -> APIRouter:
+def status_pages(
+    index: StudyIndex,
+    ledger: JobLedger,
+    root: Path,
+    health: Callable[[], dict[str, str]],
+    conditions: Callable[[], Mapping[str, Condition]],
+) -> APIRouter:
     """The part of the web application.
 
     Args:
         index, ledger: what is shown.
         root: the state folder, for the findings and pictures of the jobs.
         health: name of a part -> "ok" or what is wrong with it.
+        conditions: of the destinations, by name.
     """
     router = APIRouter()
     templates = Jinja2Templates(Path(__file__).parent / "templates")
@@ -43,6 +51,7 @@ def status_pages(index: StudyIndex, ledger: JobLedger, root: Path, health: Calla
         ]
         counts = {state.value: ledger.count(state) for state in JobState}
         content = {"rows": rows, "counts": counts, "lines": index.lines(limit=50), "health": health()}
+        content |= {"destinations": conditions(), "deliveries": ledger.delivery_counts()}
         return templates.TemplateResponse(request, "studies.html", content)
 
     @router.get("/studies/{study_uid}", response_class=HTMLResponse)
