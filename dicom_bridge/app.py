@@ -22,11 +22,13 @@ from dicom_bridge.jobs.worker import FindsInImages, JobWorker
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
+from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
@@ -70,6 +72,7 @@ class Gateway:
         self._engine: JobEngine | None = None
         self._web: WebServer | None = None
         self._audit: AuditTrail | None = None
+        self._commitment: CommitmentScp | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
         self._conditions: DestinationConditions
@@ -137,7 +140,16 @@ class Gateway:
         self._watch.start()
         receive = self.settings.receive
         intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
-        self._scp = StorageScp(receive, intake, observer, self._watch.wake)
+        commitment = CommitmentScp(
+            receive,
+            self._files,
+            CommitmentRequests(self._database),
+            reports,
+            lambda text, level: self.index.add_line(text, level=level),
+        )
+        commitment.start()
+        self._commitment = commitment
+        self._scp = StorageScp(receive, intake, observer, commitment, self._watch.wake)
         _listen(self._scp.start, "receive", receive.host, receive.port)
         if self.settings.web.enabled:
             self._web = self._open_web(observer)
@@ -150,6 +162,8 @@ class Gateway:
         """Stop listening and working; everything goes on at the next start."""
         if self._scp is not None:
             self._scp.stop()
+        if self._commitment is not None:
+            self._commitment.stop()
         if self._web is not None:
             self._web.stop()
         if self._watch is not None:
@@ -165,7 +179,7 @@ class Gateway:
         if self._lock_file is not None:
             self._lock_file.close()
         self._scp = self._web = self._watch = self._engine = self._database = self._lock_file = None
-        self._observer = self._audit = None
+        self._observer = self._audit = self._commitment = None
 
     def __enter__(self) -> Gateway:
         self.start()

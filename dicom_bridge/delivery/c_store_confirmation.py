@@ -17,7 +17,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from dicom_bridge.delivery.commitment import PASSING_REASONS, CommitmentReport, CommitmentReports, request_commitment
+from dicom_bridge.delivery.commitment import (
+    PASSING_REASONS,
+    CommitmentRefusedError,
+    CommitmentReport,
+    CommitmentReports,
+    request_commitment,
+)
 from dicom_bridge.delivery.destination import DestinationUnavailableError, RefusedObject
 from dicom_bridge.delivery.outgoing import Outgoing
 from dicom_bridge.settings import CStoreDestination
@@ -60,25 +66,24 @@ class CStoreConfirmation:
         """
         if self._settings.commitment == "off" or not files:
             return Confirmation((), BY_STATUS)
-        association = self.associate(StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind)
-        if association is None:  # neither is offered, and some peers reject the association for it
-            return self._without_commitment("offers no storage commitment", None, files)
+        association = self.associate(StorageCommitmentPushModel)
+        if association is None:
+            return self._without_commitment("offers no storage commitment", files)
         try:
-            offered = {str(context.abstract_syntax) for context in association.accepted_contexts}
-            if StorageCommitmentPushModel not in offered:
-                return self._without_commitment("offers no storage commitment", association, files)
             objects = [(str(file.sop_class_uid), str(file.instance_uid)) for file in files]
             report = request_commitment(association, objects, self._reports, self._commitment_seconds)
-            if report is None:
-                why = f"sent no report of storage commitment within {self._commitment_seconds:g} s"
-                return self._without_commitment(why, association, files)
-            return self._judge(report, files)
+        except CommitmentRefusedError as error:
+            return self._without_commitment(str(error), files)
         finally:
             if association.is_established:
                 association.release()
+        if report is None:
+            why = f"sent no report of storage commitment within {self._commitment_seconds:g} s"
+            return self._without_commitment(why, files)
+        return self._judge(report, files)
 
     def associate(self, *abstract_syntaxes: str) -> Association | None:
-        """An association with these presentation contexts; None when the peer rejects it.
+        """An association with at least one of these presentation contexts; None when the peer takes none.
 
         Raises:
             DestinationUnavailableError: nobody answers.
@@ -130,16 +135,27 @@ class CStoreConfirmation:
     def _on_report(self, event: Any) -> tuple[int, Dataset | None]:
         return (0x0000 if self._reports.arrived(event.event_information) else 0x0110), None
 
-    def _without_commitment(self, why: str, association: Association | None, files: Sequence[Outgoing]) -> Confirmation:
+    def _without_commitment(self, why: str, files: Sequence[Outgoing]) -> Confirmation:
         if self._settings.commitment == "required":
-            raise DestinationUnavailableError(f"{self._settings.called_ae} {why}")
-        if association is not None and association.is_established and _offers_find(association):
+            raise DestinationUnavailableError(f"{self._settings.called_ae} {why}, and commitment is required")
+        association = self.associate(StudyRootQueryRetrieveInformationModelFind)
+        if association is None:
+            return Confirmation((), BY_STATUS)
+        try:
             for file in files:
-                self._require_found(association, file)
-            return Confirmation((), BY_FIND)
-        return Confirmation((), BY_STATUS)
+                if not self._find(association, file):
+                    return Confirmation((), BY_STATUS)
+        finally:
+            if association.is_established:
+                association.release()
+        return Confirmation((), BY_FIND)
 
-    def _require_found(self, association: Association, file: Outgoing) -> None:
+    def _find(self, association: Association, file: Outgoing) -> bool:
+        """Look an object up; False when the peer does not answer such questions of ours.
+
+        Raises:
+            DestinationUnavailableError: it answers, and does not have the object.
+        """
         header = pydicom.dcmread(file.path, stop_before_pixels=True)
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
@@ -153,11 +169,12 @@ class CStoreConfirmation:
                 if status in (0xFF00, 0xFF01) and identifier is not None:
                     found = found or str(identifier.get("SOPInstanceUID", "")) == str(file.instance_uid)
                 elif status != 0x0000:
-                    raise DestinationUnavailableError(f"C-FIND of {file.instance_uid} failed")
+                    return False
         except (RuntimeError, ValueError) as error:
             raise DestinationUnavailableError(f"C-FIND of {file.instance_uid} failed: {error}") from None
         if not found:
             raise DestinationUnavailableError(f"{file.instance_uid} was answered with success but can't be found there")
+        return True
 
     @staticmethod
     def _judge(report: CommitmentReport, files: Sequence[Outgoing]) -> Confirmation:
@@ -172,10 +189,3 @@ class CStoreConfirmation:
         if missing:
             raise DestinationUnavailableError(f"the report of storage commitment does not name {missing[0]}")
         return Confirmation(tuple(refused), BY_COMMITMENT)
-
-
-def _offers_find(association: Association) -> bool:
-    return any(
-        context.abstract_syntax == StudyRootQueryRetrieveInformationModelFind
-        for context in association.accepted_contexts
-    )

@@ -15,12 +15,16 @@ from pydicom.uid import generate_uid
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from dicom_bridge.delivery.destination import DestinationUnavailableError
+from rcmed.errors import RCMedError
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 REQUEST = 1  # Action Type ID (PS3.4 J.3.2)
 # Failure Reasons (PS3.3 C.14.1.1) that may pass: processing failure, no such object instance, resource limitation.
 PASSING_REASONS = (0x0110, 0x0112, 0x0213)
+
+
+class CommitmentRefusedError(RCMedError):
+    """The peer offers storage commitment and did not accept a request, or ended the association over it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def request_commitment(
     Returns:
         None when no report came in time.
     Raises:
-        DestinationUnavailableError: the request was not accepted.
+        CommitmentRefusedError: the request was not accepted.
     """
     transaction = reports.expect()
     try:
@@ -101,11 +105,11 @@ def request_commitment(
         try:
             answer, _ = association.send_n_action(request, REQUEST, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
         except RuntimeError as error:
-            raise DestinationUnavailableError(f"the association was lost: {error}") from None
+            raise CommitmentRefusedError(f"the association was lost: {error}") from None
         status = answer.get("Status")
         if status != 0x0000:
             told = "no answer" if status is None else f"status 0x{status:04X}"
-            raise DestinationUnavailableError(f"storage commitment was not accepted: {told}")
+            raise CommitmentRefusedError(f"did not accept a request of storage commitment ({told})")
         return reports.wait(transaction, seconds)
     finally:
         reports.forget(transaction)

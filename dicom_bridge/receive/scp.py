@@ -19,10 +19,11 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.observer import Observer
+from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import (
     CANNOT_UNDERSTAND,
     OUT_OF_RESOURCES,
@@ -60,6 +61,7 @@ class StorageScp:
         settings: ReceiveSettings,
         intake: InstanceIntake,
         observer: Observer | None = None,
+        commitment: CommitmentScp | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare without listening.
@@ -68,6 +70,7 @@ class StorageScp:
             settings: address, AE title, peers, limits.
             intake: takes the instances.
             observer: is told of associations and instances.
+            commitment: answers storage commitment; None: it is not offered.
             on_change: called after an association ended, from a thread of the network.
         Raises:
             ConfigurationError: a file of the TLS settings can't be used.
@@ -75,6 +78,7 @@ class StorageScp:
         self._settings = settings
         self._intake = intake
         self._observer = observer or Observer()
+        self._commitment = commitment
         self._on_change = on_change
         self._peers = KnownPeers(settings.peers, settings.ae_title, settings.require_called_ae)
         self._tls: ssl.SSLContext | None = None if settings.tls is None else server_context(settings.tls, "receive.tls")
@@ -112,7 +116,7 @@ class StorageScp:
         ae.network_timeout = settings.idle_seconds
         ae.acse_timeout = settings.association_seconds
         ae.add_supported_context(Verification, [uid for uid in AllTransferSyntaxes if not uid.is_compressed])
-        handlers = [
+        handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_PDU_RECV, self._on_pdu),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
@@ -121,6 +125,12 @@ class StorageScp:
             (evt.EVT_ABORTED, self._on_end),
             (evt.EVT_CONN_CLOSE, self._on_end),
         ]
+        if self._commitment is not None:
+            ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+            handlers += [
+                (evt.EVT_N_ACTION, self._commitment.on_action),
+                (evt.EVT_N_EVENT_REPORT, self._commitment.on_report),
+            ]
         host = "127.0.0.1" if settings.host == "localhost" else settings.host
         self._server = GuardedServer(
             ae,

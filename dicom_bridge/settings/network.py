@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dicom_bridge.settings.base import AeTitle, ConfiguredFile, ListeningHost, Port, Settings, is_loopback
+from dicom_bridge.settings.base import AeTitle, ConfiguredFile, ListeningHost, PeerPort, Port, Settings, is_loopback
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -63,6 +63,14 @@ def _fingerprint(text: str) -> str:
     return plain
 
 
+class ReportTo(Settings):
+    """Where a peer takes reports of storage commitment that it asked for."""
+
+    host: str = Field(min_length=1)
+    port: PeerPort
+    tls: ClientTlsSettings | None = None
+
+
 class PeerSettings(Settings):
     """An application entity that may associate. An empty list asks nothing; every list that is not empty must match.
 
@@ -72,6 +80,7 @@ class PeerSettings(Settings):
         called_ae: AE titles that it may call us.
         addresses: addresses or networks (CIDR) that it may come from.
         certificates: SHA-256 fingerprints of the certificates that it may show.
+        report_to: where reports of storage commitment go; None: onto the association that asks for them.
     """
 
     name: str = Field(min_length=1)
@@ -79,6 +88,13 @@ class PeerSettings(Settings):
     called_ae: tuple[AeTitle, ...] = ()
     addresses: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     certificates: tuple[Annotated[str, AfterValidator(_fingerprint)], ...] = ()
+    report_to: ReportTo | None = None
+
+    @model_validator(mode="after")
+    def _reports_have_a_name(self) -> PeerSettings:
+        if self.report_to is not None and not self.calling_ae:
+            raise ValueError("report_to needs calling_ae: the AE title that reports go to")
+        return self
 
 
 class ReceiveSettings(Settings):

@@ -168,21 +168,40 @@ def secured_storescp(
 
 @dataclass(frozen=True)
 class OrthancPeer(Peer):
-    """Orthanc, a PACS, with its REST API."""
+    """Orthanc, a PACS, with its REST API, and DICOMweb where the plugin is installed."""
 
     api: OrthancApiClient
+    url: str
+
+    def knows(self, gateway: Gateway) -> None:
+        """Make the gateway one of its modalities."""
+        told = {"AET": "RCMED", "Host": LOOPBACK, "Port": gateway.ports.dicom, "AllowStorageCommitment": True}
+        self.api.put("modalities/gateway", json=told)
+
+    @property
+    def dicom_web(self) -> str:
+        """The root of its DICOMweb service; without the plugin the test is skipped."""
+        if "dicom-web" not in self.api.get_json("plugins"):
+            reason = "Orthanc has no DICOMweb: install orthanc-dicomweb (make debian-packages)"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return f"{self.url}/dicom-web"
 
 
 @pytest.fixture
 def orthanc(tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], int]) -> Iterator[OrthancPeer]:
     path = tool("Orthanc", "orthanc")
+    # Debian links each plugin of orthanc-dicomweb into this folder.
+    plugins = [str(plugin) for plugin in Path("/usr/share/orthanc/plugins").glob("libOrthancDicomWeb.so")]
     port, http_port = free_port(), free_port()
     storage = str(tmp_path / "orthanc")
     configuration = {
         "Name": "test",
         "StorageDirectory": storage,
         "IndexDirectory": storage,
-        "Plugins": [],
+        "Plugins": plugins,
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         "HttpPort": http_port,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
@@ -193,7 +212,8 @@ def orthanc(tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], in
     }
     configured = tmp_path / "orthanc.json"
     configured.write_text(json.dumps(configuration))
-    peer = OrthancPeer("ORTHANC", port, OrthancApiClient(f"http://{LOOPBACK}:{http_port}"))
+    url = f"http://{LOOPBACK}:{http_port}"
+    peer = OrthancPeer("ORTHANC", port, OrthancApiClient(url), url)
     with Program([path, str(configured)], tmp_path / "orthanc.log") as program:
         program.wait_until(lambda: bool(peer.api.is_alive(timeout=5)) and answers_echo(port), "Orthanc is ready")
         yield peer
