@@ -18,13 +18,16 @@ from dicom_bridge.audit import AuditTrail
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
+from dicom_bridge.gauges import show_state
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
+from dicom_bridge.orthanc import OrthancFollower
 from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
+from dicom_bridge.receive.watched_folder import WatchedFolder
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings
@@ -39,6 +42,7 @@ from dicom_bridge.web.application import build_application
 from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
 from dicom_bridge.web.status import status_pages
+from dicom_bridge.web.stow import stow
 from rcmed.errors import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ class Gateway:
         self._web: WebServer | None = None
         self._audit: AuditTrail | None = None
         self._commitment: CommitmentScp | None = None
+        self._sources: dict[str, WatchedFolder | OrthancFollower] = {}
         self._observer: Observer | None = None
         self.metrics: Metrics
         self._conditions: DestinationConditions
@@ -151,9 +156,10 @@ class Gateway:
         self._commitment = commitment
         self._scp = StorageScp(receive, intake, observer, commitment, self._watch.wake)
         _listen(self._scp.start, "receive", receive.host, receive.port)
+        self._open_sources(intake, observer)
         if self.settings.web.enabled:
-            self._web = self._open_web(observer)
-        self._show_state()
+            self._web = self._open_web(intake, observer)
+        show_state(self.metrics, self.index, self.ledger, self._conditions, self._files, self._scp, self.health)
         observer.started(version=version("rcmed"))
         self._observer = observer
         _LOG.info("listening for DICOM on port %s, status page on port %s", self.ports.dicom, self.ports.web)
@@ -162,6 +168,9 @@ class Gateway:
         """Stop listening and working; everything goes on at the next start."""
         if self._scp is not None:
             self._scp.stop()
+        for source in self._sources.values():
+            source.stop()
+        self._sources.clear()
         if self._commitment is not None:
             self._commitment.stop()
         if self._web is not None:
@@ -194,6 +203,7 @@ class Gateway:
         """Name of a part -> "ok", or what is wrong with it."""
         parts = {"receive": "ok" if self._scp is not None and self._scp.port else "not listening"}
         parts["completion"] = self._watch.health() if self._watch is not None else "not running"
+        parts |= {name: source.health() for name, source in self._sources.items()}
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
         parts["disk"] = "ok" if free >= least else f"{free:.0f} MB free, {least} needed"
         try:
@@ -203,30 +213,22 @@ class Gateway:
             parts["index"] = str(error.orig)
         return parts
 
-    def _show_state(self) -> None:
-        """What Prometheus is told of the state, read when it asks."""
-        show = self.metrics.show
-        scp = self._scp
-        show("rcmed_associations_open", "Associations now.", (), lambda: {(): scp.association_count if scp else 0})
-        show("rcmed_studies_open", "Studies not complete.", (), lambda: {(): len(self.index.open_studies())})
-        show("rcmed_jobs", "Jobs by state.", ("state",), lambda: {(s,): self.ledger.count(s) for s in JobState})
-        show("rcmed_deliveries", "Deliveries by state.", ("destination", "state"), self.ledger.delivery_counts)
-        conditions = self._conditions.all
-        well = "1: the last attempt was answered, or none was made; 0: suspended."
-        show(
-            "rcmed_destination_ok",
-            well,
-            ("destination",),
-            lambda: {(name,): float(not condition.is_suspended) for name, condition in conditions().items()},
-        )
-        show("rcmed_disk_free_bytes", "Free disk.", (), lambda: {(): self._files.free_megabytes() * 1e6})
-        parts = self.health
-        show("rcmed_part_ok", "1: sound.", ("part",), lambda: {(p,): float(t == "ok") for p, t in parts().items()})
+    def _open_sources(self, intake: InstanceIntake, observer: Observer) -> None:
+        """Start what brings instances without being sent them by DICOM."""
+        settings = self.settings
+        our_ae = settings.receive.ae_title
+        if settings.folder.path is not None:
+            self._sources["folder"] = WatchedFolder(settings.folder, intake, observer, our_ae)
+        if settings.orthanc.url is not None:
+            self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
+        for source in self._sources.values():
+            source.start()
 
-    def _open_web(self, observer: Observer) -> WebServer:
-        web = self.settings.web
+    def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
+        web, receive = self.settings.web, self.settings.receive
         parts = (
             operations(self.health, self.metrics),
+            stow(intake, observer, receive.ae_title, receive.idle_seconds),
             status_pages(self.index, self.ledger, self.root, self.health, self._conditions.all),
         )
         names = [web.host, *web.host_names]

@@ -42,6 +42,7 @@ class OrthancServer:
         """The JSON of an answer.
 
         Raises:
+            MissingResourceError: there is no such thing.
             DestinationUnavailableError: no answer, or none that is a success.
         """
         return self._ask(lambda: self._client.get(path, params=parameters, **self._how).json())
@@ -50,6 +51,7 @@ class OrthancServer:
         """The content of an answer.
 
         Raises:
+            MissingResourceError: there is no such thing.
             DestinationUnavailableError: no answer, or none that is a success.
         """
         return bytes(self._ask(lambda: self._client.get(path, **self._how).content))
@@ -68,6 +70,8 @@ class OrthancServer:
             return request()
         except orthanc_errors.HttpError as error:
             status = int(error.http_status_code or 500)
+            if status == 404:
+                raise MissingResourceError(f"{self.url}: HTTP status {status}") from None
             if status == 400:
                 raise RefusedContentError(f"HTTP status {status}") from None
             raise DestinationUnavailableError(f"{self.url}: HTTP status {status}") from None
@@ -77,6 +81,10 @@ class OrthancServer:
         except (ValueError, AttributeError):
             # No JSON; or no answer at all: the client swallows what `requests` raises after its last retry.
             raise DestinationUnavailableError(f"{self.url} does not answer as an Orthanc") from None
+
+
+class MissingResourceError(DestinationUnavailableError):
+    """Orthanc answers, and does not have what it was asked for (any more)."""
 
 
 class RefusedContentError(Exception):

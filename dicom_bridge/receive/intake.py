@@ -43,11 +43,18 @@ _STUDIES_COUNTED = 1024
 
 
 class RefusedInstanceError(InputError):
-    """An instance that can't be stored; `status` is what the sender is told (PS3.4 B.2.3)."""
+    """An instance that can't be stored.
+
+    Attributes:
+        status: what the sender is told (PS3.4 B.2.3).
+        sop_class_uid, instance_uid: as far as they could be read.
+    """
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+        self.sop_class_uid: str | None = None
+        self.instance_uid: str | None = None
 
     @property
     def is_passing(self) -> bool:
@@ -125,13 +132,15 @@ class InstanceIntake:
         *,
         expected_class: str | None = None,
         expected_uid: str | None = None,
+        expected_study: str | None = None,
     ) -> Arrived:
         """Store a DICOM file.
 
         Args:
             parts: the file (PS3.10), in pieces.
             origin: where it came from.
-            expected_class, expected_uid: SOP Class and Instance UID that the request named; None: it named none.
+            expected_class, expected_uid, expected_study: SOP Class, SOP Instance and Study Instance UID that the
+                request named; None: it named none.
         Raises:
             RefusedInstanceError: it is not stored; status and text say why.
         """
@@ -139,7 +148,7 @@ class InstanceIntake:
             size = sum(memoryview(part).nbytes for part in parts)
             self.require_size(size)
             self._require_free_disk(size)
-            return self._store(parts, origin, expected_class, expected_uid)
+            return self._store(parts, origin, (expected_class, expected_uid, expected_study))
         except RefusedInstanceError:
             raise
         except InputError as error:
@@ -166,30 +175,43 @@ class InstanceIntake:
             text = f"{free:.0f} MB free, receive.minimum_free_megabytes asks for {least}"
             raise RefusedInstanceError(OUT_OF_RESOURCES, text)
 
+    def end(self, origin: Origin) -> None:
+        """Nothing more comes from there now: its studies may be complete."""
+        self.index.release_association(origin.association)
+        self._on_change()
+
     def _store(
         self,
         parts: Sequence[bytes | memoryview],
         origin: Origin,
-        expected_class: str | None,
-        expected_uid: str | None,
+        expected: tuple[str | None, str | None, str | None],
     ) -> Arrived:
         incoming = self.files.write_incoming(parts)
         try:
             instance = self._describe(incoming, origin)
-            if expected_class is not None and instance.sop_class_uid != expected_class:
-                raise RefusedInstanceError(SOP_CLASS_MISMATCH, "SOP Class UID (0008,0016) differs from the request's")
-            if expected_uid is not None and instance.instance_uid != expected_uid:
-                text = "SOP Instance UID (0008,0018) differs from the request's"
-                raise RefusedInstanceError(CANNOT_UNDERSTAND, text)
-            known = self.index.instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
-            if known is not None:
-                return _arrived(instance, self._compare(incoming, self.files.root / known, instance))
-            self._require_room_in_study(instance.study_uid)
-            self.files.keep(incoming, self.files.root / instance.path)
-            if self.index.record_instance(instance, origin.association):
-                self._count(instance.study_uid)
+            try:
+                return self._place(incoming, instance, origin, expected)
+            except RefusedInstanceError as error:
+                error.sop_class_uid, error.instance_uid = instance.sop_class_uid, instance.instance_uid
+                raise
         finally:
             incoming.unlink(missing_ok=True)
+
+    def _place(
+        self,
+        incoming: Path,
+        instance: ReceivedInstance,
+        origin: Origin,
+        expected: tuple[str | None, str | None, str | None],
+    ) -> Arrived:
+        _require_as_asked_for(instance, *expected)
+        known = self.index.instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
+        if known is not None:
+            return _arrived(instance, self._compare(incoming, self.files.root / known, instance))
+        self._require_room_in_study(instance.study_uid)
+        self.files.keep(incoming, self.files.root / instance.path)
+        if self.index.record_instance(instance, origin.association):
+            self._count(instance.study_uid)
         self._on_change()
         return _arrived(instance, Taken.STORED)
 
@@ -254,6 +276,17 @@ class InstanceIntake:
         with self._lock:
             if study_uid in self._counts:
                 self._counts[study_uid] += 1
+
+
+def _require_as_asked_for(
+    instance: ReceivedInstance, sop_class: str | None, instance_uid: str | None, study_uid: str | None
+) -> None:
+    if sop_class is not None and instance.sop_class_uid != sop_class:
+        raise RefusedInstanceError(SOP_CLASS_MISMATCH, "SOP Class UID (0008,0016) differs from the request's")
+    if instance_uid is not None and instance.instance_uid != instance_uid:
+        raise RefusedInstanceError(CANNOT_UNDERSTAND, "SOP Instance UID (0008,0018) differs from the request's")
+    if study_uid is not None and instance.study_uid != study_uid:
+        raise RefusedInstanceError(CANNOT_UNDERSTAND, "Study Instance UID (0020,000D) differs from the request's")
 
 
 def _arrived(instance: ReceivedInstance, outcome: Taken) -> Arrived:

@@ -18,6 +18,7 @@ from dicom_bridge.settings.routing import (
     RoutingSettings,
     StowDestination,
 )
+from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
 
 __all__ = [
     "AnyDestination",
@@ -27,6 +28,7 @@ __all__ = [
     "DeliverySettings",
     "DestinationSettings",
     "FolderDestination",
+    "FollowedOrthancSettings",
     "GatewaySettings",
     "JobSettings",
     "LogSettings",
@@ -37,5 +39,6 @@ __all__ = [
     "RoutingSettings",
     "ServerTlsSettings",
     "StowDestination",
+    "WatchedFolderSettings",
     "WebSettings",
 ]

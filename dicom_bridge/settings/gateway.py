@@ -15,6 +15,7 @@ from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, Settings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
+from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
 from rcmed.errors import ConfigurationError
 
 
@@ -61,6 +62,8 @@ class GatewaySettings(Settings):
 
     state_folder: Path = Path("state")
     receive: ReceiveSettings = ReceiveSettings()
+    folder: WatchedFolderSettings = WatchedFolderSettings()
+    orthanc: FollowedOrthancSettings = FollowedOrthancSettings()
     completion: CompletionSettings = CompletionSettings()
     model: ModelSettings = ModelSettings()
     jobs: JobSettings = JobSettings()

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.tables import AssociationRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
+from dicom_bridge.store.tables import AssociationRow, FollowedRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
 
 _LOG = logging.getLogger(__name__)
 
@@ -255,6 +255,19 @@ class StudyIndex:
         with self._database.reading() as session:
             condition = InstanceRow.study_uid == study_uid
             return session.scalar(select(func.count()).select_from(InstanceRow).where(condition)) or 0
+
+    # servers that are followed
+
+    def followed_to(self, url: str) -> int | None:
+        """The last sequence number of a server's changes that was dealt with; None: none was."""
+        with self._database.reading() as session:
+            row = session.get(FollowedRow, url)
+            return None if row is None else row.sequence
+
+    def follow_to(self, url: str, sequence: int) -> None:
+        """Everything up to a sequence number is dealt with."""
+        with self._database.writing() as session:
+            session.merge(FollowedRow(url=url, sequence=sequence))
 
     # lines
 

@@ -112,6 +112,14 @@ class CommitmentRow(Table):
     reported_at: Mapped[float | None] = mapped_column(index=True)
 
 
+class FollowedRow(Table):
+    """How far the changes of a server were followed."""
+
+    __tablename__ = "followed"
+    url: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int]
+
+
 class LineRow(Table):
     """A line of the log that belongs to a study, shown on the status page."""
 

@@ -201,6 +201,7 @@ def orthanc(tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], in
         "StorageDirectory": storage,
         "IndexDirectory": storage,
         "Plugins": plugins,
+        "StableAge": 1,
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         "HttpPort": http_port,
         "RemoteAccessAllowed": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -129,8 +130,6 @@ def test_orthanc_is_told_what_we_keep(start_gateway: Callable[..., Gateway], ort
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    import time
-
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what
