@@ -8,33 +8,44 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import TracebackType
 from typing import IO
 
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.completion import study_progress
+from dicom_bridge.audit import AuditTrail
 from dicom_bridge.delivery import open_destination
-from dicom_bridge.jobs.identity import job_identity
+from dicom_bridge.delivery.commitment import CommitmentReports
+from dicom_bridge.delivery.condition import DestinationConditions
+from dicom_bridge.gauges import show_state
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker
 from dicom_bridge.jobs.workflow import JobEngine
+from dicom_bridge.metrics import Metrics
+from dicom_bridge.observer import Observer
+from dicom_bridge.orthanc import OrthancFollower
+from dicom_bridge.receive.commitment import CommitmentScp
+from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
-from dicom_bridge.routing import match_routes
+from dicom_bridge.receive.watched_folder import WatchedFolder
+from dicom_bridge.security.tls import server_context
+from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
+from dicom_bridge.study_watch import StudyWatch
+from dicom_bridge.web.application import build_application
+from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
-from dicom_bridge.web.status import build_status_app
+from dicom_bridge.web.status import status_pages
+from dicom_bridge.web.stow import stow
 from rcmed.errors import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
-
-# Between two looks at the open studies while instances pour in, so that looking costs little beside receiving.
-_SHORTEST_LOOK_SECONDS = 0.2
-_LONGEST_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,14 +70,18 @@ class Gateway:
         self.root = settings.state_folder.resolve()
         self._assistant = assistant
         self._changed = threading.Condition()
-        self._look = threading.Event()
-        self._stopping = threading.Event()
         self._lock_file: IO[str] | None = None
         self._database: Database | None = None
         self._scp: StorageScp | None = None
         self._engine: JobEngine | None = None
         self._web: WebServer | None = None
-        self._watcher: threading.Thread | None = None
+        self._audit: AuditTrail | None = None
+        self._commitment: CommitmentScp | None = None
+        self._sources: dict[str, WatchedFolder | OrthancFollower] = {}
+        self._observer: Observer | None = None
+        self.metrics: Metrics
+        self._conditions: DestinationConditions
+        self._watch: StudyWatch | None = None
         self._files = InstanceFiles(self.root)
         self.index: StudyIndex
         self.ledger: JobLedger
@@ -94,53 +109,86 @@ class Gateway:
         self._database = Database(self.root / "index.sqlite")
         self.index = StudyIndex(self._database)
         self.ledger = JobLedger(self._database)
-        self.index.release_all_associations()
+        self._audit = AuditTrail(self.root / "audit.jsonl")
+        self.metrics = Metrics()
+        observer = Observer(self.metrics, self._audit, self.index.transferred)
+        for association in self.index.release_all_associations():
+            observer.instances_transferred(association)
         routing = self.settings.routing
-        timeout = self.settings.delivery.timeout_seconds
+        patience = self.settings.delivery
+        reports = CommitmentReports()
+        self._conditions = DestinationConditions(routing.destinations)
         worker = JobWorker(
             self.root,
             self.index,
             self.ledger,
             self._assistant,
-            {name: open_destination(d, self.root, timeout) for name, d in routing.destinations.items()},
-            self.settings.delivery,
+            {name: open_destination(d, self.root, patience, reports) for name, d in routing.destinations.items()},
+            patience,
             self._on_change,
+            observer,
+            self._conditions,
         )
         engine = JobEngine(self.root / "jobs.sqlite", worker, self.settings.jobs, routing.destinations)
         engine.start()
         self._engine = engine
         for job in self.ledger.unfinished():
             engine.submit(job.job_id)
-        self._watcher = threading.Thread(target=self._watch, name="completion", daemon=True)
-        self._watcher.start()
+        self._watch = StudyWatch(
+            self.index,
+            self.settings.completion.rules,
+            routing.routes,
+            self._assistant.identity.weights_sha256,
+            engine.submit,
+            self._on_change,
+        )
+        self._watch.start()
         receive = self.settings.receive
-        self._scp = StorageScp(receive, self._files, self.index, self._on_arrival)
+        intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
+        commitment = CommitmentScp(
+            receive,
+            self._files,
+            CommitmentRequests(self._database),
+            reports,
+            lambda text, level: self.index.add_line(text, level=level),
+        )
+        commitment.start()
+        self._commitment = commitment
+        self._scp = StorageScp(receive, intake, observer, commitment, self._watch.wake)
         _listen(self._scp.start, "receive", receive.host, receive.port)
+        self._open_sources(intake, observer)
         if self.settings.web.enabled:
-            web = self.settings.web
-            page = build_status_app(self.index, self.ledger, self.root, self.health)
-            server = WebServer(page, web.host, web.port)
-            _listen(server.start, "web", web.host, web.port)
-            self._web = server
+            self._web = self._open_web(intake, observer)
+        show_state(self.metrics, self.index, self.ledger, self._conditions, self._files, self._scp, self.health)
+        observer.started(version=version("rcmed"))
+        self._observer = observer
         _LOG.info("listening for DICOM on port %s, status page on port %s", self.ports.dicom, self.ports.web)
 
     def stop(self) -> None:
         """Stop listening and working; everything goes on at the next start."""
-        self._stopping.set()
-        self._look.set()
         if self._scp is not None:
             self._scp.stop()
+        for source in self._sources.values():
+            source.stop()
+        self._sources.clear()
+        if self._commitment is not None:
+            self._commitment.stop()
         if self._web is not None:
             self._web.stop()
-        if self._watcher is not None:
-            self._watcher.join(timeout=30)
+        if self._watch is not None:
+            self._watch.stop()
         if self._engine is not None:
             self._engine.stop()
+        if self._observer is not None:
+            self._observer.stopped()
+        if self._audit is not None:
+            self._audit.close()
         if self._database is not None:
             self._database.close()
         if self._lock_file is not None:
             self._lock_file.close()
-        self._scp = self._web = self._watcher = self._engine = self._database = self._lock_file = None
+        self._scp = self._web = self._watch = self._engine = self._database = self._lock_file = None
+        self._observer = self._audit = self._commitment = None
 
     def __enter__(self) -> Gateway:
         self.start()
@@ -154,8 +202,8 @@ class Gateway:
     def health(self) -> dict[str, str]:
         """Name of a part -> "ok", or what is wrong with it."""
         parts = {"receive": "ok" if self._scp is not None and self._scp.port else "not listening"}
-        watching = self._watcher is not None and self._watcher.is_alive()
-        parts["completion"] = "ok" if watching else "not running"
+        parts["completion"] = self._watch.health() if self._watch is not None else "not running"
+        parts |= {name: source.health() for name, source in self._sources.items()}
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
         parts["disk"] = "ok" if free >= least else f"{free:.0f} MB free, {least} needed"
         try:
@@ -164,6 +212,32 @@ class Gateway:
         except DBAPIError as error:
             parts["index"] = str(error.orig)
         return parts
+
+    def _open_sources(self, intake: InstanceIntake, observer: Observer) -> None:
+        """Start what brings instances without being sent them by DICOM."""
+        settings = self.settings
+        our_ae = settings.receive.ae_title
+        if settings.folder.path is not None:
+            self._sources["folder"] = WatchedFolder(settings.folder, intake, observer, our_ae)
+        if settings.orthanc.url is not None:
+            self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
+        for source in self._sources.values():
+            source.start()
+
+    def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
+        web, receive = self.settings.web, self.settings.receive
+        parts = (
+            operations(self.health, self.metrics),
+            stow(intake, observer, receive.ae_title, receive.idle_seconds),
+            status_pages(self.index, self.ledger, self.root, self.health, self._conditions.all),
+        )
+        names = [web.host, *web.host_names]
+        token = None if web.token_file is None else Token.from_file(web.token_file)
+        application = build_application(parts, token, names, observer.request_refused)
+        tls = None if web.tls is None else server_context(web.tls, "web.tls")
+        server = WebServer(application, web.host, web.port, tls)
+        _listen(server.start, "web", web.host, web.port)
+        return server
 
     # waiting
 
@@ -219,79 +293,6 @@ class Gateway:
     def _on_change(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-    def _on_arrival(self) -> None:
-        self._look.set()
-
-    def _watch(self) -> None:
-        wait = 0.0
-        while True:
-            self._look.wait(wait)
-            if self._stopping.wait(_SHORTEST_LOOK_SECONDS):
-                return
-            self._look.clear()
-            try:
-                wait = self._look_at_open_studies()
-            except DBAPIError:
-                _LOG.exception("the index can't be read; looking again soon")
-                wait = 1.0
-            except Exception:
-                _LOG.exception("a study could not be judged, a fault of ours; looking again soon")
-                wait = _LONGEST_LOOK_SECONDS
-
-    def _look_at_open_studies(self) -> float:
-        """Hand complete studies to the jobs; returns the seconds until the next one may be complete."""
-        rules = self.settings.completion.rules
-        wait = _LONGEST_LOOK_SECONDS
-        for study_uid in self.index.open_studies():
-            now = time.time()
-            progress = study_progress(self.index.arrivals(study_uid), rules, now)
-            if progress.complete:
-                new = self.index.close_generation(study_uid, progress, self._jobs_of(study_uid, progress.generation))
-                if new is None:
-                    wait = 0.0
-                    continue
-                _LOG.info("study %s complete, generation %d, %d new jobs", study_uid, progress.generation, len(new))
-                if self._engine is not None:
-                    for job_id in new:
-                        self._engine.submit(job_id)
-                self._on_change()
-            elif progress.due_at is not None:
-                wait = min(wait, max(progress.due_at - now, 0.0))
-        return wait
-
-    def _jobs_of(self, study_uid: str, generation: int) -> list[JobRow]:
-        jobs = []
-        for series_uid, facts in self.index.series_of(study_uid):
-            routes = match_routes(facts, self.settings.routing.routes)
-            if not routes:
-                text = f"no route matches (modality {facts.modality or 'absent'}, from {facts.calling_ae or 'unknown'})"
-                self.index.add_line(text, level="info", study_uid=study_uid, series_uid=series_uid)
-            instances = list(self.index.instances_of(study_uid, series_uid))
-            for route in routes:
-                identifier = job_identity(
-                    study_uid=study_uid,
-                    series_uid=series_uid,
-                    instance_uids=instances,
-                    route=route.name,
-                    weights_sha256=self._assistant.identity.weights_sha256,
-                    prompts=route.prompts,
-                )
-                jobs.append(
-                    JobRow(
-                        job_id=identifier,
-                        study_uid=study_uid,
-                        series_uid=series_uid,
-                        generation=generation,
-                        route=route.name,
-                        instances=instances,
-                        prompts=list(route.prompts),
-                        destinations=list(dict.fromkeys(route.destinations)),
-                        state=JobState.QUEUED,
-                        created_at=time.time(),
-                    )
-                )
-        return jobs
 
 
 def _listen(start: Callable[[], None], section: str, host: str, port: int) -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from dicom_bridge.delivery.c_store import read_outgoing, store_files
+from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.delivery.outgoing import read_outgoing
 from rcmed.errors import InputError
 
 CALLING_AE = "RCMED-SEND"
 TIMEOUT_SECONDS = 60.0
 
 
-def send_files(paths: Sequence[Path], host: str, port: int, called_ae: str, calling_ae: str = CALLING_AE) -> None:
+def send_files(
+    paths: Sequence[Path],
+    host: str,
+    port: int,
+    called_ae: str,
+    calling_ae: str = CALLING_AE,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Send instances, each in the transfer syntax it is stored in.
 
     Args:
         paths: DICOM files with file meta information.
+        tls: None for plain DICOM.
     Raises:
         InputError: nobody accepts the association, or an instance was refused; the line names it and the status.
     """
@@ -31,6 +41,7 @@ def send_files(paths: Sequence[Path], host: str, port: int, called_ae: str, call
             called_ae=called_ae,
             calling_ae=calling_ae,
             timeout_seconds=TIMEOUT_SECONDS,
+            tls=tls,
         )
     except (DestinationUnavailableError, ValueError) as error:
         raise InputError(str(error)) from None

@@ -14,6 +14,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 
 from monailabel_app.app_folder import SETTINGS
 from monailabel_app.batch import BatchFind
+from monailabel_app.datastores.opening import open_datastore
 from monailabel_app.infer import make_tasks
 from monailabel_app.names import require_id
 from monailabel_app.resident import FindsTargets, ResidentAssistant
@@ -68,11 +69,7 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
 
     def init_datastore(self) -> Datastore:
         """The store of the studies."""
-        from monailabel_app.datastores.folder import FolderDatastore
-
-        if self.settings.is_remote:
-            raise MONAILabelException(MONAILabelError.APP_INIT_ERROR, f"{self.studies}: give a folder of images")
-        return FolderDatastore(self.studies)
+        return open_datastore(self.studies, self.settings.state.resolve())
 
     def init_batch_infer(self) -> Callable[..., Any]:
         """Batch inference that also runs on a CPU."""

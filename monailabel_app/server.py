@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from importlib.util import find_spec
-from typing import Any
 
 import requests
 from fastapi import FastAPI, Request
@@ -24,6 +22,7 @@ from monailabel.interfaces.exception import (
 )
 
 from monailabel_app.batch import BatchRuns
+from monailabel_app.datastores.access import PeerAccess
 from monailabel_app.guards import LOOPBACK_ORIGIN, Guards
 from monailabel_app.main import MEGABYTE, RCMedApp
 from monailabel_app.resident import OutOfMemoryError
@@ -117,12 +116,8 @@ class SessionSweeper:
 
 def _peer_session(settings: AnnotateSettings) -> requests.Session:
     """How the DICOMweb server of the studies is asked; the store's own way, where it has one."""
-    if settings.is_remote and find_spec("monailabel_app.datastores.access") is not None:
-        from importlib import import_module
-
-        access: Any = import_module("monailabel_app.datastores.access")
-        session: requests.Session = access.PeerAccess.from_environment().session(settings.studies)
-        return session
+    if settings.is_remote:
+        return PeerAccess.from_environment().session(settings.studies)
     session = requests.Session()
     session.trust_env = False
     return session

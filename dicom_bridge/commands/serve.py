@@ -14,24 +14,23 @@ def serve(
     ] = None,
 ) -> None:
     """Receive studies by DICOM, find what the routes ask for, and deliver SEG and SR. Ends at SIGTERM or SIGINT."""
-    import logging
     import signal
 
     from dicom_bridge.app import Gateway
+    from dicom_bridge.logs import set_up_logging
     from dicom_bridge.settings import GatewaySettings
     from rcmed.assistant import Assistant
 
     settings = GatewaySettings() if config is None else GatewaySettings.from_yaml(config)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    for chatty in ("pynetdicom", "dbos", "httpx", "highdicom"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    set_up_logging(settings.log)
     # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
     stops = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     assistant = Assistant.from_pretrained(settings.model.name, settings.model.device)
     with Gateway(settings, assistant) as gateway:
         ports = gateway.ports
-        page = f", status page http://{settings.web.host}:{ports.web}/" if ports.web is not None else ""
+        scheme = "http" if settings.web.tls is None else "https"
+        page = f", status page {scheme}://{settings.web.host}:{ports.web}/" if ports.web is not None else ""
         typer.echo(f"listening as {settings.receive.ae_title} on {settings.receive.host}:{ports.dicom}{page}")
         signal.sigwait(stops)
         typer.echo("stopping; what is unfinished goes on at the next start")

@@ -1,25 +1,44 @@
-"""Results to their destinations: told apart whether an object was refused or the destination is sick."""
+"""Results go to destinations: application entities, DICOMweb servers, Orthanc's REST API, folders; all alike."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from dicom_bridge.delivery.c_store import CStoreTarget
+from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.destination import Destination
 from dicom_bridge.delivery.folder import FolderTarget
-from dicom_bridge.settings import CStoreDestination, FolderDestination
+from dicom_bridge.delivery.orthanc import OrthancTarget
+from dicom_bridge.delivery.stow import StowTarget
+from dicom_bridge.settings import (
+    AnyDestination,
+    CStoreDestination,
+    DeliverySettings,
+    OrthancDestination,
+    StowDestination,
+)
 
 
 def open_destination(
-    settings: CStoreDestination | FolderDestination, state_folder: Path, timeout_seconds: float
+    settings: AnyDestination,
+    state_folder: Path,
+    patience: DeliverySettings,
+    reports: CommitmentReports | None = None,
 ) -> Destination:
     """The destination that a configuration names; nothing is connected yet.
 
     Args:
         settings: of the destination.
         state_folder: what a relative folder is relative to.
-        timeout_seconds: for connecting and for each answer.
+        patience: how long answers may take.
+        reports: where reports of storage commitment arrive that peers bring to our DICOM port.
+    Raises:
+        ConfigurationError: a file that the settings name can't be used.
     """
     if isinstance(settings, CStoreDestination):
-        return CStoreTarget(settings, timeout_seconds)
+        return CStoreTarget(settings, patience.timeout_seconds, reports, patience.commitment_seconds)
+    if isinstance(settings, StowDestination):
+        return StowTarget(settings, patience.timeout_seconds)
+    if isinstance(settings, OrthancDestination):
+        return OrthancTarget(settings, patience.timeout_seconds)
     return FolderTarget(state_folder / settings.path)

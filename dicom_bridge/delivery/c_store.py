@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config
 from pynetdicom.presentation import PresentationContext, build_context
 
+from dicom_bridge.delivery.c_store_confirmation import CStoreConfirmation
+from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
+from dicom_bridge.delivery.outgoing import Outgoing, read_outgoing
+from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import CStoreDestination
 
 MAXIMUM_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd identifiers from 1 to 255)."""
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A DICOM file and what its file meta information says (PS3.10 7.1)."""
-
-    path: Path
-    sop_class_uid: UID
-    instance_uid: UID
-    transfer_syntax_uid: UID
-
-    @property
-    def is_convertible(self) -> bool:
-        """Whether the data set may be written anew in another uncompressed little endian transfer syntax."""
-        return self.transfer_syntax_uid in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
 @dataclass(frozen=True)
@@ -49,21 +38,6 @@ class StoreOutcome:
         return self.status is not None and (self.status == 0x0000 or 0xB000 <= self.status <= 0xBFFF)
 
 
-def read_outgoing(path: Path) -> Outgoing:
-    """Read a file's meta information.
-
-    Raises:
-        ValueError: not a DICOM file with complete file meta information; one line that says so.
-    """
-    try:
-        meta = read_file_meta_info(path)
-        return Outgoing(
-            path, UID(meta.MediaStorageSOPClassUID), UID(meta.MediaStorageSOPInstanceUID), UID(meta.TransferSyntaxUID)
-        )
-    except Exception as error:  # pydicom raises whatever its parser met
-        raise ValueError(f"{path}: not a DICOM file with file meta information ({type(error).__name__})") from None
-
-
 def store_files(
     files: Sequence[Outgoing],
     *,
@@ -72,6 +46,7 @@ def store_files(
     called_ae: str,
     calling_ae: str,
     timeout_seconds: float,
+    tls: ssl.SSLContext | None = None,
     on_outcome: Callable[[StoreOutcome], None] = lambda outcome: None,
 ) -> list[StoreOutcome]:
     """Send files, in as few associations as their presentation contexts allow.
@@ -87,7 +62,7 @@ def store_files(
         ae = AE(calling_ae)
         ae.requested_contexts = contexts
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_seconds
-        association = ae.associate(host, port, ae_title=called_ae)
+        association = ae.associate(host, port, ae_title=called_ae, tls_args=None if tls is None else (tls, host))
         if not association.is_established:
             why = "rejected the association" if association.is_rejected else "does not answer"
             raise DestinationUnavailableError(f"{called_ae} at {host}:{port} {why}")
@@ -105,15 +80,35 @@ def store_files(
 class CStoreTarget:
     """An application entity that takes results."""
 
-    def __init__(self, settings: CStoreDestination, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        settings: CStoreDestination,
+        timeout_seconds: float,
+        reports: CommitmentReports | None = None,
+        commitment_seconds: float = 30.0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: of the destination.
+            timeout_seconds: for connecting and for each answer.
+            reports: where reports of storage commitment arrive that the peer brings to our DICOM port.
+            commitment_seconds: how long such a report may take.
+        Raises:
+            ConfigurationError: a file of the TLS settings can't be used.
+        """
         self._settings = settings
         self._timeout = timeout_seconds
+        self._tls = None if settings.tls is None else client_context(settings.tls, "tls of a c_store destination")
+        self._confirmation = CStoreConfirmation(
+            settings, reports or CommitmentReports(), timeout_seconds, commitment_seconds, self._tls
+        )
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
-        """Send every file; the peer's answer to each is the confirmation.
+        """Send every file, and have the peer confirm that it keeps them.
 
         Raises:
-            DestinationUnavailableError: the peer is not reachable or out of resources.
+            DestinationUnavailableError: the peer is not reachable or out of resources, or does not confirm.
         """
         outcomes = store_files(
             [read_outgoing(path) for path in files],
@@ -122,11 +117,26 @@ class CStoreTarget:
             called_ae=self._settings.called_ae,
             calling_ae=self._settings.calling_ae,
             timeout_seconds=self._timeout,
+            tls=self._tls,
         )
+        refused = [RefusedObject(str(o.file.instance_uid), o.reason) for o in outcomes if not o.is_stored]
+        stored = [outcome.file for outcome in outcomes if outcome.is_stored]
+        confirmation = self._confirmation.confirm(stored)
+        refused += confirmation.refused
+        not_kept = {told.instance_uid for told in refused}
         return DeliveryReceipt(
-            delivered=tuple(str(o.file.instance_uid) for o in outcomes if o.is_stored),
-            refused=tuple(RefusedObject(str(o.file.instance_uid), o.reason) for o in outcomes if not o.is_stored),
+            delivered=tuple(str(file.instance_uid) for file in stored if str(file.instance_uid) not in not_kept),
+            refused=tuple(refused),
+            confirmed_by=confirmation.confirmed_by,
         )
+
+    def check(self) -> str:
+        """Ask the peer by C-ECHO.
+
+        Raises:
+            DestinationUnavailableError: it does not answer.
+        """
+        return self._confirmation.echo()
 
 
 def _store(association: Any, file: Outgoing) -> StoreOutcome:

@@ -29,10 +29,12 @@ class DeliveryReceipt:
     Attributes:
         delivered: SOP Instance UIDs that it confirmed.
         refused: those that it did not take.
+        confirmed_by: how it is known that it has them.
     """
 
     delivered: tuple[str, ...]
     refused: tuple[RefusedObject, ...] = ()
+    confirmed_by: str = ""
 
 
 class Destination(Protocol):
@@ -43,5 +45,13 @@ class Destination(Protocol):
 
         Raises:
             DestinationUnavailableError: try again later, with all files.
+        """
+        ...
+
+    def check(self) -> str:
+        """Ask whether it is there, without delivering anything; returns one line on what answered.
+
+        Raises:
+            DestinationUnavailableError: it is not.
         """
         ...

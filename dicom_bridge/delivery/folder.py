@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,4 +43,17 @@ class FolderTarget:
             except OSError as error:
                 raise DestinationUnavailableError(f"folder {self._folder} can't be written: {error.strerror}") from None
             delivered.append(uid)
-        return DeliveryReceipt(tuple(delivered), tuple(refused))
+        return DeliveryReceipt(tuple(delivered), tuple(refused), "written and synced")
+
+    def check(self) -> str:
+        """Whether the folder can be written.
+
+        Raises:
+            DestinationUnavailableError: it can't.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder):
+                return f"folder {self._folder} can be written"
+        except OSError as error:
+            raise DestinationUnavailableError(f"folder {self._folder} can't be written: {error.strerror}") from None

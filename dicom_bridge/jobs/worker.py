@@ -13,13 +13,14 @@ from typing import Any, Protocol
 
 from PIL import Image as PillowImage
 
+from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
+from dicom_bridge.observer import Observer
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.files import write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
-from rcmed.errors import InputError
 from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
@@ -72,6 +73,8 @@ class JobWorker:
         destinations: Mapping[str, Destination],
         patience: DeliverySettings,
         on_change: Callable[[], None] = lambda: None,
+        observer: Observer | None = None,
+        conditions: DestinationConditions | None = None,
     ) -> None:
         """Prepare.
 
@@ -83,6 +86,8 @@ class JobWorker:
             destinations: by name.
             patience: with destinations.
             on_change: called when a job's or a delivery's state changed.
+            observer: is told of steps and deliveries.
+            conditions: of the destinations, kept up to date.
         """
         self._root = root
         self._index = index
@@ -91,6 +96,8 @@ class JobWorker:
         self._destinations = destinations
         self._patience = patience
         self._on_change = on_change
+        self._observer = observer or Observer()
+        self._conditions = conditions or DestinationConditions(destinations)
         self._memory: dict[str, _Memory] = {}
         self.stopping = threading.Event()
 
@@ -103,7 +110,8 @@ class JobWorker:
         job = self._ledger.job(job_id)
         self._ledger.set_state(job_id, JobState.RUNNING)
         self._on_change()
-        images, refusals = self._read_images(job)
+        with self._observer.step("read"):
+            images, refusals = self._read_images(job)
         for reason in refusals:
             self._say(job, reason)
         for image in images:
@@ -122,7 +130,8 @@ class JobWorker:
 
         job = self._ledger.job(job_id)
         image = self._image(job, number)
-        findings = self._findings(job, number)
+        with self._observer.step("find"):
+            findings = self._findings(job, number)
         folder = self._image_folder(job, number)
         folder.mkdir(parents=True, exist_ok=True)
         masks: dict[int, str] = {}
@@ -141,6 +150,7 @@ class JobWorker:
 
     def build_results(self, job_id: str) -> list[str]:
         """Write SEG and SR of every image; returns their paths, relative to the state folder."""
+        from dicom_bridge.results.filing import file_results
         from dicom_bridge.results.identifiers import ResultIdentifiers
 
         job = self._ledger.job(job_id)
@@ -151,10 +161,13 @@ class JobWorker:
                 created=datetime.fromtimestamp(job.created_at, tz=UTC).astimezone().replace(tzinfo=None),
                 series_number=FIRST_RESULT_SERIES_NUMBER + 2 * number,
             )
-            try:
-                files += self._build(job, number, identifiers)
-            except InputError as error:
-                self._say(job, f"no result can be filed: {error}")
+            folder = self._image_folder(job, number)
+            image, findings = self._image(job, number), self._findings(job, number)
+            with self._observer.step("results"):
+                filed = file_results(image, findings, identifiers, folder)
+            if filed.refusal is not None:
+                self._say(job, filed.refusal, level="warning" if filed.files else "error")
+            files += [str(file.relative_to(self._root)) for file in filed.files]
         return files
 
     def hand_over(self, job_id: str) -> list[str]:
@@ -190,40 +203,35 @@ class JobWorker:
                 raise DestinationUnavailableError("is not configured any more")
             receipt = target.deliver([self._root / file for file in files])
         except DestinationUnavailableError as error:
-            given_up = target is None or attempt >= self._patience.maximum_attempts
-            state = DeliveryState.FAILED if given_up else DeliveryState.WAITING
-            outcome = "given up" if given_up else "will be tried again"
-            level = "error" if given_up else "warning"
-            self._say(job, f"destination {destination}: {error}; {outcome}", level=level)
-            self._ledger.set_delivery(job_id, destination, state, attempts=attempt, text=str(error))
-            self._on_change()
-            return given_up
+            return self._not_delivered(job, destination, attempt, str(error), is_known=target is not None)
         for refused in receipt.refused:
             self._say(job, f"destination {destination} refused {refused.instance_uid}: {refused.reason}")
+        refusals = [refused.instance_uid for refused in receipt.refused]
         self._ledger.set_delivery(
             job_id,
             destination,
-            DeliveryState.REFUSED if receipt.refused else DeliveryState.DELIVERED,
+            DeliveryState.REFUSED if refusals else DeliveryState.DELIVERED,
             attempts=attempt,
             delivered=list(receipt.delivered),
-            refused=[refused.instance_uid for refused in receipt.refused],
-            text="; ".join(refused.reason for refused in receipt.refused) or None,
+            refused=refusals,
+            text="; ".join(refused.reason for refused in receipt.refused) or f"confirmed by {receipt.confirmed_by}",
         )
+        self._conditions.answered(destination)
+        self._observer.delivered(destination, job.study_uid, receipt.delivered, refusals, receipt.confirmed_by)
         self._on_change()
         return True
 
-    def _build(self, job: JobRow, number: int, identifiers: Any) -> list[str]:
-        from dicom_bridge.results.objects import build_objects
-
-        objects = build_objects(self._image(job, number), self._findings(job, number), identifiers)
-        if objects.segmentation_refusal is not None:
-            self._say(job, objects.segmentation_refusal, level="warning")
-        folder = self._image_folder(job, number)
-        files = []
-        for name, content in objects.files():
-            write_durably(folder / name, content)
-            files.append(str((folder / name).relative_to(self._root)))
-        return files
+    def _not_delivered(self, job: JobRow, destination: str, attempt: int, reason: str, is_known: bool) -> bool:
+        """Record an attempt that failed; returns whether it was the last one."""
+        given_up = not is_known or attempt >= self._patience.maximum_attempts
+        outcome = "given up" if given_up else "will be tried again"
+        self._say(job, f"destination {destination}: {reason}; {outcome}", level="error" if given_up else "warning")
+        state = DeliveryState.FAILED if given_up else DeliveryState.WAITING
+        self._ledger.set_delivery(job.job_id, destination, state, attempts=attempt, text=reason)
+        self._conditions.failed(destination, reason, self._patience.wait_before(attempt))
+        self._observer.delivery_failed(destination, job.study_uid, reason, given_up)
+        self._on_change()
+        return given_up
 
     def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
         from dicom_bridge.series.read import read_series

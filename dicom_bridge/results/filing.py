@@ -1,18 +1,50 @@
-"""SEG and SR beside the other answers of one image: what `rcmed.writers` calls for images that came from DICOM."""
+"""SEG and SR of one image as files: for `rcmed find` (through `rcmed.writers`) and for the jobs of the gateway."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.objects import build_objects
+from dicom_bridge.store.files import write_durably
 from rcmed.errors import InputError
 from rcmed.findings import Findings
 from rcmed.image import Image
 
 
+@dataclass(frozen=True)
+class FiledResults:
+    """What was written of one image's results.
+
+    Attributes:
+        files: SEG (where there is one) and SR.
+        refusal: one line: what is not written, and why; None where all is.
+    """
+
+    files: tuple[Path, ...]
+    refusal: str | None = None
+
+
+def file_results(image: Image, findings: Findings, identifiers: ResultIdentifiers, folder: Path) -> FiledResults:
+    """Write `segmentation.dcm` and `report.dcm` into `folder`, each there whole or not at all.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    try:
+        objects = build_objects(image, findings, identifiers)
+    except InputError as error:
+        return FiledResults((), f"no SEG and SR are written: {error}")
+    files = []
+    for name, content in objects.files():
+        write_durably(folder / name, content)
+        files.append(folder / name)
+    return FiledResults(tuple(files), objects.segmentation_refusal)
+
+
 def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
-    """Write `segmentation.dcm` and `report.dcm` into `folder`; images that did not come from DICOM are passed over.
+    """Write SEG and SR beside the other answers of one image; images that did not come from DICOM are passed over.
 
     UIDs derive from the series, its instances, the weights and the instruction: asked again, the results are the same.
 
@@ -26,11 +58,5 @@ def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
         findings.model.weights_sha256,
         *(finding.prompt for finding in findings.findings),
     ]
-    identifiers = ResultIdentifiers.derive("\n".join(identity))
-    try:
-        objects = build_objects(image, findings, identifiers)
-    except InputError as error:
-        return [f"no SEG and SR are written: {error}"]
-    for name, content in objects.files():
-        (folder / name).write_bytes(content)
-    return [objects.segmentation_refusal] if objects.segmentation_refusal else []
+    filed = file_results(image, findings, ResultIdentifiers.derive("\n".join(identity)), folder)
+    return [filed.refusal] if filed.refusal else []

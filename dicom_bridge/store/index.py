@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select, update
 
 from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.tables import AssociationRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
+from dicom_bridge.store.tables import AssociationRow, FollowedRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,12 +73,34 @@ class StudyIndex:
                 .values(released_at=self._clock())
             )
 
-    def release_all_associations(self) -> None:
-        """At start: no association outlives the process that held it."""
+    def release_all_associations(self) -> list[str]:
+        """At start: no association outlives the process that held it; returns those that were still open."""
         with self._database.writing() as session:
+            query = select(AssociationRow.id).where(AssociationRow.released_at.is_(None))
+            still_open = list(session.scalars(query.order_by(AssociationRow.opened_at)))
             session.execute(
                 update(AssociationRow).where(AssociationRow.released_at.is_(None)).values(released_at=self._clock())
             )
+        return still_open
+
+    def transferred(self, association: str) -> dict[str, Any]:
+        """Who an association was with, and how many new instances of which studies it brought."""
+        with self._database.reading() as session:
+            row = session.get(AssociationRow, association)
+            if row is None:
+                return {}
+            counts = session.execute(
+                select(InstanceRow.study_uid, func.count())
+                .where(InstanceRow.association == association)
+                .group_by(InstanceRow.study_uid)
+                .order_by(InstanceRow.study_uid)
+            )
+            return {
+                "calling_ae": row.calling_ae,
+                "called_ae": row.called_ae,
+                "address": row.peer,
+                "studies": {study: count for study, count in counts},
+            }
 
     # instances
 
@@ -233,6 +256,19 @@ class StudyIndex:
             condition = InstanceRow.study_uid == study_uid
             return session.scalar(select(func.count()).select_from(InstanceRow).where(condition)) or 0
 
+    # servers that are followed
+
+    def followed_to(self, url: str) -> int | None:
+        """The last sequence number of a server's changes that was dealt with; None: none was."""
+        with self._database.reading() as session:
+            row = session.get(FollowedRow, url)
+            return None if row is None else row.sequence
+
+    def follow_to(self, url: str, sequence: int) -> None:
+        """Everything up to a sequence number is dealt with."""
+        with self._database.writing() as session:
+            session.merge(FollowedRow(url=url, sequence=sequence))
+
     # lines
 
     def add_line(
@@ -246,7 +282,11 @@ class StudyIndex:
     ) -> None:
         """Say one line in the log and keep it for the status page; the same line of the same job is kept once."""
         text = " ".join(text.split())
-        _LOG.log(logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid))
+        uids = {"study_uid": study_uid, "series_uid": series_uid, "job_id": job_id}
+        told = {name: uid for name, uid in uids.items() if uid is not None}  # fields of their own in a JSON log
+        _LOG.log(
+            logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid), extra=told
+        )
         with self._database.writing() as session:
             same = select(LineRow.id).where(
                 LineRow.text == text,

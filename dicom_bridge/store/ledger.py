@@ -147,3 +147,11 @@ class JobLedger:
         query = select(DeliveryRow).where(DeliveryRow.job_id == job_id).order_by(DeliveryRow.destination)
         with self._database.reading() as session:
             return list(session.scalars(query))
+
+    def delivery_counts(self) -> dict[tuple[str, ...], float]:
+        """(destination, state) -> number of deliveries."""
+        query = select(DeliveryRow.destination, DeliveryRow.state, func.count()).group_by(
+            DeliveryRow.destination, DeliveryRow.state
+        )
+        with self._database.reading() as session:
+            return {(destination, state): count for destination, state, count in session.execute(query)}

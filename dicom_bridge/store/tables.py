@@ -59,8 +59,11 @@ class InstanceRow(Table):
     transfer_syntax_uid: Mapped[str]
     path: Mapped[str]
     received_at: Mapped[float]
-    association: Mapped[str] = mapped_column(ForeignKey("associations.id"))
-    __table_args__ = (ForeignKeyConstraint(["study_uid", "series_uid"], ["series.study_uid", "series.series_uid"]),)
+    association: Mapped[str] = mapped_column(ForeignKey("associations.id"), index=True)
+    __table_args__ = (
+        ForeignKeyConstraint(["study_uid", "series_uid"], ["series.study_uid", "series.series_uid"]),
+        Index("instances_by_uid", "instance_uid"),
+    )
 
 
 class JobRow(Table):
@@ -93,6 +96,28 @@ class DeliveryRow(Table):
     refused: Mapped[list[str]] = mapped_column(JSON)
     text: Mapped[str | None]
     updated_at: Mapped[float]
+
+
+class CommitmentRow(Table):
+    """A request of storage commitment; `reported_at` when its report was taken, or given up."""
+
+    __tablename__ = "commitments"
+    transaction_uid: Mapped[str] = mapped_column(primary_key=True)
+    calling_ae: Mapped[str]
+    address: Mapped[str]
+    objects: Mapped[list[list[str]]] = mapped_column(JSON)
+    requested_at: Mapped[float]
+    attempts: Mapped[int]
+    due_at: Mapped[float]
+    reported_at: Mapped[float | None] = mapped_column(index=True)
+
+
+class FollowedRow(Table):
+    """How far the changes of a server were followed."""
+
+    __tablename__ = "followed"
+    url: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int]
 
 
 class LineRow(Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from typing import Any
 
@@ -12,11 +13,18 @@ import uvicorn
 class WebServer:
     """Serves an ASGI application."""
 
-    def __init__(self, application: Any, host: str, port: int) -> None:
-        """Prepare; port 0 takes a free one."""
+    def __init__(self, application: Any, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Prepare; port 0 takes a free one, and `tls` makes it HTTPS."""
         self._host = host
         self._port = port
-        config = uvicorn.Config(application, log_config=None, access_log=False, lifespan="off", ws="none")
+        config = uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
+        )
         self._server = uvicorn.Server(config)
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None

@@ -1,4 +1,4 @@
-"""The pages and `/healthz`. Everything is read from index, ledger and job folders; nothing can be changed here."""
+"""The status pages. Everything is read from index, ledger and job folders."""
 
 from __future__ import annotations
 
@@ -9,54 +9,41 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from fastapi.templating import Jinja2Templates
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from dicom_bridge.delivery.condition import Condition
 from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
 from rcmed.measurements import written
 
-# Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
-_HOSTS = ["127.0.0.1", "localhost", "[::1]", "testserver"]
 _PICTURE = re.compile(r"(image-\d+/)?overlay-\d+\.png")
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
-def build_status_app(index: StudyIndex, ledger: JobLedger, root: Path, health: Callable[[], dict[str, str]]) -> FastAPI:
-    """The web application.
+def status_pages(
+    index: StudyIndex,
+    ledger: JobLedger,
+    root: Path,
+    health: Callable[[], dict[str, str]],
+    conditions: Callable[[], Mapping[str, Condition]],
+) -> APIRouter:
+    """The part of the web application.
 
     Args:
         index, ledger: what is shown.
         root: the state folder, for the findings and pictures of the jobs.
         health: name of a part -> "ok" or what is wrong with it.
+        conditions: of the destinations, by name.
     """
-    app = FastAPI(title="RCMed gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
+    router = APIRouter()
     templates = Jinja2Templates(Path(__file__).parent / "templates")
     templates.env.filters["time"] = _time
     templates.env.filters["measurement"] = _measurement
 
-    @app.middleware("http")
-    async def _guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
-        response: Response = await call_next(request)
-        response.headers.update(_HEADERS)
-        return response
-
-    @app.get("/healthz")
-    def healthz() -> JSONResponse:
-        parts = health()
-        sound = all(told == "ok" for told in parts.values())
-        return JSONResponse({"status": "ok" if sound else "sick", "parts": parts}, status_code=200 if sound else 503)
-
-    @app.get("/", response_class=HTMLResponse)
+    @router.get("/", response_class=HTMLResponse)
     def studies(request: Request) -> Response:
         rows = [
             {"study": study, "instances": index.instance_count(study.study_uid), "jobs": ledger.jobs(study.study_uid)}
@@ -64,9 +51,10 @@ def build_status_app(index: StudyIndex, ledger: JobLedger, root: Path, health: C
         ]
         counts = {state.value: ledger.count(state) for state in JobState}
         content = {"rows": rows, "counts": counts, "lines": index.lines(limit=50), "health": health()}
+        content |= {"destinations": conditions(), "deliveries": ledger.delivery_counts()}
         return templates.TemplateResponse(request, "studies.html", content)
 
-    @app.get("/studies/{study_uid}", response_class=HTMLResponse)
+    @router.get("/studies/{study_uid}", response_class=HTMLResponse)
     def study(request: Request, study_uid: str) -> Response:
         row = index.study(study_uid)
         if row is None:
@@ -83,7 +71,7 @@ def build_status_app(index: StudyIndex, ledger: JobLedger, root: Path, health: C
         }
         return templates.TemplateResponse(request, "study.html", content)
 
-    @app.get("/jobs/{job_id}/{name:path}")
+    @router.get("/jobs/{job_id}/{name:path}")
     def picture(job_id: str, name: str) -> Response:
         if _PICTURE.fullmatch(name) is None:
             raise HTTPException(404, "no such picture")
@@ -95,7 +83,7 @@ def build_status_app(index: StudyIndex, ledger: JobLedger, root: Path, health: C
             raise HTTPException(404, "no such picture")
         return FileResponse(path, media_type="image/png")
 
-    return app
+    return router
 
 
 def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ CHUNK_BYTES = 2**18
 TIMEOUT_SECONDS = 30.0
 
 
-# The last decorator registers first.
+# Decorators take effect from the last to the first: the one that takes every path comes last.
 @router.get("/{path:path}")
 @router.get("/wado/{path:path}")
 @router.get("/qido/{path:path}")

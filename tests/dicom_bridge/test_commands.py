@@ -12,7 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_bridge.demo.returned import find_problems, read_segments
+from dicom_bridge.demo.returned import find_problems
+from dicom_bridge.results.reading import read_segments
 from dicom_bridge.series.read import read_series
 from rcmed import Assistant, cli
 
@@ -91,13 +92,13 @@ def test_no_patient_name_reaches_the_log(make_ct_series: Any, tmp_path: Path) ->
     dataset.save_as(file)
     code = (
         "import sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
-        "from conftest import ThresholdAssistant\n"
+        "from synthetic_study import ThresholdAssistant\n"
         "from dicom_bridge.results.filing import write_results\n"
         "from dicom_bridge.series.read import read_series\n"
         "(image,) = read_series([pathlib.Path(sys.argv[2])]).images\n"
         "print(write_results(image, ThresholdAssistant().find(image, 'liver'), pathlib.Path(sys.argv[3])))\n"
     )
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(file), str(tmp_path)]
+    command = [sys.executable, "-c", code, str(Path(__file__).parent / "support"), str(file), str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]" and (tmp_path / "report.dcm").exists()
     assert "ONLYONECOMPONENT" not in ended.stderr

@@ -13,10 +13,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 
 from dicom_bridge.delivery import open_destination
-from dicom_bridge.delivery.c_store import CStoreTarget, read_outgoing
+from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.destination import DestinationUnavailableError
 from dicom_bridge.delivery.folder import FolderTarget
-from dicom_bridge.settings import CStoreDestination, FolderDestination
+from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.settings import CStoreDestination, DeliverySettings, FolderDestination
 
 Peer = Callable[..., CStoreTarget]
 
@@ -129,7 +130,7 @@ def test_an_uncompressed_file_is_written_anew_for_a_peer_that_only_takes_the_def
 
 def test_a_folder_gets_each_object_once(tmp_path: Path, make_ct_series: Any) -> None:
     files = make_ct_series(2)
-    target = open_destination(FolderDestination(type="folder", path=Path("results")), tmp_path, 5)
+    target = open_destination(FolderDestination(type="folder", path=Path("results")), tmp_path, DeliverySettings())
     for _ in range(2):
         receipt = target.deliver(files)
     study = pydicom.dcmread(files[0]).StudyInstanceUID

@@ -16,7 +16,8 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage  # type: ignore[attr-defined]
 
 from dicom_bridge.app import Gateway
-from dicom_bridge.delivery.c_store import read_outgoing, store_files
+from dicom_bridge.delivery.c_store import store_files
+from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.ledger import JobState
 from rcmed.errors import ConfigurationError

@@ -15,6 +15,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import OperationalError
 
+from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
@@ -26,6 +27,7 @@ class Receiver(SimpleNamespace):
     """A running SCP with its parts."""
 
     scp: StorageScp
+    intake: InstanceIntake
     files: InstanceFiles
     index: StudyIndex
     changed: threading.Event
@@ -37,9 +39,11 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
     files.prepare()
     index = StudyIndex(Database(tmp_path / "state" / "index.sqlite"))
     changed = threading.Event()
-    scp = StorageScp(ReceiveSettings(port=0, minimum_free_megabytes=0), files, index, changed.set)
+    settings = ReceiveSettings(port=0, minimum_free_megabytes=0)
+    intake = InstanceIntake(settings, files, index, changed.set)
+    scp = StorageScp(settings, intake, on_change=changed.set)
     scp.start()
-    yield Receiver(scp=scp, files=files, index=index, changed=changed)
+    yield Receiver(scp=scp, files=files, index=index, intake=intake, changed=changed)
     scp.stop()
 
 
@@ -181,9 +185,9 @@ def test_low_disk_is_answered_out_of_resources(
     receiver: Receiver, make_ct_series: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = pydicom.dcmread(make_ct_series(1)[0])
-    monkeypatch.setattr(receiver.scp, "_settings", ReceiveSettings(minimum_free_megabytes=10**9))
+    monkeypatch.setattr(receiver.intake, "limits", ReceiveSettings(minimum_free_megabytes=10**9))
     assert send(receiver.scp.port, source) == [0xA700]
-    monkeypatch.setattr(receiver.scp, "_settings", ReceiveSettings(minimum_free_megabytes=0))
+    monkeypatch.setattr(receiver.intake, "limits", ReceiveSettings(minimum_free_megabytes=0))
     assert send(receiver.scp.port, source) == [0]
 
 

@@ -44,7 +44,13 @@ def test_destinations_are_told_apart_by_type(tmp_path: Path) -> None:
     [
         ("receive: {prot: 1}", ("unknown key 'receive.prot'",)),
         ("receive: {port: 70000}", ("'receive.port'", "65535", "70000")),
-        ("receive: {host: 0.0.0.0}", ("'receive.host'", "127.0.0.1")),
+        ("receive: {host: 0.0.0.0}", ("'receive'", "0.0.0.0 is not loopback", "tls with trusted", "addresses")),
+        ("receive: {host: example.org}", ("'receive.host'", "IP address")),
+        ("web: {host: 0.0.0.0}", ("'web'", "configure tls", "token_file")),
+        ("web: {host: 0.0.0.0, token_file: t}", ("'web'", "configure tls")),
+        ("receive: {peers: [{name: a, addresses: [10.0.0.1/8]}]}", ("addresses", "host bits")),
+        ("receive: {peers: [{name: a, certificates: [ab]}]}", ("certificates", "fingerprint")),
+        ("receive: {host: 10.1.1.1, peers: [{name: a, calling_ae: [CT01]}]}", ("peers that each have addresses",)),
         ("receive: {ae_title: A_NAME_THAT_IS_TOO_LONG}", ("'receive.ae_title'", "16")),
         ("completion: {quiet_seconds: soon}", ("'completion.quiet_seconds'", "soon")),
         ("routing: {routes: [{name: a, destinations: [b]}]}", ("'a'", "'b'", "results")),
@@ -67,6 +73,24 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, text: str, parts: tuple[str
     assert str(tmp_path) in line
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "receive: {host: 0.0.0.0, peers: [{name: a, addresses: [10.1.0.0/16]}]}",
+        "receive: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem, trusted: t.pem}}",
+        "web: {host: 0.0.0.0, token_file: t, tls: {certificate: c.pem, key: k.pem}}",
+        "web: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem, trusted: t.pem}}",
+    ],
+)
+def test_beyond_loopback_only_with_authentication(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    settings = GatewaySettings.from_yaml(file)
+    assert "0.0.0.0" in (settings.receive.host, settings.web.host)
+    if settings.receive.tls is not None:
+        assert settings.receive.tls.trusted == tmp_path / "t.pem"  # beside the file that names it
 
 
 def test_waits_grow_and_are_bounded() -> None:

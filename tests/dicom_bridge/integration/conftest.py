@@ -115,6 +115,12 @@ def answers_echo(port: int) -> bool:
     return answer.get("Status") == 0
 
 
+def accepts_connections(port: int) -> bool:
+    """Whether anything listens on this port."""
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
 @dataclass(frozen=True)
 class Peer:
     """An application entity that takes results."""
@@ -145,23 +151,58 @@ def storescp(tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], i
         yield peer
 
 
+@pytest.fixture
+def secured_storescp(
+    tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], int], certificates: Any
+) -> Iterator[FolderPeer]:
+    """DCMTK's storescp that asks for a certificate of the hospital."""
+    peer = FolderPeer("PACS", free_port(), tmp_path / "secured-storescp")
+    peer.folder.mkdir()
+    own = certificates.workstation
+    command = [tool("storescp", "dcmtk"), "+tls", own.key, own.certificate, "+cf", certificates.trusted, "-rc"]
+    command += ["--aetitle", peer.ae_title, "--output-directory", peer.folder, peer.port]
+    with Program([str(part) for part in command], tmp_path / "secured-storescp.log") as program:
+        program.wait_until(lambda: accepts_connections(peer.port), "storescp listens")
+        yield peer
+
+
 @dataclass(frozen=True)
 class OrthancPeer(Peer):
-    """Orthanc, a PACS, with its REST API."""
+    """Orthanc, a PACS, with its REST API, and DICOMweb where the plugin is installed."""
 
     api: OrthancApiClient
+    url: str
+
+    def knows(self, gateway: Gateway) -> None:
+        """Make the gateway one of its modalities."""
+        told = {"AET": "RCMED", "Host": LOOPBACK, "Port": gateway.ports.dicom, "AllowStorageCommitment": True}
+        self.api.put("modalities/gateway", json=told)
+
+    @property
+    def dicom_web(self) -> str:
+        """The root of its DICOMweb service; without the plugin the test is skipped."""
+        if "dicom-web" not in self.api.get_json("plugins"):
+            reason = "Orthanc has no DICOMweb: install orthanc-dicomweb (make debian-packages)"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return f"{self.url}/dicom-web"
 
 
 @pytest.fixture
 def orthanc(tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], int]) -> Iterator[OrthancPeer]:
     path = tool("Orthanc", "orthanc")
+    # Debian links each plugin of orthanc-dicomweb into this folder.
+    plugins = [str(plugin) for plugin in Path("/usr/share/orthanc/plugins").glob("libOrthancDicomWeb.so")]
     port, http_port = free_port(), free_port()
     storage = str(tmp_path / "orthanc")
     configuration = {
         "Name": "test",
         "StorageDirectory": storage,
         "IndexDirectory": storage,
-        "Plugins": [],
+        "Plugins": plugins,
+        "StableAge": 1,
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         "HttpPort": http_port,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
@@ -172,7 +213,8 @@ def orthanc(tmp_path: Path, tool: Callable[..., str], free_port: Callable[[], in
     }
     configured = tmp_path / "orthanc.json"
     configured.write_text(json.dumps(configuration))
-    peer = OrthancPeer("ORTHANC", port, OrthancApiClient(f"http://{LOOPBACK}:{http_port}"))
+    url = f"http://{LOOPBACK}:{http_port}"
+    peer = OrthancPeer("ORTHANC", port, OrthancApiClient(url), url)
     with Program([path, str(configured)], tmp_path / "orthanc.log") as program:
         program.wait_until(lambda: bool(peer.api.is_alive(timeout=5)) and answers_echo(port), "Orthanc is ready")
         yield peer
@@ -200,8 +242,8 @@ def start_gateway(tmp_path: Path, threshold_assistant: Any) -> Iterator[Callable
     """Starts a gateway in this process that delivers to a destination."""
     with ExitStack() as running:
 
-        def start(destination: Mapping[str, Any]) -> Gateway:
-            configured = GatewaySettings.model_validate(gateway_settings(tmp_path / "state", destination))
+        def start(destination: Mapping[str, Any], **sections: Any) -> Gateway:
+            configured = GatewaySettings.model_validate(gateway_settings(tmp_path / "state", destination, **sections))
             return running.enter_context(Gateway(configured, threshold_assistant))
 
         yield start

@@ -1,0 +1,170 @@
+"""What `rcmed doctor` looks at: what is installed, what is configured, which peers answer."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from dicom_bridge.audit import AuditError, verify
+from dicom_bridge.delivery import open_destination
+from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.security.tls import expiry, server_context
+from dicom_bridge.security.token import Token
+from dicom_bridge.settings import GatewaySettings, ServerTlsSettings
+from rcmed.errors import CheckpointError, ConfigurationError
+
+PACKAGES = ("torch", "transformers", "pydicom", "pynetdicom", "highdicom", "dbos", "fastapi", "monailabel")
+_EXPIRES_SOON = timedelta(days=30)
+
+
+class Verdict(StrEnum):
+    """WRONG is what someone must mend; NOTE is worth knowing."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's report."""
+
+    about: str
+    verdict: Verdict
+    text: str
+
+
+def examine(settings: GatewaySettings) -> Iterator[Check]:
+    """Every check, in an order that a reader can follow; peers are asked as their turn comes."""
+    yield from _installed(settings)
+    yield from _state_folder(settings)
+    yield from _ports(settings)
+    yield from _destinations(settings)
+
+
+def _installed(settings: GatewaySettings) -> Iterator[Check]:
+    yield Check("rcmed", Verdict.OK, f"{version('rcmed')} on Python {platform.python_version()}")
+    for package in PACKAGES:
+        try:
+            yield Check(package, Verdict.OK, version(package))
+        except PackageNotFoundError:
+            yield Check(package, Verdict.WRONG, "is not installed: install rcmed again")
+    yield from _decoders()
+    yield _weights(settings.model.name)
+
+
+def _decoders() -> Iterator[Check]:
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLossless, JPEGLSLossless, RLELossless
+
+    for syntax in (JPEGBaseline8Bit, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, RLELossless):
+        decoder = get_decoder(syntax)
+        if decoder.is_available:
+            yield Check(syntax.name, Verdict.OK, "can be decoded")
+        else:
+            yield Check(syntax.name, Verdict.WRONG, "can't be decoded: install pylibjpeg[all] and pyjpegls")
+
+
+def _weights(name: str) -> Check:
+    from rcmed.model.packaged import model_folder, weight_files
+
+    folder = model_folder(name)
+    try:
+        size = sum(file.stat().st_size for file in weight_files(folder))
+    except (CheckpointError, OSError) as error:
+        return Check(f"model {name}", Verdict.WRONG, str(error))
+    return Check(f"model {name}", Verdict.OK, f"{size / 1e6:.0f} MB of weights in {folder}")
+
+
+def _state_folder(settings: GatewaySettings) -> Iterator[Check]:
+    folder = settings.state_folder.resolve()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    free, least = shutil.disk_usage(existing).free / 1e6, settings.receive.minimum_free_megabytes
+    enough = free > 2 * least
+    text = f"{free:.0f} MB free, instances are refused below {least}"
+    yield Check(f"disk of {folder}", Verdict.OK if enough else Verdict.WRONG, text)
+    trail = folder / "audit.jsonl"
+    if trail.exists():
+        try:
+            yield Check("audit trail", Verdict.OK, f"{verify(trail)} records, the chain is whole")
+        except (AuditError, OSError) as error:
+            yield Check("audit trail", Verdict.WRONG, str(error))
+    else:
+        yield Check("audit trail", Verdict.NOTE, f"{trail} is not there yet")
+
+
+def _ports(settings: GatewaySettings) -> Iterator[Check]:
+    receive, web = settings.receive, settings.web
+    yield _port("receive", receive.host, receive.port)
+    if receive.tls is not None:
+        yield from _certificate(receive.tls, "receive.tls")
+    if receive.peers:
+        yield Check("receive.peers", Verdict.OK, ", ".join(peer.name for peer in receive.peers))
+    else:
+        yield Check("receive.peers", Verdict.NOTE, "none: whoever reaches the port may associate")
+    if not web.enabled:
+        return
+    yield _port("web", web.host, web.port)
+    if web.tls is not None:
+        yield from _certificate(web.tls, "web.tls")
+    if web.token_file is None:
+        yield Check("web.token_file", Verdict.NOTE, "none: whoever reaches the port sees the status page")
+        return
+    try:
+        Token.from_file(web.token_file)
+    except ConfigurationError as error:
+        yield Check("web.token_file", Verdict.WRONG, str(error))
+        return
+    open_to_others = web.token_file.stat().st_mode & 0o077
+    text = "others may read it: chmod 600" if open_to_others else "only its owner may read it"
+    yield Check("web.token_file", Verdict.NOTE if open_to_others else Verdict.OK, text)
+
+
+def _port(section: str, host: str, port: int) -> Check:
+    if port == 0:
+        return Check(section, Verdict.NOTE, f"a free port of {host} will be taken")
+    loopback = "127.0.0.1" if host in ("localhost", "0.0.0.0") else "::1" if host == "::" else host
+    try:
+        with socket.create_connection((loopback, port), timeout=2):
+            return Check(section, Verdict.OK, f"something listens on {host}:{port}")
+    except OSError:
+        return Check(section, Verdict.NOTE, f"nothing listens on {host}:{port}: the gateway does not run")
+
+
+def _certificate(settings: ServerTlsSettings, section: str) -> Iterator[Check]:
+    try:
+        server_context(settings, section)
+        ends = expiry(settings.certificate)
+    except ConfigurationError as error:
+        yield Check(section, Verdict.WRONG, str(error))
+        return
+    left = ends - datetime.now(UTC)
+    text = f"{settings.certificate} is valid until {ends:%Y-%m-%d}"
+    if left < timedelta(0):
+        yield Check(section, Verdict.WRONG, f"{text}: it has expired")
+    elif left < _EXPIRES_SOON:
+        yield Check(section, Verdict.NOTE, f"{text}: renew it within {left.days} days")
+    else:
+        yield Check(section, Verdict.OK, text)
+    if settings.trusted is None:
+        yield Check(section, Verdict.NOTE, "trusted is not set: peers need no certificate")
+
+
+def _destinations(settings: GatewaySettings) -> Iterator[Check]:
+    root: Path = settings.state_folder.resolve()
+    for name, told in settings.routing.destinations.items():
+        about = f"destination {name}"
+        try:
+            yield Check(about, Verdict.OK, open_destination(told, root, settings.delivery).check())
+        except (DestinationUnavailableError, ConfigurationError) as error:
+            yield Check(about, Verdict.WRONG, str(error))
+    named = {destination for route in settings.routing.routes for destination in route.destinations}
+    for name in sorted(set(settings.routing.destinations) - named):
+        yield Check(f"destination {name}", Verdict.NOTE, "no route names it")

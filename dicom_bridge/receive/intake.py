@@ -1,0 +1,300 @@
+"""The one way into the store, whichever way an instance came: written durably, checked, indexed, then acknowledged.
+
+The data set goes to disk as it was encoded; only the header elements that name it are read. When `take` returns, the
+file, its folder and its row in the index are durable, so an acknowledged instance survives a crash.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from sqlalchemy.exc import DBAPIError
+
+from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.settings import ReceiveSettings
+from dicom_bridge.store.files import InstanceFiles, require_uid
+from dicom_bridge.store.index import ReceivedInstance, StudyIndex
+from rcmed.errors import InputError
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+SOP_CLASS_MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+_HEADER = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "StudyDescription",
+    "SeriesDescription",
+    "BodyPartExamined",
+    "ProtocolName",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+)
+_STUDIES_COUNTED = 1024
+
+
+class RefusedInstanceError(InputError):
+    """An instance that can't be stored.
+
+    Attributes:
+        status: what the sender is told (PS3.4 B.2.3).
+        sop_class_uid, instance_uid: as far as they could be read.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.sop_class_uid: str | None = None
+        self.instance_uid: str | None = None
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same instance may be taken later: it is we who lack room."""
+        return self.status == OUT_OF_RESOURCES
+
+
+class Taken(StrEnum):
+    """What became of an instance that was acknowledged."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"  # the very same bytes were there
+    CONFLICT = "conflict"  # an instance of this UID was there with other content; the first one is kept
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an instance came from.
+
+    Attributes:
+        association: its id in the index; a request by HTTP or a look into a folder has one, too.
+        calling_ae, called_ae: as routes see them.
+    """
+
+    association: str
+    calling_ae: str
+    called_ae: str
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """An instance that was acknowledged."""
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    sop_class_uid: str
+    outcome: Taken
+
+
+class InstanceIntake:
+    """Takes instances. Safe to call from any thread."""
+
+    def __init__(
+        self,
+        limits: ReceiveSettings,
+        files: InstanceFiles,
+        index: StudyIndex,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            limits: of size, number and free disk.
+            files: where instances go; its root is the folder that paths in the index are relative to.
+            index: where they are recorded.
+            on_change: called after an instance was recorded.
+        """
+        self.limits = limits
+        self.files = files
+        self.index = index
+        self._on_change = on_change
+        self._counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def maximum_bytes(self) -> int:
+        """Of one instance."""
+        return self.limits.maximum_instance_megabytes * 1_000_000
+
+    def take(
+        self,
+        parts: Sequence[bytes | memoryview],
+        origin: Origin,
+        *,
+        expected_class: str | None = None,
+        expected_uid: str | None = None,
+        expected_study: str | None = None,
+    ) -> Arrived:
+        """Store a DICOM file.
+
+        Args:
+            parts: the file (PS3.10), in pieces.
+            origin: where it came from.
+            expected_class, expected_uid, expected_study: SOP Class, SOP Instance and Study Instance UID that the
+                request named; None: it named none.
+        Raises:
+            RefusedInstanceError: it is not stored; status and text say why.
+        """
+        try:
+            size = sum(memoryview(part).nbytes for part in parts)
+            self.require_size(size)
+            self._require_free_disk(size)
+            return self._store(parts, origin, (expected_class, expected_uid, expected_study))
+        except RefusedInstanceError:
+            raise
+        except InputError as error:
+            raise RefusedInstanceError(CANNOT_UNDERSTAND, str(error)) from None
+        except (OSError, DBAPIError) as error:
+            # Disk full, quota, a failing disk, a locked database: the instance may be sound, so the sender should
+            # try again later.
+            reason = error.strerror if isinstance(error, OSError) else str(error.orig)
+            raise RefusedInstanceError(OUT_OF_RESOURCES, f"can't be written: {reason}") from None
+
+    def require_size(self, size: int) -> None:
+        """Refuse what is too large.
+
+        Raises:
+            RefusedInstanceError: more bytes than `maximum_instance_megabytes`.
+        """
+        if size > self.maximum_bytes:
+            text = f"larger than receive.maximum_instance_megabytes ({self.limits.maximum_instance_megabytes})"
+            raise RefusedInstanceError(CANNOT_UNDERSTAND, text)
+
+    def _require_free_disk(self, size: int) -> None:
+        free, least = self.files.free_megabytes(), self.limits.minimum_free_megabytes
+        if free - size / 1e6 < least:
+            text = f"{free:.0f} MB free, receive.minimum_free_megabytes asks for {least}"
+            raise RefusedInstanceError(OUT_OF_RESOURCES, text)
+
+    def end(self, origin: Origin) -> None:
+        """Nothing more comes from there now: its studies may be complete."""
+        self.index.release_association(origin.association)
+        self._on_change()
+
+    def _store(
+        self,
+        parts: Sequence[bytes | memoryview],
+        origin: Origin,
+        expected: tuple[str | None, str | None, str | None],
+    ) -> Arrived:
+        incoming = self.files.write_incoming(parts)
+        try:
+            instance = self._describe(incoming, origin)
+            try:
+                return self._place(incoming, instance, origin, expected)
+            except RefusedInstanceError as error:
+                error.sop_class_uid, error.instance_uid = instance.sop_class_uid, instance.instance_uid
+                raise
+        finally:
+            incoming.unlink(missing_ok=True)
+
+    def _place(
+        self,
+        incoming: Path,
+        instance: ReceivedInstance,
+        origin: Origin,
+        expected: tuple[str | None, str | None, str | None],
+    ) -> Arrived:
+        _require_as_asked_for(instance, *expected)
+        known = self.index.instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
+        if known is not None:
+            return _arrived(instance, self._compare(incoming, self.files.root / known, instance))
+        self._require_room_in_study(instance.study_uid)
+        self.files.keep(incoming, self.files.root / instance.path)
+        if self.index.record_instance(instance, origin.association):
+            self._count(instance.study_uid)
+        self._on_change()
+        return _arrived(instance, Taken.STORED)
+
+    def _describe(self, path: Path, origin: Origin) -> ReceivedInstance:
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
+            values = {name: _text(header, name) for name in _HEADER[1:]}
+            transfer_syntax = str(header.file_meta.TransferSyntaxUID)
+        except OSError:
+            raise
+        except Exception as error:  # pydicom raises whatever its parser met; the sender is told which
+            raise RefusedInstanceError(
+                CANNOT_UNDERSTAND, f"the data set can't be parsed ({type(error).__name__}): mend or resend it"
+            ) from None
+        study = require_uid(values["StudyInstanceUID"], "Study Instance UID (0020,000D)")
+        series = require_uid(values["SeriesInstanceUID"], "Series Instance UID (0020,000E)")
+        uid = require_uid(values["SOPInstanceUID"], "SOP Instance UID (0008,0018)")
+        sop_class = require_uid(values["SOPClassUID"], "SOP Class UID (0008,0016)")
+        return ReceivedInstance(
+            study_uid=study,
+            series_uid=series,
+            instance_uid=uid,
+            sop_class_uid=sop_class,
+            transfer_syntax_uid=transfer_syntax,
+            path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
+            facts=SeriesFacts(
+                modality=values["Modality"],
+                body_part=values["BodyPartExamined"],
+                study_description=values["StudyDescription"],
+                series_description=values["SeriesDescription"],
+                protocol_name=values["ProtocolName"],
+                calling_ae=origin.calling_ae,
+                called_ae=origin.called_ae,
+            ),
+        )
+
+    def _compare(self, incoming: Path, known: Path, instance: ReceivedInstance) -> Taken:
+        if filecmp.cmp(incoming, known, shallow=False):
+            return Taken.DUPLICATE
+        self.index.add_line(
+            f"instance {instance.instance_uid} came again with other content: the first one is kept",
+            level="warning",
+            study_uid=instance.study_uid,
+            series_uid=instance.series_uid,
+        )
+        return Taken.CONFLICT
+
+    def _require_room_in_study(self, study_uid: str) -> None:
+        with self._lock:
+            count = self._counts.get(study_uid)
+        if count is None:
+            count = self.index.instance_count(study_uid)
+            with self._lock:
+                if len(self._counts) >= _STUDIES_COUNTED:
+                    self._counts.clear()
+                self._counts[study_uid] = count
+        if count >= self.limits.maximum_instances_per_study:
+            text = f"the study has receive.maximum_instances_per_study ({self.limits.maximum_instances_per_study})"
+            raise RefusedInstanceError(CANNOT_UNDERSTAND, text)
+
+    def _count(self, study_uid: str) -> None:
+        with self._lock:
+            if study_uid in self._counts:
+                self._counts[study_uid] += 1
+
+
+def _require_as_asked_for(
+    instance: ReceivedInstance, sop_class: str | None, instance_uid: str | None, study_uid: str | None
+) -> None:
+    if sop_class is not None and instance.sop_class_uid != sop_class:
+        raise RefusedInstanceError(SOP_CLASS_MISMATCH, "SOP Class UID (0008,0016) differs from the request's")
+    if instance_uid is not None and instance.instance_uid != instance_uid:
+        raise RefusedInstanceError(CANNOT_UNDERSTAND, "SOP Instance UID (0008,0018) differs from the request's")
+    if study_uid is not None and instance.study_uid != study_uid:
+        raise RefusedInstanceError(CANNOT_UNDERSTAND, "Study Instance UID (0020,000D) differs from the request's")
+
+
+def _arrived(instance: ReceivedInstance, outcome: Taken) -> Arrived:
+    return Arrived(instance.study_uid, instance.series_uid, instance.instance_uid, instance.sop_class_uid, outcome)
+
+
+def _text(header: Dataset, name: str) -> str | None:
+    value = header.get(name)
+    if value is None:
+        return None
+    return str(value).strip() or None

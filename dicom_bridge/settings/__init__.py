@@ -1,0 +1,44 @@
+"""The gateway's settings: typed, frozen, and the one place of every default."""
+
+from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
+from dicom_bridge.settings.network import (
+    ClientTlsSettings,
+    PeerSettings,
+    ReceiveSettings,
+    ServerTlsSettings,
+    WebSettings,
+)
+from dicom_bridge.settings.routing import (
+    AnyDestination,
+    CStoreDestination,
+    DeliverySettings,
+    DestinationSettings,
+    FolderDestination,
+    OrthancDestination,
+    RoutingSettings,
+    StowDestination,
+)
+from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
+
+__all__ = [
+    "AnyDestination",
+    "CStoreDestination",
+    "ClientTlsSettings",
+    "CompletionSettings",
+    "DeliverySettings",
+    "DestinationSettings",
+    "FolderDestination",
+    "FollowedOrthancSettings",
+    "GatewaySettings",
+    "JobSettings",
+    "LogSettings",
+    "ModelSettings",
+    "OrthancDestination",
+    "PeerSettings",
+    "ReceiveSettings",
+    "RoutingSettings",
+    "ServerTlsSettings",
+    "StowDestination",
+    "WatchedFolderSettings",
+    "WebSettings",
+]

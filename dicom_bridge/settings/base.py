@@ -1,0 +1,53 @@
+"""What every group of settings is built of: frozen, no unknown keys, and the kinds of values that occur often."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+FOLDER = "folder"
+"""Key of the validation context: the folder of the file that the settings are read from."""
+
+
+class Settings(BaseModel):
+    """Frozen; an unknown key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get(FOLDER)
+    return path if folder is None else folder / path
+
+
+ConfiguredFile = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A file that the settings name; a relative path is taken from the folder of the settings' file."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+PeerPort = Annotated[int, Field(ge=1, le=65535)]
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f\s][^\\\x00-\x1f]*$")]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address to listen on."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address_to_listen_on(host: str) -> str:
+    if host != "localhost":
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("must be an IP address of this machine, for example 127.0.0.1 or 0.0.0.0") from None
+    return host
+
+
+ListeningHost = Annotated[str, AfterValidator(_address_to_listen_on)]

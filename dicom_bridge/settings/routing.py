@@ -1,0 +1,134 @@
+"""Settings of where results go: destinations, the routes that name them, and patience with those that are sick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from dicom_bridge.routing import Route
+from dicom_bridge.settings.base import AeTitle, ConfiguredFile, PeerPort, Settings
+from dicom_bridge.settings.network import ClientTlsSettings
+
+
+class DeliverySettings(Settings):
+    """Patience with a destination that does not answer.
+
+    Attributes:
+        maximum_attempts: then the delivery is given up and said so.
+        first_wait_seconds: between the first and the second attempt; doubles from then on.
+        maximum_wait_seconds: no wait is longer.
+        timeout_seconds: for connecting and for each answer.
+        commitment_seconds: how long a report of storage commitment may take.
+    """
+
+    maximum_attempts: int = Field(default=200, ge=1)
+    first_wait_seconds: float = Field(default=2.0, gt=0)
+    maximum_wait_seconds: float = Field(default=300.0, gt=0)
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    commitment_seconds: float = Field(default=30.0, gt=0)
+
+    def wait_before(self, attempt: int) -> float:
+        """Seconds to wait after attempt number `attempt` (from 1) failed."""
+        return min(self.first_wait_seconds * 2.0 ** min(attempt - 1, 30), self.maximum_wait_seconds)
+
+
+class CStoreDestination(Settings):
+    """An application entity that takes results by C-STORE.
+
+    Attributes:
+        host, port, called_ae: where it listens, and its AE title.
+        calling_ae: our AE title; a peer that reports its storage commitment looks us up under it.
+        tls: None: plain DICOM.
+        commitment: `auto` asks for storage commitment where the peer offers it, else looks the objects up by C-FIND
+            where it offers that; `required` takes nothing less than commitment; `off` takes the C-STORE's status.
+    """
+
+    type: Literal["c_store"]
+    host: str = Field(min_length=1)
+    port: PeerPort
+    called_ae: AeTitle
+    calling_ae: AeTitle = "RCMED"
+    tls: ClientTlsSettings | None = None
+    commitment: Literal["auto", "required", "off"] = "auto"
+
+
+class FolderDestination(Settings):
+    """A folder; relative paths are taken from the state folder. Files lie in `<study>/<SOP Instance UID>.dcm`."""
+
+    type: Literal["folder"]
+    path: Path
+
+
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+
+
+class StowDestination(Settings):
+    """A DICOMweb server that takes results by STOW-RS and is asked for them by QIDO-RS (PS3.18 10.5 and 10.6).
+
+    Attributes:
+        url: its base, for example `https://pacs.hospital.example/dicom-web`.
+        token_file: a bearer token; or
+        user, password_file: HTTP basic authentication.
+        tls: for https; None: the certificate authorities of the system.
+    """
+
+    type: Literal["stow"]
+    url: Url
+    token_file: ConfiguredFile | None = None
+    user: str | None = None
+    password_file: ConfiguredFile | None = None
+    tls: ClientTlsSettings | None = None
+
+
+class OrthancDestination(Settings):
+    """An Orthanc server that takes results by its REST API, and is asked for them there.
+
+    Attributes:
+        url: of its REST API, for example `http://orthanc:8042`.
+        user, password_file: HTTP basic authentication.
+        tls: for https; None: the certificate authorities of the system.
+    """
+
+    type: Literal["orthanc"]
+    url: Url
+    user: str | None = None
+    password_file: ConfiguredFile | None = None
+    tls: ClientTlsSettings | None = None
+
+
+AnyDestination = CStoreDestination | StowDestination | OrthancDestination | FolderDestination
+DestinationSettings = Annotated[AnyDestination, Field(discriminator="type")]
+
+
+def _results_folder() -> dict[str, AnyDestination]:
+    return {"results": FolderDestination(type="folder", path=Path("results"))}
+
+
+class RoutingSettings(Settings):
+    """Routes and the destinations they name."""
+
+    routes: tuple[Route, ...] = (Route(name="everything", destinations=("results",)),)
+    destinations: dict[str, DestinationSettings] = Field(default_factory=_results_folder)
+
+    @field_validator("destinations")
+    @classmethod
+    def _names_are_plain(cls, value: dict[str, DestinationSettings]) -> dict[str, DestinationSettings]:
+        for name in value:
+            if not name or len(name) > 64 or not all(c.isalnum() or c in "-_." for c in name):
+                raise ValueError(f"the destination name {name!r} may hold letters, digits, '-', '_' and '.' only")
+        return value
+
+    @model_validator(mode="after")
+    def _routes_are_consistent(self) -> RoutingSettings:
+        names = [route.name for route in self.routes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two routes are called {name!r}; give each its own name")
+        for route in self.routes:
+            for destination in route.destinations:
+                if destination not in self.destinations:
+                    known = ", ".join(sorted(self.destinations)) or "none"
+                    raise ValueError(f"route {route.name!r} names destination {destination!r}, known are: {known}")
+        return self

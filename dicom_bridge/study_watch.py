@@ -1,0 +1,156 @@
+"""Watches the open studies: a complete one becomes jobs, one for each series and route that match."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from dicom_bridge.completion import CompletionRules, study_progress
+from dicom_bridge.jobs.identity import job_identity
+from dicom_bridge.routing import Route, match_routes
+from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.ledger import JobState
+from dicom_bridge.store.tables import JobRow
+
+_LOG = logging.getLogger(__name__)
+
+# Between two looks at the open studies while instances pour in, so that looking costs little beside receiving.
+_SHORTEST_LOOK_SECONDS = 0.2
+_LONGEST_LOOK_SECONDS = 5.0
+
+
+class StudyWatch:
+    """Looks at the open studies, in a thread of its own, whenever something arrived or one may have become complete."""
+
+    def __init__(
+        self,
+        index: StudyIndex,
+        rules: CompletionRules,
+        routes: Sequence[Route],
+        weights_sha256: str,
+        submit: Callable[[str], None],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            index: of what arrived.
+            rules: when a study is complete.
+            routes: which series are asked what.
+            weights_sha256: of the model that will be asked; part of a job's identity.
+            submit: takes the id of each new job.
+            on_change: called when a study was closed.
+        """
+        self._index = index
+        self._rules = rules
+        self._routes = routes
+        self._weights = weights_sha256
+        self._submit = submit
+        self._on_change = on_change
+        self._look = threading.Event()
+        self._stopping = threading.Event()
+        self._faults: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
+
+    def start(self) -> None:
+        """Start looking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking; a look in progress has a moment to end."""
+        self._stopping.set()
+        self._look.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+
+    def wake(self) -> None:
+        """Something arrived: look soon."""
+        self._look.set()
+
+    def health(self) -> str:
+        """ "ok", or what hinders studies from becoming jobs."""
+        if not self._thread.is_alive():
+            return "not running"
+        # A copy: the watching thread writes to it.
+        return "; ".join(f"{what}: {fault}" for what, fault in sorted(self._faults.copy().items())[:3]) or "ok"
+
+    def _run(self) -> None:
+        wait = 0.0
+        while True:
+            self._look.wait(wait)
+            if self._stopping.wait(_SHORTEST_LOOK_SECONDS):
+                return
+            self._look.clear()
+            wait = self._look_at_open_studies()
+
+    def _look_at_open_studies(self) -> float:
+        """Hand complete studies to the jobs; returns the seconds until the next one may be complete."""
+        try:
+            studies = self._index.open_studies()
+        except DBAPIError as error:
+            _LOG.error("the index can't be read, looking again soon: %s", error.orig)
+            self._faults = {"index": str(error.orig)}
+            return 1.0
+        faults: dict[str, str] = {}
+        wait = _LONGEST_LOOK_SECONDS
+        for study_uid in studies:
+            try:
+                wait = min(wait, self._look_at(study_uid))
+            except Exception as error:
+                # One study that can't be judged must not hold up the others, and must be seen: in the log, and in the
+                # gateway's health until a look at it succeeds.
+                _LOG.exception("study %s can't be judged; looking again soon", study_uid)
+                faults[f"study {study_uid}"] = f"{type(error).__name__}: {error}"
+        self._faults = faults
+        return wait
+
+    def _look_at(self, study_uid: str) -> float:
+        now = time.time()
+        progress = study_progress(self._index.arrivals(study_uid), self._rules, now)
+        if not progress.complete:
+            return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
+        new = self._index.close_generation(study_uid, progress, self._jobs_of(study_uid, progress.generation))
+        if new is None:
+            return 0.0
+        _LOG.info("study %s complete, generation %d, %d new jobs", study_uid, progress.generation, len(new))
+        for job_id in new:
+            self._submit(job_id)
+        self._on_change()
+        return _LONGEST_LOOK_SECONDS
+
+    def _jobs_of(self, study_uid: str, generation: int) -> list[JobRow]:
+        jobs = []
+        for series_uid, facts in self._index.series_of(study_uid):
+            routes = match_routes(facts, self._routes)
+            if not routes:
+                text = f"no route matches (modality {facts.modality or 'absent'}, from {facts.calling_ae or 'unknown'})"
+                self._index.add_line(text, level="info", study_uid=study_uid, series_uid=series_uid)
+            instances = list(self._index.instances_of(study_uid, series_uid))
+            for route in routes:
+                identifier = job_identity(
+                    study_uid=study_uid,
+                    series_uid=series_uid,
+                    instance_uids=instances,
+                    route=route.name,
+                    weights_sha256=self._weights,
+                    prompts=route.prompts,
+                )
+                jobs.append(
+                    JobRow(
+                        job_id=identifier,
+                        study_uid=study_uid,
+                        series_uid=series_uid,
+                        generation=generation,
+                        route=route.name,
+                        instances=instances,
+                        prompts=list(route.prompts),
+                        destinations=list(dict.fromkeys(route.destinations)),
+                        state=JobState.QUEUED,
+                        created_at=time.time(),
+                    )
+                )
+        return jobs

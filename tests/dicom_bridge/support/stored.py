@@ -1,0 +1,36 @@
+"""An intake with the store behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dicom_bridge.audit import AuditTrail
+from dicom_bridge.observer import Observer
+from dicom_bridge.receive.intake import InstanceIntake
+from dicom_bridge.settings import ReceiveSettings
+from dicom_bridge.store.database import Database
+from dicom_bridge.store.files import InstanceFiles
+from dicom_bridge.store.index import StudyIndex
+
+
+class Stored:
+    """Everything under an intake, in a folder; as after a restart when it is made on the same folder again."""
+
+    def __init__(self, folder: Path, **limits: Any) -> None:
+        self.limits = ReceiveSettings.model_validate({"minimum_free_megabytes": 0, **limits})
+        self.files = InstanceFiles(folder)
+        self.files.prepare()
+        self.database = Database(folder / "index.sqlite")
+        self.index = StudyIndex(self.database)
+        self.trail = folder / "audit.jsonl"
+        self._audit = AuditTrail(self.trail)
+        self.observer = Observer(audit=self._audit, transferred=self.index.transferred)
+        self.intake = InstanceIntake(self.limits, self.files, self.index)
+
+    def counted(self, name: str, **labels: str) -> float:
+        return self.observer.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def close(self) -> None:
+        self._audit.close()
+        self.database.close()
