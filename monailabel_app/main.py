@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from rcmed.assistant import Assistant
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 2**20
+MODEL_IDENTITY = "model_identity"
+"""Of an image's record: the model that a viewer asked about it last."""
 
 
 class RCMedApp(MONAILabelApp):  # type: ignore[misc]
@@ -110,6 +113,9 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
         tag = str(
             getattr(request.get("label_tag"), "value", request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
         )
+        if image_id and not request.get("save_label"):
+            # What is submitted from now on was not drawn by a person alone.
+            store.update_image_info(image_id, {MODEL_IDENTITY: asdict(self.resident.assistant.identity)})
         if request.get("save_label") and image_id:
             names = [{"name": name, "idx": value} for name, value in reply["label_names"].items()]
             try:
