@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
 import time
@@ -34,6 +33,7 @@ from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.files import InstanceFiles
+from dicom_bridge.store.folder_lock import lock_state_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
@@ -104,7 +104,7 @@ class Gateway:
             raise
 
     def _start(self) -> None:
-        self._lock_state_folder()
+        self._lock_file = lock_state_folder(self.root)
         self._files.prepare()
         self._database = Database(self.root / "index.sqlite")
         self.index = StudyIndex(self._database)
@@ -277,18 +277,6 @@ class Gateway:
         return True
 
     # inside
-
-    def _lock_state_folder(self) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._lock_file = (self.root / "gateway.lock").open("a")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"state_folder {self.root} is in use by another gateway: stop it or name another folder"
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(f"state_folder {self.root} can't be used: {error.strerror}") from None
 
     def _on_change(self) -> None:
         with self._changed:

@@ -154,6 +154,9 @@ class GuardedServer(ThreadedAssociationServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection ended before it could ask for anything: no traceback, one line."""
         error = sys.exc_info()[1]
+        if isinstance(error, (ssl.SSLEOFError, ConnectionResetError)):
+            _LOG.debug("a connection from %s said nothing and ended, as probes of load balancers do", client_address[0])
+            return
         expected = isinstance(error, OSError)  # TLS errors, resets and time-outs are OSErrors
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         if not expected:

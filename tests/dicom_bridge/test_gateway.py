@@ -210,6 +210,12 @@ def test_a_sick_destination_gets_its_results_when_it_is_back(
 
         assert gateway._wait(lambda: states() == {"pacs": "waiting", "folder": "delivered"}, PATIENCE)
         assert not gateway.is_idle()
+        address = f"http://127.0.0.1:{gateway.ports.web}"
+        page, metrics = httpx.get(address).text, httpx.get(f"{address}/metrics").text
+        assert "suspended" in page and f"PACS at 127.0.0.1:{port} does not answer" in page
+        assert 'rcmed_destination_ok{destination="pacs"} 0.0' in metrics
+        assert 'rcmed_destination_ok{destination="folder"} 1.0' in metrics
+        assert httpx.get(f"{address}/healthz").status_code == 200  # a sick destination is no fault of the gateway
     # The gateway was stopped in the middle of the waiting; the next one goes on.
     pacs = start_pacs(port)
     try:
@@ -220,6 +226,13 @@ def test_a_sick_destination_gets_its_results_when_it_is_back(
             assert delivery.attempts > 1
             assert sorted(delivery.delivered) == sorted(received)
             assert len(received) == 2
+            assert gateway.metrics.registry.get_sample_value("rcmed_destination_ok", {"destination": "pacs"}) == 1
+        exports = [
+            (record["destination"], record["outcome"], record["confirmed_by"])
+            for record in map(json.loads, (tmp_path / "state" / "audit.jsonl").read_text().splitlines())
+            if record["event"]["meaning"] == "Export"
+        ]
+        assert exports == [("folder", 0, "written and synced"), ("pacs", 0, "C-STORE status")]
     finally:
         pacs.shutdown()
     assert len(threshold_assistant.calls) == 1

@@ -165,6 +165,17 @@ def test_who_does_not_ask_in_time_is_closed(receiver_with: Callable[..., Any]) -
     assert is_served(receiver.scp.port)
 
 
+def test_a_probe_that_says_nothing_is_no_attempt(
+    receiver_with: Callable[..., Any], certificates: Any, mutual: dict[str, Any]
+) -> None:
+    receiver = receiver_with(tls=mutual)
+    for _ in range(3):
+        socket.create_connection((LOOPBACK, receiver.scp.port), timeout=30).close()
+    assert is_served(receiver.scp.port, tls=client(certificates.trusted, certificates.scanner))
+    assert receiver.counted("rcmed_connections_refused_total") == 0
+    assert receiver.trail.read_text() == ""
+
+
 def test_too_large_an_instance_is_refused_and_the_next_is_taken(
     receiver_with: Callable[..., Any], make_ct_series: Any
 ) -> None:
