@@ -1,4 +1,5 @@
 # make demo    the main job on real images; writes demo/ (STUDY=FOLDER PROMPT="liver; spleen" for your own DICOM)
+# make viewer  a PACS with the demo's studies, the gateway, and OHIF with MONAI Label, on loopback until Ctrl-C
 # make test    every check and every test
 # make lint    the checks that need no run
 # Each sets up .venv first, once; it is set up again when pyproject.toml changes.
@@ -11,7 +12,7 @@ TORCH := torch==2.13.0
 STUDY ?=
 PROMPT ?=
 
-.PHONY: set-up demo test lint debian-packages
+.PHONY: set-up demo viewer test lint debian-packages
 
 set-up: $(SET_UP)
 
@@ -28,7 +29,7 @@ $(SET_UP): pyproject.toml $(BIN)/python
 	touch $@
 
 debian-packages:
-	.ci/debian-packages dcmtk dicom3tools orthanc
+	.ci/debian-packages dcmtk dicom3tools orthanc orthanc-dicomweb chromium
 
 lint: $(SET_UP)
 	$(BIN)/ruff check .
@@ -38,6 +39,10 @@ lint: $(SET_UP)
 
 demo: $(SET_UP)
 	$(BIN)/rcmed demo --output demo $(if $(STUDY),--study '$(STUDY)') $(if $(PROMPT),--prompt '$(PROMPT)')
+
+viewer: $(SET_UP)
+	.ci/debian-packages orthanc orthanc-dicomweb
+	$(BIN)/rcmed viewer $(if $(STUDY),--study '$(STUDY)') $(if $(PROMPT),--prompt '$(PROMPT)')
 
 test: $(SET_UP) debian-packages lint
 	$(BIN)/pytest

@@ -61,6 +61,16 @@ class Assistant:
         exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
         self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
 
+    @property
+    def takes_hints(self) -> bool:
+        """Whether the weights take clicks, boxes and rough masks."""
+        return bool(self.model.config.takes_hints)
+
+    @property
+    def trained_targets(self) -> tuple[str, ...]:
+        """Names of the targets that the weights were trained on; empty where they do not say."""
+        return tuple(self.model.config.target_names)
+
     @classmethod
     def from_pretrained(cls, name: str | Path = "small", device: str = "auto", cache_bytes: int = 0) -> Assistant:
         """Load a model.
@@ -173,18 +183,7 @@ class Assistant:
             base = found[target.name]
             if recognise and base.status is not FindingStatus.FOUND:
                 continue
-            findings.append(
-                Finding(
-                    prompt or target.name,
-                    target,
-                    base.status,
-                    base.presence,
-                    base.mask,
-                    base.boxes,
-                    base.measurements,
-                    base.description,
-                )
-            )
+            findings.append(replace(base, prompt=prompt or target.name))
         return Findings(
             findings=tuple(findings),
             model=self.identity,
@@ -198,7 +197,7 @@ class Assistant:
     def _recognise(self, image: Image) -> list[Target]:
         """Targets that may be there: where the weights have presence all that they know, else those of an answer."""
         known = self.known_targets(image)
-        if self.model.config.segment_anything is None:
+        if self.model.config.has_presence:
             return known
         view = ReaderView.of(image.grid).to_view(to_eight_bit(image))
         slices = np.unique(np.linspace(0, len(view) - 1, MOST_ANSWERED_SLICES).round().astype(int))

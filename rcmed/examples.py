@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcmed.codes import Code
 from rcmed.errors import InputError
 from rcmed.image import Image, Modality
 from rcmed.model.processor import to_eight_bit
 from rcmed.model.viewing import ReaderView
 from rcmed.readers import read_images
 from rcmed.vocabulary import Target, load_targets
+from rcmed.vocabulary.named import LONGEST_NAME, private_target
 
 # More examples than this of one target are a data set: train on it.
 MOST_SLICES = 32
 SLICES_PER_VOLUME = 8
-_COLOUR = (0, 200, 255)
-_LONGEST_NAME = 64
-_ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 
 
 def read_examples(folder: Path, modality: Modality | None = None) -> tuple[list[Image], list[NDArray[np.bool_]]]:
@@ -63,16 +59,15 @@ def learnable_target(name: str, images: Sequence[Image]) -> Target:
         InputError: there is no image, the modalities differ, or the name is blank or longer than 64 characters.
     """
     name = " ".join(name.lower().split())
-    if not name or len(name) > _LONGEST_NAME:
-        raise InputError(f"examples: the name of a target has 1 to {_LONGEST_NAME} characters, not {len(name)}")
+    if not name or len(name) > LONGEST_NAME:
+        raise InputError(f"examples: the name of a target has 1 to {LONGEST_NAME} characters, not {len(name)}")
     modalities = {image.modality for image in images}
     if len(modalities) != 1:
         raise InputError(f"examples of {name}: one modality is needed, not {len(modalities)}")
     for target in load_targets():
         if name == target.name:
             return target
-    code = Code("EX-" + hashlib.sha256(name.encode()).hexdigest()[:12].upper(), "99RCMED", name)
-    return Target(name, (), _ANATOMICAL_STRUCTURE, code, None, None, _COLOUR, tuple(modalities))
+    return private_target(name, tuple(modalities))
 
 
 def example_slices(

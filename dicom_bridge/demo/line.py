@@ -17,10 +17,11 @@ from rich.console import Console
 
 from dicom_bridge.app import Gateway
 from dicom_bridge.demo.archive import Archive
-from dicom_bridge.demo.returned import find_problems, is_report, is_segmentation, read_segments
+from dicom_bridge.demo.returned import find_problems, is_report
 from dicom_bridge.demo.studies import DESTINATION, DemoStudy
 from dicom_bridge.demo.table import Row, print_table, rows_of
 from dicom_bridge.jobs.worker import FINDINGS_FILE, FindsInImages, job_folder
+from dicom_bridge.results.reading import is_segmentation, read_segments
 from dicom_bridge.sending import send_files
 from dicom_bridge.series.read import read_series
 from dicom_bridge.settings import GatewaySettings
@@ -42,7 +43,7 @@ def run_line(studies: Sequence[DemoStudy], assistant: FindsInImages, output: Pat
     rows: list[Row] = []
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="rcmed-demo-") as temporary, Archive(Path(temporary) / "pacs") as archive:
-        settings = _settings(Path(temporary) / "state", studies, archive)
+        settings = gateway_settings(Path(temporary) / "state", studies, archive.ae_title, archive.port)
         with Gateway(settings, assistant) as gateway:
             console.print(
                 f"gateway on 127.0.0.1:{gateway.ports.dicom}, status page http://127.0.0.1:{gateway.ports.web}/, "
@@ -76,9 +77,10 @@ def run_line(studies: Sequence[DemoStudy], assistant: FindsInImages, output: Pat
     return problems
 
 
-def _settings(state: Path, studies: Sequence[DemoStudy], archive: Archive) -> GatewaySettings:
+def gateway_settings(state: Path, studies: Sequence[DemoStudy], pacs_ae: str, pacs_port: int) -> GatewaySettings:
+    """A gateway on free ports that asks the studies what their routes say and sends results to a PACS on loopback."""
     routes = {study.route.name: study.route.model_dump(mode="json") for study in studies}
-    pacs = {"type": "c_store", "host": "127.0.0.1", "port": archive.port, "called_ae": archive.ae_title}
+    pacs = {"type": "c_store", "host": "127.0.0.1", "port": pacs_port, "called_ae": pacs_ae}
     return GatewaySettings.model_validate(
         {
             "state_folder": str(state),

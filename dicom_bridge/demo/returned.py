@@ -1,74 +1,21 @@
-"""What came back, as a reader who knows only DICOM sees it: masks of the SEG, and whether SEG and SR hold together."""
+"""What came back, as a reader who knows only DICOM sees it: whether SEG and SR hold together with what was sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, SegmentationStorage
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
-from rcmed.errors import GridMismatchError
-from rcmed.image import Image
+from dicom_bridge.results.reading import is_segmentation
 
 REPORT_CLASSES = (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage)
 TRACKING_UID = ("112040", "DCM")
 
 
-@dataclass(frozen=True, eq=False)
-class ReturnedSegment:
-    """One segment of a SEG, brought onto the image it was made from.
-
-    Attributes:
-        label: Segment Label (0062,0005).
-        tracking_uid: (0062,0021), the same as in the SR.
-        mask: bool (slice, row, column) on the image's grid.
-    """
-
-    label: str
-    tracking_uid: str
-    mask: NDArray[np.bool_]
-
-
 def is_report(instance: Dataset) -> bool:
     """Whether it is an SR."""
     return instance.SOPClassUID in REPORT_CLASSES
-
-
-def is_segmentation(instance: Dataset) -> bool:
-    """Whether it is a SEG."""
-    return bool(instance.SOPClassUID == SegmentationStorage)
-
-
-def read_segments(segmentation: Dataset, image: Image) -> list[ReturnedSegment]:
-    """Read the masks of a BINARY SEG onto its source image, slice by slice by reference.
-
-    Raises:
-        GridMismatchError: a frame refers to no slice of the image, or has another number of rows or columns.
-    """
-    slices = {(source.sop_instance_uid, source.frame_number or 1): n for n, source in enumerate(image.sources)}
-    segments = {
-        int(item.SegmentNumber): ReturnedSegment(
-            str(item.SegmentLabel), str(item.TrackingUID), np.zeros(image.grid.shape, dtype=bool)
-        )
-        for item in segmentation.SegmentSequence
-    }
-    frames = segmentation.pixel_array
-    if frames.ndim == 2:
-        frames = frames[None]
-    if frames.shape[1:] != image.grid.shape[1:]:
-        raise GridMismatchError(f"SEG frames of {frames.shape[1:]} do not lie on slices of {image.grid.shape[1:]}")
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    for frame, group in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        number = _group(group, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
-        source = _group(group, shared, "DerivationImageSequence").SourceImageSequence[0]
-        key = (str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 1))
-        if key not in slices:
-            raise GridMismatchError(f"a SEG frame refers to frame {key[1]} of {key[0]}, which is no slice of the image")
-        segments[int(number)].mask[slices[key]] |= frame.astype(bool)
-    return list(segments.values())
 
 
 def find_problems(sent: Sequence[Dataset], results: Sequence[Dataset]) -> list[str]:
@@ -106,11 +53,6 @@ def find_problems(sent: Sequence[Dataset], results: Sequence[Dataset]) -> list[s
     if segmented - reported:
         problems.append(f"{len(segmented - reported)} segments of the SEG are not in the SR")
     return problems
-
-
-def _group(frame: Dataset, shared: Dataset, keyword: str) -> Dataset:
-    item: Dataset = (frame if keyword in frame else shared)[keyword].value[0]
-    return item
 
 
 def _values(instance: Dataset, keyword: str) -> Iterator[str]:

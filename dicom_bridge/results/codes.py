@@ -27,6 +27,12 @@ def long_string(text: str, otherwise: str = "unknown") -> str:
     return cleaned[:64].strip() or otherwise
 
 
+def person_name(name: str) -> str:
+    """`name` as a value of PN; one that is not parted into components is a family name alone (PS3.5 6.2.1)."""
+    name = long_string(name.replace("=", " "))
+    return name if "^" in name else f"{name[:63]}^"
+
+
 def unlimited_text(text: str) -> str:
     """`text` as a value of UT: no control characters but line ends; never empty."""
     return re.sub(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]+", " ", text).strip() or "-"

@@ -1,4 +1,4 @@
-"""Findings as a DICOM Segmentation (PS3.3 A.51), and back."""
+"""Findings as a DICOM Segmentation (PS3.3 A.51)."""
 
 from __future__ import annotations
 
@@ -7,27 +7,20 @@ from datetime import datetime
 
 import numpy as np
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
-from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from highdicom.seg import Segmentation as HighdicomSegmentation
+from highdicom.seg import SegmentationTypeValues, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.valuerep import DSfloat
 
-from dicom_bridge.results.codes import (
-    MANUFACTURER,
-    algorithm,
-    concept,
-    finding_name,
-    long_string,
-    model_name,
-    tracking_id,
-)
+from dicom_bridge.results.authorship import BY_MODEL, Authorship
+from dicom_bridge.results.codes import MANUFACTURER, long_string, model_name, person_name
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
+from dicom_bridge.results.segments import describe_segment, segmented_findings
 from dicom_bridge.results.source import Plane, Source, as_secondary_capture, read_source
-from rcmed.errors import GridMismatchError, InputError
-from rcmed.findings import Findings, FindingStatus
+from rcmed.errors import GridMismatchError
+from rcmed.findings import Findings
 from rcmed.image import Image
 
 # A stand-in's SOPInstanceUID is this and the number of its slice: every reference is rewritten by it.
@@ -52,16 +45,9 @@ _OWN_OF_A_STAND_IN = (
 )
 
 
-def segmented_findings(findings: Findings) -> list[int]:
-    """Numbers (from 0) of the findings that get a segment, in the order of the segments."""
-    return [
-        number
-        for number, finding in enumerate(findings.findings)
-        if finding.is_present and finding.target is not None and finding.mask is not None and finding.mask.any()
-    ]
-
-
-def build_segmentation(findings: Findings, image: Image, identifiers: ResultIdentifiers) -> Dataset | None:
+def build_segmentation(
+    findings: Findings, image: Image, identifiers: ResultIdentifiers, authorship: Authorship = BY_MODEL
+) -> Dataset | None:
     """Build a BINARY Segmentation with one segment for each finding that has a region.
 
     Slices are matched with their instances and frames by the order of `image.sources`; nothing is flipped, resampled
@@ -71,6 +57,7 @@ def build_segmentation(findings: Findings, image: Image, identifiers: ResultIden
         findings: masks bool (slice, row, column) on the image's own grid.
         image: with source instances; their files are read again (headers only).
         identifiers: of the job; the same job gives the same UIDs.
+        authorship: who drew the regions.
     Returns:
         the SEG; None where nothing was found, or where a SEG is not allowed (CT, MR or PET without a frame of
         reference; `source.read_source(image).segmentation_refusal` says why).
@@ -90,48 +77,21 @@ def build_segmentation(findings: Findings, image: Image, identifiers: ResultIden
     if source.segmentation_refusal is not None:
         return None
     masks = [mask for mask in (findings.findings[number].mask for number in numbers) if mask is not None]
-    segments = [_segment(findings, number, place, identifiers) for place, number in enumerate(numbers, start=1)]
+    segments = [
+        describe_segment(findings, number, place, identifiers, authorship)
+        for place, number in enumerate(numbers, start=1)
+    ]
     in_place = source.planes if source.planes is not None and _is_stack(source.planes) else None
     if in_place is None and len(source.headers) > 1:
-        segmentation = _make(findings, source, _counting_planes(source), masks, segments, identifiers)
+        segmentation = _make(findings, source, _counting_planes(source), masks, segments, identifiers, authorship)
         _replace_planes(segmentation, source)
     else:
-        segmentation = _make(findings, source, in_place, masks, segments, identifiers)
+        segmentation = _make(findings, source, in_place, masks, segments, identifiers, authorship)
         if in_place is None:
             _measure(segmentation, image)
     _refer(segmentation, source)
     _finish(segmentation, source, identifiers)
     return segmentation
-
-
-def _segment(findings: Findings, number: int, place: int, identifiers: ResultIdentifiers) -> SegmentDescription:
-    finding = findings.findings[number]
-    target = finding.target
-    if target is None:
-        raise InputError(f"the finding for {finding.prompt!r} has a region but no target")
-    segment = SegmentDescription(
-        segment_number=place,
-        segment_label=long_string(tracking_id(findings, number)),
-        segmented_property_category=concept(target.category),
-        segmented_property_type=concept(target.type),
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm(findings.model),
-        tracking_uid=identifiers.tracking_uid(number),
-        tracking_id=tracking_id(findings, number),
-        anatomic_regions=[concept(target.region)] if target.region is not None else None,
-        display_color=CIELabColor.from_rgb(*target.colour),
-    )
-    if target.laterality is not None:
-        # Of the organ itself, or of the region that holds the lesion (PS3.3 C.8.20.2, Tables 10-8 and 8.8).
-        if target.region is not None:
-            segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [concept(target.laterality)]
-        else:
-            item = segment.SegmentedPropertyTypeCodeSequence[0]
-            item.SegmentedPropertyTypeModifierCodeSequence = [concept(target.laterality)]
-    if finding.status is FindingStatus.UNCERTAIN:
-        presence = "" if finding.presence is None else f", presence {finding.presence:.2f}"
-        segment.SegmentDescription = f"{finding_name(finding)}: uncertain{presence}"[:1024]
-    return segment
 
 
 def _make(
@@ -141,6 +101,7 @@ def _make(
     masks: list[NDArray[np.bool_]],
     segments: list[SegmentDescription],
     identifiers: ResultIdentifiers,
+    authorship: Authorship,
 ) -> HighdicomSegmentation:
     stand_ins = _stand_ins(source, planes)
     created = identifiers.created or datetime.now()
@@ -157,9 +118,10 @@ def _make(
         manufacturer_model_name=model_name(findings.model),
         software_versions=long_string(findings.model.version),
         device_serial_number=long_string(findings.model.weights_sha256),
-        content_label="RCMED",
-        content_description="Regions found by RCMed",
-        series_description="RCMed segmentation",
+        content_label=authorship.content_label,
+        content_description=long_string(authorship.content_description),
+        content_creator_name=person_name(authorship.creator) if authorship.creator else None,
+        series_description=long_string(authorship.series_description),
         content_qualification="RESEARCH",
         content_date=created.date(),
         content_time=created.time(),

@@ -32,7 +32,7 @@ _RT_IMAGE = _STORAGE + "481.1"
 # segmentations and registrations (66), real world values, structured reports (88), annotations, encapsulated
 # documents, plans, doses and structure sets (481) and others.
 _NO_IMAGE = ("9.", "11.", "30", "66", "67", "68.", "78.", "79.1", "80.1", "82.1", "88.", "90.1", "91.1", "104.", "481.")
-_NO_IMAGE_MODALITIES = {
+NO_IMAGE_MODALITIES = {
     *("SR", "SEG", "PR", "KO", "RWV", "ANN", "REG", "FID", "DOC", "PLAN", "SMR", "M3D", "AU", "ECG", "HD", "EPS"),
     *("RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "RTINTENT", "RTRAD", "RTSEGANN"),
 }
@@ -225,7 +225,7 @@ def _require_image(path: Path, header: Dataset, pixel_tag: int | None) -> None:
     foreign = sop_class.startswith("1.2.840.10008.") and kind == sop_class
     if foreign or (sop_class != kind and kind.startswith(_NO_IMAGE) and sop_class != _RT_IMAGE):
         raise NotAnImageError(f"{path}: no image but {_class_name(sop_class)}")
-    if modality in _NO_IMAGE_MODALITIES:
+    if modality in NO_IMAGE_MODALITIES:
         raise NotAnImageError(f"{path}: no image: Modality (0008,0060) is {modality}")
     if pixel_tag in _FLOAT_PIXEL_DATA:
         raise NotAnImageError(f"{path}: floating-point pixels are a derived map, not an image")

@@ -34,11 +34,13 @@ class Refusal:
         paths: the files.
         series_instance_uid: "" where a file does not even tell that.
         reason: one line that names the file or series, the tag and the mend.
+        left_out: whether they are meant to stand beside an image (localizers), so that nothing is lost without them.
     """
 
     paths: tuple[Path, ...]
     series_instance_uid: str
     reason: InputError
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
 
 def _refusal(group: InstanceGroup, reason: InputError) -> Refusal:
     files = tuple(instance.path for instance in group.instances)
-    return Refusal(files, group.instances[0].uid("SeriesInstanceUID"), reason)
+    return Refusal(files, group.instances[0].uid("SeriesInstanceUID"), reason, group.left_out is not None)
 
 
 def _read_group(group: InstanceGroup, wanted: Modality | None) -> Image:

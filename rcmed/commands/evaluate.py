@@ -36,7 +36,8 @@ def evaluate(
     from rcmed.data.triplets import read_index
     from rcmed.evaluation.metrics import score_mask
     from rcmed.evaluation.recognition import count_boxes
-    from rcmed.evaluation.tables import ScoreRow, summarise, write_csv
+    from rcmed.evaluation.rows import ScoreRow
+    from rcmed.evaluation.tables import summarise, write_csv
     from rcmed.image import Grid, Image
     from rcmed.measurements import find_boxes
     from rcmed.vocabulary import target_named

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from rcmed.assistant import Assistant
 from rcmed.data.triplets import Triplet
-from rcmed.evaluation.tables import ScoreRow
+from rcmed.evaluation.rows import ScoreRow
 from rcmed.image import Grid, Image
 from rcmed.vocabulary import target_named
 

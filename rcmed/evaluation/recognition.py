@@ -12,6 +12,7 @@ from monai.data.box_utils import box_iou
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from rcmed.evaluation.rows import ScoreRow
 from rcmed.findings import Box
 
 BOX_IOU = 0.5
@@ -50,22 +51,12 @@ def _corners(boxes: Sequence[Box]) -> torch.Tensor:
     )
 
 
-@dataclass(frozen=True)
-class Recognised:
-    """A labelled target in an image: whether it is there, whether it was found, and its boxes."""
-
-    modality: str
-    present: bool
-    found: bool
-    boxes: BoxCounts
-
-
-def recognition_table(rows: Iterable[Recognised]) -> list[str]:
+def recognition_table(rows: Iterable[ScoreRow]) -> list[str]:
     """Markdown lines: per modality, precision and recall of the targets found, and F1 of their boxes.
 
     Only labelled targets count: what was found beside them is neither right nor wrong.
     """
-    groups: dict[str, list[Recognised]] = defaultdict(list)
+    groups: dict[str, list[ScoreRow]] = defaultdict(list)
     for row in rows:
         groups[row.modality].append(row)
         groups["all"].append(row)
@@ -77,8 +68,8 @@ def recognition_table(rows: Iterable[Recognised]) -> list[str]:
         members = groups[modality]
         present, found = sum(row.present for row in members), sum(row.found for row in members)
         right = sum(row.present and row.found for row in members)
-        matched = sum(row.boxes.matched for row in members)
-        all_boxes = sum(row.boxes.found + row.boxes.true for row in members)
+        matched = sum(row.boxes_matched for row in members)
+        all_boxes = sum(row.boxes_found + row.boxes_true for row in members)
         cells = [_ratio(right, found), _ratio(right, present), _ratio(2 * matched, all_boxes)]
         lines.append(f"| {modality} | {len(members)} | {present} | {found} | {' | '.join(cells)} |")
     return lines

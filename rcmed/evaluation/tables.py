@@ -5,32 +5,14 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from rcmed.evaluation.metrics import presence_auroc
-from rcmed.evaluation.recognition import BoxCounts, Recognised, recognition_table
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One target in one image, as `metrics.csv` has it."""
-
-    image: str
-    modality: str
-    dataset: str
-    target: str
-    dice: float
-    iou: float
-    nsd: float
-    presence: float
-    present: bool
-    found: bool = False
-    boxes_found: int = 0
-    boxes_true: int = 0
-    boxes_matched: int = 0
+from rcmed.evaluation.recognition import recognition_table
+from rcmed.evaluation.rows import ScoreRow
 
 
 def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
@@ -65,9 +47,5 @@ def summarise(rows: Sequence[ScoreRow]) -> str:
     auroc = presence_auroc(everything, present_flags) if rows else float("nan")
     if not np.isnan(auroc):
         lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")
-    recognised = [
-        Recognised(row.modality, row.present, row.found, BoxCounts(row.boxes_found, row.boxes_true, row.boxes_matched))
-        for row in rows
-    ]
-    lines += ["", "Targets found among those that were asked and labelled:", "", *recognition_table(recognised)]
+    lines += ["", "Targets found among those that were asked and labelled:", "", *recognition_table(rows)]
     return "\n".join(lines) + "\n"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.model.modeling import EncodedImage
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 class EncodedImageCache:
@@ -28,16 +31,17 @@ class EncodedImageCache:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, pixels: NDArray[np.uint8], encode: Callable[[NDArray[np.uint8]], EncodedImage]) -> EncodedImage:
+    def get(self, pixels: NDArray[Pixel], encode: Callable[[NDArray[Pixel]], EncodedImage]) -> EncodedImage:
         """The encoded image of these pixels; computed by `encode` where it is not kept.
 
         Args:
-            pixels: uint8 (slice, row, column, 3); the key is their content and shape, not the array.
+            pixels: uint8 (slice, row, column, 3), or prepared tiles; the key is their content, shape and type, not the
+                array.
             encode: the model.
         """
         if self.limit_bytes <= 0:
             return encode(pixels)
-        digest = hashlib.sha256(str(pixels.shape).encode())
+        digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
         digest.update(np.ascontiguousarray(pixels).data)
         key = digest.digest()
         if key in self._kept:

@@ -133,6 +133,11 @@ class RCMedConfig(PretrainedConfig):
         }
         return cls(**{**published, **changes})
 
+    @property
+    def has_presence(self) -> bool:
+        """Whether the weights say if a target is there; the published ones do not."""
+        return self.segment_anything is None
+
     def language_config(self) -> LlamaConfig:
         """The language decoder's configuration."""
         return LlamaConfig(**self.language)

@@ -25,11 +25,14 @@ class PositionEncoding(nn.Module):
 
     def forward(self, rows: int, columns: int) -> Tensor:
         """float (1, channel, row, column) for the centres of a map's cells."""
-        y = (torch.arange(rows, device=self.frequencies.device) + 0.5) / rows * 2 - 1
-        x = (torch.arange(columns, device=self.frequencies.device) + 0.5) / columns * 2 - 1
-        place = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).float()
-        angles = 2 * torch.pi * place @ self.frequencies.float()
-        return torch.cat([angles.sin(), angles.cos()], dim=-1).permute(2, 0, 1)[None]
+        y = (torch.arange(rows, device=self.frequencies.device) + 0.5) / rows
+        x = (torch.arange(columns, device=self.frequencies.device) + 0.5) / columns
+        return self.encode(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).permute(2, 0, 1)[None]
+
+    def encode(self, places: Tensor) -> Tensor:
+        """float (..., channel) of places float (..., 2), which are (x, y) in [0, 1]."""
+        angles = 2 * torch.pi * (places.float() * 2 - 1) @ self.frequencies.float()
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class GroundingDecoder(nn.Module):
@@ -73,8 +76,8 @@ class GroundingDecoder(nn.Module):
         self.hint_encoder = None
         if config.takes_hints:
             self.hint_encoder = sam_prompt_encoder(config)
-            del self.hint_encoder.shared_embedding.positional_embedding
-            self.hint_encoder.shared_embedding.register_buffer("positional_embedding", None, persistent=False)
+            # Points are encoded like the image's own places.
+            del self.hint_encoder.shared_embedding
 
     def forward(
         self,
@@ -105,11 +108,7 @@ class GroundingDecoder(nn.Module):
         ).to(projected.dtype)
         if hints is not None:
             assert self.hint_encoder is not None
-            # Points are encoded like the image's own places.
-            self.hint_encoder.shared_embedding.register_buffer(
-                "positional_embedding", self.position.frequencies, persistent=False
-            )
-            points, dense_hints = encode_hints(self.hint_encoder, hints)
+            points, dense_hints = encode_hints(self.hint_encoder, hints, self.position.encode)
             tokens = torch.cat([tokens, points.to(tokens.dtype)], dim=1)
             maps = maps + (dense_hints - self.hint_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)).to(maps.dtype)
         tokens, places = self.transformer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import cast
@@ -15,6 +16,9 @@ from rcmed.model.config import RCMedConfig
 
 # Of the masks that the encoder reads.
 MASK_STRIDE = 4
+
+# Places float (..., 2) as (x, y) in [0, 1] of the model grid to float (..., channel).
+PlaceEncoding = Callable[[Tensor], Tensor]
 
 
 class PointLabel(IntEnum):
@@ -80,14 +84,18 @@ def sam_prompt_encoder(config: RCMedConfig, decoder: SamMaskDecoderConfig | None
     return encoder
 
 
-def encode_hints(encoder: SamPromptEncoder, hints: PlacedHints) -> tuple[Tensor, Tensor]:
+def encode_hints(encoder: SamPromptEncoder, hints: PlacedHints, encode_places: PlaceEncoding) -> tuple[Tensor, Tensor]:
     """Sparse embeddings float (prompt, point, channel) and dense ones (prompt, channel, row, column).
 
     The same as the encoder's own forward pass, but that each prompt of a batch may have hints of another kind.
+
+    Args:
+        encoder: Segment Anything's, whose own encoding of places is not asked.
+        hints: of each prompt.
+        encode_places: the one that the image's own places are encoded with.
     """
-    size = (encoder.input_image_size, encoder.input_image_size)
     dtype = encoder.no_mask_embed.weight.dtype
-    places = encoder.shared_embedding(hints.points[:, None] + 0.5, size)[:, 0].to(dtype)
+    places = encode_places((hints.points + 0.5) / encoder.input_image_size).to(dtype)
     labels = hints.labels[..., None]
     sparse = torch.where(labels == PointLabel.NONE, encoder.not_a_point_embed.weight, places)
     for label, embedding in enumerate(encoder.point_embed):

@@ -68,6 +68,13 @@ class SliceReader:
     def _encode_or_recall(self, pixels: NDArray[np.uint8], exemplar: Exemplar | None) -> EncodedImage:
         return self.cache.get(pixels, self.encode) if exemplar is None else self.encode(pixels, exemplar)
 
+    def _encode_or_recall_tiles(self, tiles: Tensor, exemplar: Exemplar | None) -> EncodedImage:
+        def encode(_: NDArray[np.generic]) -> EncodedImage:
+            return self.model.encode(tiles, self.before, self.after, exemplar)
+
+        pixels = tiles.float().cpu().numpy()
+        return self.cache.get(pixels, encode) if exemplar is None else encode(pixels)
+
     def _ask(
         self,
         encode: Callable[[Exemplar | None], EncodedImage],
@@ -169,9 +176,8 @@ class SliceReader:
         def predict(tiles: Tensor) -> Tensor:
             nonlocal best, surest
             normalised = self.processor.normalise(tiles).to(self.model.dtype)
-            logits, presence = self._ask(
-                lambda exemplar: self.model.encode(normalised, self.before, self.after, exemplar), names, modality
-            )
+            encode = partial(self._encode_or_recall_tiles, normalised)
+            logits, presence = self._ask(encode, names, modality)
             best = torch.maximum(best, presence.amax(1).cpu())
             surest = torch.maximum(surest, mask_sureness(logits).amax(1).cpu())
             full = torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)

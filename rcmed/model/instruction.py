@@ -34,14 +34,16 @@ def answer(names: tuple[str, ...] | list[str], modality: Modality) -> str:
     """The assistant's turn, with a `[SEG]` behind each name."""
     phrases = [f"<p> {name} </p> {SEGMENTATION_MARK}" for name in names]
     listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
-    return f"This is a <p> {modality_words(modality)} </p> image. The image contains {listed}."
+    return f"{_opening(modality)} {listed}."
+
+
+def _opening(modality: Modality) -> str:
+    return f"This is a <p> {modality_words(modality)} </p> image. The image contains"
 
 
 def open_answer(modality: Modality) -> str:
     """Question and answer for whatever is there, up to the first name: the model writes the rest."""
-    words = modality_words(modality)
-    question_for_all = f"Please segment everything in this {words} image. "
-    return f"{question_for_all}ASSISTANT: This is a <p> {words} </p> image. The image contains <p>"
+    return f"{question(['everything'], modality)}ASSISTANT: {_opening(modality)} <p>"
 
 
 def prompt_to_seg(name: str, modality: Modality) -> str:

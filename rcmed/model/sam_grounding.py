@@ -50,7 +50,7 @@ class SamGroundingDecoder(nn.Module):
         if hints is None:
             _, dense_prompts = self.prompt_encoder(None, None, None, None)
         else:
-            points, dense_prompts = encode_hints(self.prompt_encoder, hints)
+            points, dense_prompts = encode_hints(self.prompt_encoder, hints, self.prompt_encoder.shared_embedding)
             sparse = torch.cat([points.to(maps.dtype), sparse], dim=1)
         masks, _ = self.mask_decoder(
             image_embeddings=maps,

@@ -29,6 +29,7 @@ class Batch:
         image_index: int64 (prompt,): the image that each prompt asks about.
         names: of each prompt's target.
         modalities: of each image.
+        inside: bool (image, 1, size, size): False at padding, and at what the geometry brought in from beyond.
         masks: bool (prompt, size, size).
         present: bool (prompt,): whether the target is in what the model sees.
         hints: of simulated users, in some batches.
@@ -38,6 +39,7 @@ class Batch:
     image_index: Tensor
     names: list[str]
     modalities: list[Modality]
+    inside: Tensor
     masks: Tensor
     present: Tensor
     hints: PlacedHints | None = None
@@ -77,6 +79,10 @@ class BatchMaker:
                 for (affine, _), pixels, modality in zip(geometry, images, modalities, strict=True)
             ]
         )
+        filled = torch.zeros(len(drawn), 1, self.settings.image_size, self.settings.image_size)
+        for index, (triplet, _) in enumerate(drawn):
+            filled[index, :, : triplet.shape[0], : triplet.shape[1]] = 1
+        inside = warp(filled, affines) > 0.5
         pixels = vary_intensity(warp(torch.stack(images), affines), modalities, generator)
         names, present, image_index = [], [], []
         for index, ((_, prompts), (_, mirrored)) in enumerate(zip(drawn, geometry, strict=True)):
@@ -91,7 +97,7 @@ class BatchMaker:
         hints = None
         if hint_rate and generator.random() < hint_rate:
             hints = simulate_hints(warped, in_view, generator)
-        return Batch(pixels, which, names, modalities, warped, in_view, hints)
+        return Batch(pixels, which, names, modalities, inside, warped, in_view, hints)
 
     def _images(
         self, drawn: list[_Asked], generator: np.random.Generator, reflection_rate: float

@@ -203,10 +203,10 @@ class _Learner:
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0]))
         chosen = [self.training[i] for i in generator.permutation(len(self.training))[: settings.batch_images]]
         modalities = [each.modality for each in chosen]
-        pixels, names, which, masks = self._varied(chosen, generator)
+        pixels, inside, names, which, masks = self._varied(chosen, generator)
         kept_names, kept_which, kept_modalities = self._to_keep(chosen, generator)
         self.student.train()
-        encoded, old_encoded = self._encode(pixels)
+        encoded, old_encoded = self._encode(pixels, inside)
         output = self._ground(self.student, encoded, names, which, [modalities[i] for i in which])
         loss = _learning_loss(output, masks.to(self.teacher.device))
         if kept_names:
@@ -224,9 +224,9 @@ class _Learner:
 
     def _varied(
         self, chosen: Sequence[PackedTriplet], generator: np.random.Generator
-    ) -> tuple[Tensor, list[str], list[int], Tensor]:
-        """Pixels float (image, 3, size, size); names, images and bool masks (prompt, size, size) of what is asked."""
-        images, names, which, masks = [], [], [], []
+    ) -> tuple[Tensor, Tensor, list[str], list[int], Tensor]:
+        """Pixels float (image, 3, size, size), and where that is no padding; names, images, masks of the prompts."""
+        images, filled, names, which, masks = [], [], [], [], []
         for index, each in enumerate(chosen):
             asked = [*sorted(each.masks), *each.absent]
             asked = [asked[i] for i in generator.permutation(len(asked))[: self.settings.prompts_per_image]]
@@ -238,15 +238,12 @@ class _Learner:
                 image, drawn = reflect_beside(image, drawn, pivot, generator) or (image, drawn)
             affine, mirrored = draw_geometry(each.modality, generator, 0.0)
             images.append(warp(image[None], affine[None])[0])
+            filled.append(warp(each.inside()[None].float(), affine[None])[0] > 0.5)
             masks.append(warp(drawn[:, None].float(), affine.expand(len(drawn), -1, -1))[:, 0] > 0.5)
             names += [swap_sides(name) if mirrored else name for name in asked]
             which += [index] * len(asked)
-        return (
-            vary_intensity(torch.stack(images), [e.modality for e in chosen], generator),
-            names,
-            which,
-            torch.cat(masks),
-        )
+        varied = vary_intensity(torch.stack(images), [each.modality for each in chosen], generator)
+        return varied, torch.stack(filled), names, which, torch.cat(masks)
 
     def _to_keep(
         self, chosen: Sequence[PackedTriplet], generator: np.random.Generator
@@ -269,9 +266,12 @@ class _Learner:
             which += [index] * (len(names) - len(which))
         return names, which, modalities
 
-    def _encode(self, pixels: Tensor) -> tuple[EncodedImage, EncodedImage]:
+    def _encode(self, pixels: Tensor, inside: Tensor) -> tuple[EncodedImage, EncodedImage]:
         """By the new weights and by the old ones; what is not trained is computed once."""
-        values = self.processor.normalise(pixels).to(self.teacher.device, self.teacher.dtype)
+        values = self.processor.normalise(pixels)
+        if not self.processor.pads_before_normalising:
+            values = values * inside
+        values = values.to(self.teacher.device, self.teacher.dtype)
         with torch.no_grad():
             features = self.teacher.vision(values)
             prefix = self.teacher.language.encode_prefix(features.tokens, self.before, self.after)

@@ -54,8 +54,10 @@ def ask(
         if not asked:
             continue
         with torch.inference_mode():
-            pixels = torch.stack([each.pixels.float() for each in part])
-            encoded = model.encode(processor.normalise(pixels).to(model.device, model.dtype), before, after)
+            pixels = processor.normalise(torch.stack([each.pixels.float() for each in part]))
+            if not processor.pads_before_normalising:
+                pixels = pixels * torch.stack([each.inside() for each in part])
+            encoded = model.encode(pixels.to(model.device, model.dtype), before, after)
             prompts = processor.prepare_prompts([n for _, n in asked], [part[i].modality for i, _ in asked])
             which = torch.tensor([i for i, _ in asked], device=model.device)
             output = model.ground(encoded, which, prompts.to(model.device))

@@ -29,27 +29,29 @@ def halve(maps: Tensor) -> Tensor:
     return F.avg_pool2d(maps[:, None], 2)[:, 0]
 
 
-def prompt_losses(logits: Tensor, presence_logits: Tensor, masks: Tensor, present: Tensor) -> dict[str, Tensor]:
+def prompt_losses(logits: Tensor, presence_logits: Tensor | None, masks: Tensor, present: Tensor) -> dict[str, Tensor]:
     """The terms of a batch.
 
     Args:
         logits: float (prompt, row, column).
-        presence_logits: float (prompt,).
+        presence_logits: float (prompt,); None of a model without presence, which learns absence by empty masks alone.
         masks: float (prompt, row, column), 0 or 1.
         present: bool (prompt,): absent targets have no mask and give no Dice.
     Returns:
-        scalars: cross_entropy, dice, boundary, presence.
+        scalars: cross_entropy, dice, boundary and, where the model has it, presence.
     """
     weight = present.float()
     count = weight.sum().clamp(min=1)
     pixel = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    return {
+    terms = {
         # A mean, not the hardest pixels only: that kept masks undecided and slowed learning several times (measured).
         "cross_entropy": pixel.mean(),
         "dice": (soft_dice(logits, masks) * weight).sum() / count,
         "boundary": (boundary(halve(logits), halve(masks)).mean((1, 2)) * weight).sum() / count,
-        "presence": F.binary_cross_entropy_with_logits(presence_logits, present.float()),
     }
+    if presence_logits is not None:
+        terms["presence"] = F.binary_cross_entropy_with_logits(presence_logits, present.float())
+    return terms
 
 
 WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 1.0}

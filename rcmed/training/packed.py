@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from torch import Tensor
 from rcmed.data.collected import CollectedSlice
 from rcmed.data.controls import HealthyControl
 from rcmed.data.triplets import Triplet
+from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
-from rcmed.model.processor import to_model_grid
+from rcmed.model.processor import resized_shape, to_model_grid
 from rcmed.training.settings import TrainingSettings
 
 VISIBLE_LIGHT = frozenset({Modality.PATHOLOGY, Modality.DERMOSCOPY, Modality.ENDOSCOPY, Modality.FUNDUS})
@@ -28,14 +29,22 @@ class PackedTriplet:
         pixels: uint8 (3, size, size).
         masks: by name, bool (size, size), bit-packed along the last axis.
         absent: labelled names without a mask.
+        shape: rows and columns of the grid that the image fills; the rest is padding.
         modality, dataset: as in the triplet.
     """
 
     pixels: Tensor
     masks: dict[str, NDArray[np.uint8]]
     absent: tuple[str, ...]
+    shape: tuple[int, int]
     modality: Modality
     dataset: str
+
+    def inside(self) -> Tensor:
+        """Bool (1, size, size): False at padding."""
+        filled = torch.zeros(1, *self.pixels.shape[1:], dtype=torch.bool)
+        filled[:, : self.shape[0], : self.shape[1]] = True
+        return filled
 
     def mask(self, name: str) -> Tensor:
         """Of a target, bool (size, size); empty where it has none."""
@@ -49,22 +58,24 @@ def pack(triplet: Triplet, size: int) -> PackedTriplet:
     """Read a triplet and bring it onto the model grid."""
     masks = {name: _mask_on_model_grid(triplet.read_mask(name), size) for name in triplet.masks}
     absent = tuple(name for name in triplet.labelled if name not in triplet.masks)
-    return PackedTriplet(_on_model_grid(triplet.read_pixels(), size), masks, absent, triplet.modality, triplet.dataset)
+    pixels, shape = _on_model_grid(triplet.read_pixels(), size)
+    return PackedTriplet(pixels, masks, absent, shape, triplet.modality, triplet.dataset)
 
 
 def pack_collected(collected: CollectedSlice, size: int) -> PackedTriplet:
     """Bring a slice of a correction onto the model grid; its data set is the annotation server's."""
     masks = {name: _mask_on_model_grid(mask, size) for name, mask in collected.masks.items()}
-    pixels = _on_model_grid(collected.pixels, size)
-    return PackedTriplet(pixels, masks, collected.absent, collected.modality, "collected")
+    pixels, shape = _on_model_grid(collected.pixels, size)
+    return PackedTriplet(pixels, masks, collected.absent, shape, collected.modality, "collected")
 
 
 def pack_control(control: HealthyControl, size: int) -> list[PackedTriplet]:
     """The slices of a healthy control, each without a mask."""
-    return [
-        PackedTriplet(_on_model_grid(pixels, size), {}, control.absent, control.modality, control.dataset)
-        for pixels in control.read_slices()
-    ]
+    packed = []
+    for each in control.read_slices():
+        pixels, shape = _on_model_grid(each, size)
+        packed.append(PackedTriplet(pixels, {}, control.absent, shape, control.modality, control.dataset))
+    return packed
 
 
 def _mask_on_model_grid(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
@@ -72,9 +83,10 @@ def _mask_on_model_grid(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]
     return np.packbits(on_grid[0, 0].numpy() > 0.5, axis=-1)
 
 
-def _on_model_grid(pixels: NDArray[np.uint8], size: int) -> Tensor:
+def _on_model_grid(pixels: NDArray[np.uint8], size: int) -> tuple[Tensor, tuple[int, int]]:
     planes = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
-    return to_model_grid(planes, size)[0].round().clamp(0, 255).to(torch.uint8)
+    on_grid = to_model_grid(planes, size)[0].round().clamp(0, 255).to(torch.uint8)
+    return on_grid, resized_shape(pixels.shape[0], pixels.shape[1], size)
 
 
 def foreign_targets(triplets: list[PackedTriplet]) -> dict[Modality, tuple[str, ...]]:
@@ -94,18 +106,20 @@ class BalancedSampler:
     """Draws images so that no data set drowns, and prompts so that competing targets of an image meet in a step."""
 
     def __init__(self, triplets: list[PackedTriplet], settings: TrainingSettings) -> None:
-        self.triplets = triplets
         self.settings = settings
+        self.foreign = foreign_targets(triplets)
+        # One that shows nothing, and of which nothing is known to be missing, teaches nothing.
+        self.triplets = [each for each in triplets if each.masks or each.absent or self.foreign[each.modality]]
+        if not self.triplets:
+            raise ConfigurationError("index: no image shows a target, and none is labelled as missing one")
         groups: dict[tuple[str, Modality], list[int]] = defaultdict(list)
-        for index, triplet in enumerate(triplets):
+        for index, triplet in enumerate(self.triplets):
             groups[triplet.dataset, triplet.modality].append(index)
         self.groups = [groups[key] for key in sorted(groups)]
         weights = np.array(
             [len(groups[k]) ** settings.size_exponent * settings.dataset_weights.get(k[0], 1.0) for k in sorted(groups)]
         )
         self.weights = weights / weights.sum()
-        self.foreign = foreign_targets(triplets)
-        self.frequency = Counter(name for triplet in triplets for name in triplet.masks)
 
     def draw(
         self, generator: np.random.Generator, absent_rate: float
@@ -124,6 +138,7 @@ class BalancedSampler:
                 pool: tuple[str, ...] = self.foreign[triplet.modality]
                 if triplet.absent and generator.random() < 0.7:
                     pool = triplet.absent
-                prompts.append((pool[generator.integers(len(pool))], False))
+                if pool:
+                    prompts.append((pool[generator.integers(len(pool))], False))
             batch.append((triplet, prompts))
         return batch

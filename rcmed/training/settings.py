@@ -22,6 +22,9 @@ class TrainingSettings(BaseModel):
         left_out: targets that are taken out of the data as if nobody had annotated them, to learn them from examples.
         output: where checkpoints, curve and the final model go; a run that is found there goes on.
         start_from: a model folder (or `small`) whose weights the run starts from; none: from scratch.
+        lora_rank: of adapters that are trained in place of the language decoder's own weights and merged at the end, as
+            the published model was trained (16); its embeddings, head and all other parts are trained as they are.
+            0: everything is trained.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`), each of which is taught the whole answer.
         steps: optimiser steps of the first stage; 0: only presence is trained, on the weights that the run starts from.
         batch_images: images per step.
@@ -56,6 +59,7 @@ class TrainingSettings(BaseModel):
     left_out: tuple[str, ...] = ()
     output: Path = Path("runs/small")
     start_from: Path | None = None
+    lora_rank: int = Field(default=0, ge=0)
     loop_turns: int = Field(default=0, ge=0, le=4)
     steps: int = Field(default=5000, ge=0)
     batch_images: int = Field(default=8, ge=1)

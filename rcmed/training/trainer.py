@@ -23,6 +23,7 @@ from rcmed.model.modeling import RCMedModel, RCMedOutput
 from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
+from rcmed.training.adapters import LanguageAdapters
 from rcmed.training.batches import Batch, BatchMaker
 from rcmed.training.losses import prompt_losses, total_loss
 from rcmed.training.packed import pack, pack_control
@@ -51,13 +52,16 @@ class Trainer:
         self.batches = BatchMaker(packed, settings)
         names = sorted({name for triplet in triplets for name in (*triplet.labelled, *triplet.masks)})
         self.model, self.processor = _started(settings, names)
+        self.adapters = LanguageAdapters(self.model, settings.lora_rank) if settings.lora_rank else None
+        self.model.language.decoder.get_input_embeddings().requires_grad_(True)
         self.before, self.after = self.processor.surroundings()
         # The CPU's fused attention has a slow backward pass at these lengths.
         self.model.language.decoder.set_attn_implementation("eager" if self.device.type == "cpu" else "sdpa")
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        decay = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        decay = [p for p in trained if p.ndim > 1]
+        plain = [p for p in trained if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
             [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate,
@@ -99,17 +103,20 @@ class Trainer:
         """The terms of the loss, as means over the turns of the closed loop: each is taught the whole answer."""
         of_turns = []
         for mask_logits, presence_logits in turns:
-            assert presence_logits is not None
-            logits = F.interpolate(mask_logits[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
+            size = masks.shape[-2:]
+            logits = F.interpolate(mask_logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
             of_turns.append(prompt_losses(logits, presence_logits, masks, present))
         return {name: torch.stack([terms[name] for terms in of_turns]).mean() for name in of_turns[0]}
 
     def _forward(self, model: RCMedModel, batch: Batch, precision: str) -> RCMedOutput:
         modalities = [batch.modalities[index] for index in batch.image_index.tolist()]
         tokens = self.processor.prepare_prompts(batch.names, modalities).to(self.device)
+        pixels = self.processor.normalise(batch.pixels)
+        if not self.processor.pads_before_normalising:
+            pixels = pixels * batch.inside
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             output: RCMedOutput = model(
-                self.processor.normalise(batch.pixels).to(self.device),
+                pixels.to(self.device),
                 self.before.to(self.device),
                 self.after.to(self.device),
                 batch.image_index.to(self.device),
@@ -145,8 +152,9 @@ class Trainer:
         listening.remove()
         samples = PresenceSamples(torch.cat(gathered), names, torch.cat(present))
         fit_presence(head, samples, settings.presence_learning_rate, settings.seed)
-        for name, value in model.state_dict().items():
-            self.averaged[name].copy_(value)
+        (place,) = (name for name, module in model.named_modules() if module is head)
+        for name, value in head.state_dict().items():
+            self.averaged[f"{place}.{name}"].copy_(value)
 
     def run(self, show_progress: bool = True) -> Path:
         """Train to the end; returns the folder of the finished model."""
@@ -180,8 +188,9 @@ class Trainer:
 
     def _averaged_model(self) -> RCMedModel:
         model = RCMedModel(cast(RCMedConfig, self.model.config))
+        adapters = LanguageAdapters(model, self.settings.lora_rank) if self.settings.lora_rank else None
         model.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
-        return model
+        return model if adapters is None else adapters.merge()
 
     def save_checkpoint(self) -> None:
         """Write weights, averages and optimiser state so that the run can go on; atomic."""

@@ -12,7 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_bridge.demo.returned import find_problems, read_segments
+from dicom_bridge.demo.returned import find_problems
+from dicom_bridge.results.reading import read_segments
 from dicom_bridge.series.read import read_series
 from rcmed import Assistant, cli
 

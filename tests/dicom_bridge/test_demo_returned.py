@@ -9,9 +9,10 @@ from pydicom.dataset import Dataset
 from rich.console import Console
 
 from dicom_bridge.demo import instances
-from dicom_bridge.demo.returned import find_problems, is_report, read_segments
+from dicom_bridge.demo.returned import find_problems, is_report
 from dicom_bridge.demo.table import print_table, rows_of
 from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.reading import read_segments
 from dicom_bridge.results.segmentation import build_segmentation
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcmed.evaluation.metrics import presence_auroc, score_mask
-from rcmed.evaluation.recognition import BoxCounts, Recognised, count_boxes, recognition_table
-from rcmed.evaluation.tables import ScoreRow, summarise
+from rcmed.evaluation.recognition import BoxCounts, count_boxes, recognition_table
+from rcmed.evaluation.rows import ScoreRow
+from rcmed.evaluation.tables import summarise
 from rcmed.findings import Box
 
 
@@ -56,12 +57,19 @@ def test_boxes_match_themselves_whatever_their_order(numbers: list[tuple[int, in
     assert count_boxes(boxes, boxes[::-1]).matched == len(boxes)
 
 
+def recognised(modality: str, present: bool, found: bool, boxes: BoxCounts) -> ScoreRow:
+    scores = (0.0, 0.0, 0.0, 0.5)
+    return ScoreRow(
+        "image", modality, "data", "target", *scores, present, found, boxes.found, boxes.true, boxes.matched
+    )
+
+
 def test_recognition_is_counted_by_modality() -> None:
     rows = [
-        Recognised("ct", True, True, BoxCounts(1, 1, 1)),
-        Recognised("ct", True, False, BoxCounts(0, 2, 0)),
-        Recognised("ct", False, True, BoxCounts(1, 0, 0)),
-        Recognised("mr", False, False, BoxCounts(0, 0, 0)),
+        recognised("ct", True, True, BoxCounts(1, 1, 1)),
+        recognised("ct", True, False, BoxCounts(0, 2, 0)),
+        recognised("ct", False, True, BoxCounts(1, 0, 0)),
+        recognised("mr", False, False, BoxCounts(0, 0, 0)),
     ]
     table = recognition_table(rows)
     assert table[2:] == [

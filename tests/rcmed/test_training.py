@@ -1,6 +1,7 @@
 """Training on a tiny generated index: it learns something, and a resumed run equals an unbroken one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_presence_learns_from_what_the_weights_see_in_use(tiny_index: TrainingSe
         trainer.train_presence()
         heads.append({name: value for name, value in trainer.averaged.items() if "presence" in name})
     assert heads[0] and all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
+def test_one_target_in_one_modality_is_enough(tiny_index: TrainingSettings) -> None:
+    """Then no other kind of imaging says what can't be there; an image of which nothing is known is left out."""
+    packed = [pack(triplet, 64) for triplet in read_index(tiny_index.index, tiny_index.root)]
+    (*photographs, last) = [each for each in packed if each.modality is Modality.FUNDUS]
+    maker = BatchMaker([*photographs, replace(last, masks={})], tiny_index)
+    batches = [maker.make(np.random.default_rng(seed), 1.0, 0.0) for seed in range(10)]
+    assert all(batch.names == ["optic disc"] * tiny_index.batch_images for batch in batches)
+    with pytest.raises(ConfigurationError, match="no image shows"):
+        BatchMaker([replace(last, masks={})], tiny_index)
 
 
 def test_names_follow_a_flip() -> None:

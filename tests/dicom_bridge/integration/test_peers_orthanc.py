@@ -10,7 +10,8 @@ import pydicom
 import pytest
 
 from dicom_bridge.app import Gateway
-from dicom_bridge.demo.returned import find_problems, read_segments
+from dicom_bridge.demo.returned import find_problems
+from dicom_bridge.results.reading import read_segments
 from dicom_bridge.series.read import read_series
 from dicom_bridge.store.ledger import JobState
 

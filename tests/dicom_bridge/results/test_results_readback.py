@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from dicom_bridge.results import ResultIdentifiers, build_segmentation, read_segmentation, write_result
+from dicom_bridge.results import ResultIdentifiers, build_segmentation, read_segments, write_result
 from dicom_bridge.series.read import read_series
 from rcmed.image import Image
 
@@ -149,7 +149,7 @@ def test_series(
         image, mask, result = write_segmentation(sources, [written[number] for number in order], folder)
         assert image.is_volume and image.grid.shape == SHAPE
         check_points(second_reader, result, written)
-        np.testing.assert_array_equal(read_segmentation(result, image)[1], mask)
+        np.testing.assert_array_equal(read_segments(result, image)[0].mask, mask)
 
 
 @few
@@ -164,7 +164,7 @@ def test_enhanced_multi_frame(
         image, mask, result = write_segmentation(sources, [path], folder)
         assert image.is_volume and image.grid.shape == SHAPE
         check_points(second_reader, result, [path])
-        np.testing.assert_array_equal(read_segmentation(result, image)[1], mask)
+        np.testing.assert_array_equal(read_segments(result, image)[0].mask, mask)
         dataset = dcmread(path)
         by_frame = second_reader.by_reference(result, 1)
         for number, bright in enumerate(stored_bright(dataset), start=1):
@@ -204,7 +204,7 @@ def test_pictures(
         ((reference, pixels),) = second_reader.by_reference(result, 1).items()
         assert reference == (dataset.SOPInstanceUID, None)
         np.testing.assert_array_equal(pixels, expected)
-        np.testing.assert_array_equal(read_segmentation(result, image)[1], mask)
+        np.testing.assert_array_equal(read_segments(result, image)[0].mask, mask)
         read = highdicom.seg.segread(result)
         (found,) = read.get_pixels_by_source_instance([dataset.SOPInstanceUID], combine_segments=True)
         np.testing.assert_array_equal(found.astype(bool), expected)

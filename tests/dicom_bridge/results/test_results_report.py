@@ -9,7 +9,7 @@ import pytest
 from highdicom.sr import srread
 from pydicom.dataset import Dataset
 
-from dicom_bridge.results import ResultIdentifiers, build_report, build_segmentation, read_segmentation, write_result
+from dicom_bridge.results import ResultIdentifiers, build_report, build_segmentation, read_segments, write_result
 from rcmed.codes import Code
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.findings import FindingStatus, Measurement
@@ -177,10 +177,10 @@ def test_a_planar_source_gets_a_planar_group(sources, tmp_path) -> None:
 
 def test_segments_are_read_back_onto_the_grid(result, tmp_path) -> None:
     image, findings, segmentation, _ = result
-    masks = read_segmentation(write_result(segmentation, tmp_path / "out"), image)
-    assert sorted(masks) == [1, 2]
-    for mask in masks.values():
-        np.testing.assert_array_equal(mask, findings.findings[1].mask)
+    segments = read_segments(write_result(segmentation, tmp_path / "out"), image)
+    assert [segment.number for segment in segments] == [1, 2]
+    for segment in segments:
+        np.testing.assert_array_equal(segment.mask, findings.findings[1].mask)
 
 
 def test_a_segmentation_of_another_series_is_refused(sources, result, tmp_path) -> None:
@@ -188,7 +188,7 @@ def test_a_segmentation_of_another_series_is_refused(sources, result, tmp_path) 
     (tmp_path / "other").mkdir()
     other = sources.volume(tmp_path / "other")
     with pytest.raises(GridMismatchError, match="not in the image"):
-        read_segmentation(write_result(segmentation, tmp_path / "out"), other)
+        read_segments(write_result(segmentation, tmp_path / "out"), other)
 
 
 def test_no_file_is_named_after_what_is_no_uid(result, tmp_path) -> None:

@@ -35,7 +35,7 @@ def test_they_equal_the_original_encoder(kind: str, checkpoints: Any, published:
     assert isinstance(grounding, SamGroundingDecoder)
     with torch.inference_mode():
         placed = assistant.processor.prepare_hint(hint, SIZE, SIZE)
-        sparse, dense = encode_hints(grounding.prompt_encoder, placed)
+        sparse, dense = encode_hints(grounding.prompt_encoder, placed, grounding.prompt_encoder.shared_embedding)
         points = None
         if "clicks" in kind:
             xy = torch.tensor([[[30.0, 20.0], [5.0, 64.0], [90.0, 100.0]]])

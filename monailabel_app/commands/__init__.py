@@ -1,0 +1,1 @@
+"""Commands that `rcmed` finds by entry point."""

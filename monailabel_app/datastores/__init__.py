@@ -1,0 +1,1 @@
+"""Where images and labels of the annotation server live."""

@@ -1,0 +1,1 @@
+"""The HTTP interface of MONAI Label, a router a file."""

@@ -1,0 +1,24 @@
+"""What an evaluation says of one target in one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One target in one image, as `metrics.csv` has it."""
+
+    image: str
+    modality: str
+    dataset: str
+    target: str
+    dice: float
+    iou: float
+    nsd: float
+    presence: float
+    present: bool
+    found: bool = False
+    boxes_found: int = 0
+    boxes_true: int = 0
+    boxes_matched: int = 0
