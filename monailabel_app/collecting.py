@@ -45,7 +45,8 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
 
     Args:
         datastore: of the server; `get_label_info` tells `label_info` (names), `user` or `client_id`, `ts` (seconds)
-            and, where the user said so, `absent` (names); `get_image_info` tells `patient` and `modality`, if known.
+            and, where the user said so, `absent` (names); `get_image_info` tells `patient` (or `PatientID`) and
+            `modality`, if known.
         collected: the folder of corrections.
         modality_of: an image's modality by its id and record.
     Returns:
@@ -65,7 +66,7 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
                 continue
             image = read_images(path, modality_of(image_id, about))[0]
             values = values_on(image, label_path)
-            patient = str(about.get("patient") or image_id)
+            patient = str(about.get("patient") or about.get("PatientID") or image_id)
             write_correction(
                 collected,
                 path,
