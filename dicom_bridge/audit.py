@@ -35,7 +35,6 @@ class AuditEvent(Enum):
     APPLICATION_START = ("110120", "Application Start")
     APPLICATION_STOP = ("110121", "Application Stop")
     INSTANCES_TRANSFERRED = ("110104", "DICOM Instances Transferred")
-    INSTANCES_REFUSED = ("110103", "DICOM Instances Accessed")
     EXPORT = ("110106", "Export")
     NODE_AUTHENTICATION = ("110126", "Node Authentication")
     USER_AUTHENTICATION = ("110114", "User Authentication")

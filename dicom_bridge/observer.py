@@ -61,9 +61,8 @@ class Observer:
     def instance_refused(self, source: str, instance_uid: str, sender: str, reason: str) -> None:
         """An instance was not taken."""
         self.metrics.instances.labels(source, "refused").inc()
-        self._record(
-            AuditEvent.INSTANCES_REFUSED, Outcome.SERIOUS_FAILURE, sender=sender, instance=instance_uid, reason=reason
-        )
+        told = {"sender": sender, "instance": instance_uid, "reason": reason}
+        self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SERIOUS_FAILURE, **told)
 
     def instances_transferred(self, association: str) -> None:
         """An association (or a request by HTTP, or a look into a folder) ended that brought instances."""

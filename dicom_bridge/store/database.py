@@ -31,6 +31,10 @@ class Database:
         self._lock = threading.Lock()
         with self._writer.begin() as connection:
             Table.metadata.create_all(connection)
+            # `create_all` leaves tables alone that are there: an older folder lacks the indexes that came later.
+            for table in Table.metadata.tables.values():
+                for index in table.indexes:
+                    index.create(connection, checkfirst=True)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,29 @@ def job(job_id: str) -> JobRow:
         state="queued",
         created_at=0.0,
     )
+
+
+def test_a_folder_of_an_older_version_gets_what_it_lacks(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "index.sqlite"
+    database = Database(path)
+    index = StudyIndex(database, clock)
+    index.record_instance(instance(1), index.open_association("CT01", "RCMED", "127.0.0.1:1"))
+    database.close()
+
+    def indexes() -> set[str]:
+        with sqlite3.connect(path) as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+
+    everything = indexes()
+    with sqlite3.connect(path) as connection:
+        for statement in ("DROP INDEX instances_by_uid", "DROP TABLE commitments", "DROP TABLE followed"):
+            connection.execute(statement)
+    connection.close()
+    assert indexes() < everything
+    database = Database(path)
+    assert indexes() == everything
+    index = StudyIndex(database, clock)
+    assert index.instance_count("1.2") == 1
+    index.follow_to("http://orthanc", 7)
+    assert index.followed_to("http://orthanc") == 7
+    database.close()

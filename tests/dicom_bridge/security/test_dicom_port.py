@@ -16,6 +16,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_bridge.audit import verify
+from rcmed import cli
 
 LOOPBACK = "127.0.0.1"
 
@@ -66,6 +67,21 @@ def test_mutual_tls_takes_those_whom_the_hospital_knows(
     assert is_served(receiver.scp.port, tls=known)
     assert receiver.counted("rcmed_connections_refused_total") >= 3
     assert verify(receiver.trail) >= 4
+
+
+def test_send_goes_over_tls(
+    receiver_with: Callable[..., Any], certificates: Any, mutual: dict[str, Any], make_ct_series: Any
+) -> None:
+    receiver = receiver_with(tls=mutual)
+    files = make_ct_series(2)
+    own = certificates.scanner
+    command = ["send", str(files[0].parent), "--to", f"{LOOPBACK}:{receiver.scp.port}"]
+    tls = ["--trusted", str(certificates.trusted), "--certificate", str(own.certificate), "--key", str(own.key)]
+    for arguments, status in ((tls, 0), (tls[:2], 2), (tls[2:], 2), ([], 2)):
+        with pytest.raises(SystemExit) as end:
+            cli.main([*command, *arguments])
+        assert int(end.value.code or 0) == status
+    assert receiver.index.instance_count(pydicom.dcmread(files[0]).StudyInstanceUID) == 2
 
 
 def test_a_peer_is_known_by_its_certificate(
