@@ -11,8 +11,7 @@ from dicom_bridge.demo.line import gateway_settings
 from dicom_bridge.demo.orthanc import LocalOrthanc
 from dicom_bridge.demo.studies import DemoStudy, own_studies, packaged_studies
 from dicom_bridge.sending import send_files
-from dicom_bridge.web.server import WebServer
-from monailabel_app.server import SessionSweeper, create_server, load_app
+from monailabel_app.running import AnnotationServer
 from monailabel_app.settings import AnnotateSettings
 from rcmed.assistant import Assistant
 
@@ -42,13 +41,13 @@ class Workstation:
         self.studies: list[DemoStudy] = []
         self.orthanc = LocalOrthanc(self._folder / "orthanc")
         self._gateway: Gateway | None = None
-        self._web: WebServer | None = None
+        self._annotation: AnnotationServer | None = None
 
     @property
     def ohif_url(self) -> str:
         """OHIF's list of studies."""
-        assert self._web is not None, "the workstation runs only inside its `with` block"
-        return f"http://{self._settings.host}:{self._web.port}/ohif/"
+        assert self._annotation is not None, "the workstation runs only inside its `with` block"
+        return f"{self._annotation.address}ohif/"
 
     @property
     def status_url(self) -> str:
@@ -68,13 +67,7 @@ class Workstation:
             self.studies = packaged_studies(folder) if self._own is None else own_studies(self._own, self._prompt)
             orthanc = running.enter_context(self.orthanc)
             settings = self._settings.model_copy(update={"studies": orthanc.dicomweb_url})
-            served = load_app(settings)
-            self._web = WebServer(create_server(served, settings), settings.host, settings.port)
-            self._web.start()
-            running.callback(self._web.stop)
-            sweeper = SessionSweeper(served)
-            sweeper.start()
-            running.callback(sweeper.stop)
+            self._annotation = running.enter_context(AnnotationServer(settings))
             assistant = Assistant.from_pretrained(settings.model, settings.device)
             configured = gateway_settings(self._folder / "gateway", self.studies, orthanc.ae_title, orthanc.dicom_port)
             self._gateway = running.enter_context(Gateway(configured, assistant))

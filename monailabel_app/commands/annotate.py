@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
 
 
@@ -36,22 +37,18 @@ def annotate(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("monailabel_app").setLevel(logging.INFO)
 
-    from dicom_bridge.web.server import WebServer
-    from monailabel_app.server import SessionSweeper, create_server, load_app
+    if not settings.is_remote and not Path(settings.studies).is_dir():
+        raise ConfigurationError(
+            f"studies: {settings.studies}: no such folder; give a folder, or the URL of a DICOMweb server"
+        )
+
+    from monailabel_app.running import AnnotationServer
 
     # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
     stops = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    served = load_app(settings)
-    web = WebServer(create_server(served, settings), settings.host, settings.port)
-    web.start()
-    sweeper = SessionSweeper(served)
-    sweeper.start()
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{shown}:{web.port}/"
-    typer.echo(f"RCMed serves {settings.studies} to 3D Slicer (MONAI Label server {address})")
-    typer.echo(f"OHIF: {address}ohif/")
-    signal.sigwait(stops)
-    typer.echo("stopping")
-    sweeper.stop()
-    web.stop()
+    with AnnotationServer(settings) as server:
+        typer.echo(f"RCMed serves {settings.studies} to 3D Slicer (MONAI Label server {server.address})")
+        typer.echo(f"OHIF: {server.address}ohif/")
+        signal.sigwait(stops)
+        typer.echo("stopping")
