@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from numpy.typing import NDArray
 
+from monailabel_app.datastores.dicom_datastore import DicomDatastore
 from rcmed.data.collected import values_on, write_correction
 from rcmed.errors import RCMedError
-from rcmed.image import Modality
+from rcmed.image import Image, Modality
 from rcmed.readers import read_images
 
 ModalityOf = Callable[[str, Mapping[str, Any]], Modality | None]
@@ -59,18 +62,17 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
         told, about = datastore.get_label_info(label_id, tag), datastore.get_image_info(image_id)
         path, label_path = Path(datastore.get_image_uri(image_id)), Path(datastore.get_label_uri(label_id, tag))
         try:
-            names = segment_names(told)
             absent = [name for name in told.get("absent", ()) if isinstance(name, str)]
-            if not names and not absent:
-                refused.append(f"{label_path}: its submission names no segment; name them and submit again")
-                continue
             image = read_images(path, modality_of(image_id, about))[0]
-            values = values_on(image, label_path)
+            masks = _submitted_masks(datastore, image, label_id, tag, told)
+            if not masks and not absent:
+                refused.append(f"{label_path}: holds no segment that its submission names; name them and submit again")
+                continue
             patient = str(about.get("patient") or about.get("PatientID") or image_id)
             write_correction(
                 collected,
                 path,
-                {name: values == value for value, name in names.items() if (values == value).any()},
+                masks,
                 modality=image.modality,
                 image_id=image_id,
                 # Who it is does not matter, only that it is the same one.
@@ -82,3 +84,15 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
         except RCMedError as error:
             refused.append(str(error))
     return refused
+
+
+def _submitted_masks(
+    datastore: Datastore, image: Image, label_id: str, tag: str, told: Mapping[str, Any]
+) -> dict[str, NDArray[np.bool_]]:
+    """Masks by name, bool (slice, row, column), those of a DICOM store from its SEG, where segments may overlap."""
+    if isinstance(datastore, DicomDatastore):
+        segments = datastore.read_label(label_id, tag).segments
+        return {segment.label: segment.mask for segment in segments if segment.mask.any()}
+    names = segment_names(told)
+    values = values_on(image, Path(datastore.get_label_uri(label_id, tag)))
+    return {name: values == value for value, name in names.items() if (values == value).any()}
