@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,35 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 
 from monailabel_app.app_folder import SETTINGS
 from monailabel_app.batch import BatchFind
+from monailabel_app.collecting import modality_told
 from monailabel_app.datastores.opening import open_datastore
 from monailabel_app.infer import make_tasks
 from monailabel_app.names import require_id
 from monailabel_app.resident import FindsTargets, ResidentAssistant
+from monailabel_app.scoring import scoring_methods
+from monailabel_app.served import ServedAssistant
 from monailabel_app.sessions import ExpiringSessions
 from monailabel_app.settings import AnnotateSettings
-from rcmed.assistant import Assistant
+from monailabel_app.strategy import strategies
+from monailabel_app.train import trainers
+from rcmed.errors import ConfigurationError
+from rcmed.image import Modality
+from rcmed.readers import modality_from_name
+from rcmed.training.versions import VersionStore
 
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 2**20
+LEARNING = "learning"
+"""Folder of the state directory: corrections, versions, leases."""
+MODEL_IDENTITY = "model_identity"
+"""Of an image's record: the model that a viewer asked about it last."""
 
 
 class RCMedApp(MONAILabelApp):  # type: ignore[misc]
@@ -42,7 +58,7 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
             app_dir: the generated folder; its `settings.json` holds the settings, defaults where it is missing.
             studies: a folder of images, or the address of a DICOMweb server.
             conf: of MONAI Label's own start: `model`, `device`, `modality` win over the settings.
-            assistant: in place of the one that the settings name.
+            assistant: in place of the one that the settings name; it can't learn.
         """
         saved = Path(app_dir) / SETTINGS
         settings = AnnotateSettings.load(saved) if saved.exists() else AnnotateSettings.of(state=Path(app_dir).parent)
@@ -50,10 +66,16 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
         if given:
             settings = AnnotateSettings.of(**{**settings.model_dump(), **given})
         self.settings = settings
-        asked = assistant or Assistant.from_pretrained(
-            settings.model, settings.device, settings.cache_megabytes * MEGABYTE
-        )
-        self.resident = ResidentAssistant(asked, settings.image_cache_megabytes * MEGABYTE)
+        self._served: ServedAssistant | None = None
+        current: Callable[[], FindsTargets]
+        if assistant is not None:
+            current = lambda: assistant  # noqa: E731
+        else:
+            state = settings.state.resolve() / LEARNING
+            self._served = ServedAssistant(state, settings.model, settings.device, settings.cache_megabytes * MEGABYTE)
+            current = self._served.current
+        self.resident = ResidentAssistant(current, settings.image_cache_megabytes * MEGABYTE)
+        asked = current()
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -70,6 +92,36 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
     def init_datastore(self) -> Datastore:
         """The store of the studies."""
         return open_datastore(self.studies, self.settings.state.resolve())
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """One that learns from what was submitted."""
+        return trainers(self._served, modality_of=self._modality_of) if self._served else {}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Which image comes next."""
+        if self._served is None:
+            stock: dict[str, Strategy] = super().init_strategies()
+            return stock
+        return strategies(self._served, modality_of=self._modality_of)
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """How unsure the served weights are, and how far a person's label is from their answer."""
+        return scoring_methods(self._served, modality_of=self._modality_of) if self._served else {}
+
+    @property
+    def versions(self) -> VersionStore | None:
+        """The weights that were served so far; None where they can't learn."""
+        return self._served.versions if self._served else None
+
+    def _modality_of(self, image_id: str, info: Mapping[str, Any]) -> Modality | None:
+        """What the image's record tells; of a file whose name does not say it either, what the settings tell."""
+        told = modality_told(image_id, info)
+        if told is not None or self.settings.modality is None or "SeriesInstanceUID" in info:
+            return told
+        try:
+            return modality_from_name(Path(image_id))
+        except ConfigurationError:
+            return self.settings.modality
 
     def init_batch_infer(self) -> Callable[..., Any]:
         """Batch inference that also runs on a CPU."""
@@ -110,6 +162,9 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
         tag = str(
             getattr(request.get("label_tag"), "value", request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
         )
+        if image_id and not request.get("save_label"):
+            # What is submitted from now on was not drawn by a person alone.
+            store.update_image_info(image_id, {MODEL_IDENTITY: asdict(self.resident.assistant.identity)})
         if request.get("save_label") and image_id:
             names = [{"name": name, "idx": value} for name, value in reply["label_names"].items()]
             try:

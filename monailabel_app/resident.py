@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -42,15 +42,16 @@ class OutOfMemoryError(Exception):
 
 
 class ResidentAssistant:
-    """Serialises the use of one assistant, keeps images that were read, and lets the assistant be replaced."""
+    """Serialises the use of the assistant that is served, and keeps images that were read."""
 
-    def __init__(self, assistant: FindsTargets, image_cache_bytes: int = 0) -> None:
-        """Take an assistant.
+    def __init__(self, current: Callable[[], FindsTargets], image_cache_bytes: int = 0) -> None:
+        """Take what is served.
 
         Args:
+            current: gives the assistant to ask; another one after a version was promoted or rolled back.
             image_cache_bytes: of read images that are kept, least recently used forgotten first; 0 keeps none.
         """
-        self._assistant = assistant
+        self._current = current
         self._lock = threading.Lock()
         self._images: OrderedDict[tuple[str, int, int, str | None], Image] = OrderedDict()
         self._images_lock = threading.Lock()
@@ -59,12 +60,7 @@ class ResidentAssistant:
     @property
     def assistant(self) -> FindsTargets:
         """The one that is asked now."""
-        return self._assistant
-
-    def replace(self, assistant: FindsTargets) -> None:
-        """Ask another one from now on; a request in progress ends with the old one."""
-        with self._lock:
-            self._assistant = assistant
+        return self._current()
 
     def find(
         self, image: Image, prompts: Sequence[str] = (), hints: Mapping[int, Hint] = MappingProxyType({})
@@ -76,7 +72,7 @@ class ResidentAssistant:
         """
         with self._lock:
             try:
-                return self._assistant.find(image, list(prompts), hints)
+                return self._current().find(image, list(prompts), hints)
             except RuntimeError as error:
                 if "out of memory" not in str(error).lower():
                     raise

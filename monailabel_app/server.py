@@ -26,7 +26,7 @@ from monailabel_app.datastores.access import PeerAccess
 from monailabel_app.guards import LOOPBACK_ORIGIN, Guards
 from monailabel_app.main import MEGABYTE, RCMedApp
 from monailabel_app.resident import OutOfMemoryError
-from monailabel_app.routes import infer, info, proxy, sessions, store, tasks, token
+from monailabel_app.routes import infer, info, proxy, sessions, store, tasks, token, versions
 from monailabel_app.routes.access import Authenticator
 from monailabel_app.routes.viewer import Viewer
 from monailabel_app.settings import AnnotateSettings
@@ -67,7 +67,7 @@ def create_server(served: RCMedApp, settings: AnnotateSettings) -> FastAPI:
     api.state.batches = BatchRuns(served.batch_infer)
     api.state.authenticator = Authenticator(settings.authentication)
     api.state.peer = _peer_session(settings)
-    for router in (m.router for m in (token, info, infer, store, sessions, tasks, proxy)):
+    for router in (m.router for m in (token, info, infer, store, sessions, tasks, versions, proxy)):
         api.include_router(router)
     api.mount("/ohif", Viewer(), name="ohif")
     api.add_api_route("/", lambda: RedirectResponse("/ohif/"), include_in_schema=False)

@@ -129,6 +129,17 @@ class Assistant:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""
         return self._reader.encode(ReaderView.of(image.grid).to_view(to_eight_bit(image)))
 
+    def answer_words(self, image: Image, words: Sequence[str]) -> SliceAnswers:
+        """What the weights say to words as they stand, without the vocabulary; masks lie on the slices as shown."""
+        pixels = ReaderView.of(image.grid).to_view(to_eight_bit(image))
+        parts = list(self._reader.read(pixels, list(words), image.modality))
+        return SliceAnswers(
+            first=0,
+            masks=np.concatenate([part.masks for part in parts], axis=1),
+            presence=np.concatenate([part.presence for part in parts], axis=1),
+            sureness=np.concatenate([part.sureness for part in parts], axis=1),
+        )
+
     def find(
         self, image: Image, prompts: str | Sequence[str] = "", hints: Mapping[int, Hint] = MappingProxyType({})
     ) -> Findings:

@@ -124,6 +124,9 @@ def bring_onto(
 
 def _by_position(values: NDArray[np.integer], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.integer] | None:
     to_grid = np.linalg.inv(grid.affine) @ affine
+    for axis in np.flatnonzero(np.array(values.shape) == 1):
+        # How thick a single slice is, viewers do not agree on; its place and direction count.
+        to_grid[:3, axis] /= np.abs(to_grid[:3, axis]).max()
     turn = np.round(to_grid[:3, :3])
     if not (np.abs(turn).sum(0) == 1).all() or not (np.abs(turn).sum(1) == 1).all():
         return None

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, UploadFile
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 
-from monailabel_app.main import RCMedApp
+from monailabel_app.main import MODEL_IDENTITY, RCMedApp
 from monailabel_app.names import require_id, require_tag
 from monailabel_app.routes.access import Admin, Annotator, AnyUser
 from monailabel_app.routes.serving import Served, json_object, received
@@ -52,16 +52,17 @@ def add_image(
 @router.delete("/image", summary="Remove an image with its labels")
 def remove_image(served: Served, user: Admin, id: str) -> dict[str, Any]:
     """Remove an image."""
-    _image_path(served, id)
-    served.datastore().remove_image(id)
+    served.datastore().remove_image(_image_id(served, id))
     return {}
 
 
 @router.head("/image", summary="Check if an image is there", response_model=None)
 def check_image(served: Served, user: AnyUser, image: str, check_sum: str | None = None) -> dict[str, Any]:
     """404 where it is not, or its checksum ("SHA256:..." or the bare SHA-256) is another."""
-    path = _image_path(served, image)
+    path = Path(served.datastore().get_image_uri(_image_id(served, image)))
     if check_sum:
+        if not path.is_file():
+            raise HTTPException(404, f"image '{image}' is no single file, so nobody has its checksum")
         algorithm, _, digest = check_sum.rpartition(":")
         algorithm = algorithm or CHECKSUMS[0]
         if algorithm not in CHECKSUMS:
@@ -74,10 +75,14 @@ def check_image(served: Served, user: AnyUser, image: str, check_sum: str | None
 
 
 @router.get("/image", summary="Download an image")
-def get_image(served: Served, user: AnyUser, image: str) -> FileResponse:
-    """The file as it is."""
-    path = _image_path(served, image)
-    return FileResponse(path, media_type=ANY_TYPE, filename=path.name)
+def get_image(served: Served, user: AnyUser, image: str) -> Response:
+    """The file as it is; a series of a DICOM store as one NRRD, for viewers that open no folders of others."""
+    path = Path(served.datastore().get_image_uri(_image_id(served, image)))
+    if path.is_file():
+        return FileResponse(path, media_type=ANY_TYPE, filename=path.name)
+    content = served.datastore().get_image(image).getvalue()
+    shown = {"Content-Disposition": f'attachment; filename="{image}.nrrd"'}
+    return Response(content, media_type=ANY_TYPE, headers=shown)
 
 
 @router.get("/image/info", summary="What is known of an image")
@@ -109,6 +114,9 @@ def save_label(
     if user.username != "anonymous":
         info["user"] = user.username
     _image_id(served, image)
+    helped = served.datastore().get_image_info(image).get(MODEL_IDENTITY)
+    if helped is not None:
+        info.setdefault(MODEL_IDENTITY, helped)
     with received(label) as path:
         label_id = served.datastore().save_label(image, str(path), tag, info)
     return {**(served.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
@@ -189,13 +197,6 @@ def _image_id(served: RCMedApp, image: str) -> str:
     if not served.datastore().get_image_uri(_id(image)):
         raise HTTPException(404, f"image '{image}' is not in the store")
     return image
-
-
-def _image_path(served: RCMedApp, image: str) -> Path:
-    path = Path(served.datastore().get_image_uri(_image_id(served, image)))
-    if not path.is_file():
-        raise HTTPException(404, f"image '{image}' is no single file; ask the DICOMweb server for its instances")
-    return path
 
 
 def _label_path(served: RCMedApp, label: str, tag: str) -> Path:

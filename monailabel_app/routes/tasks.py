@@ -77,7 +77,7 @@ def train_status(user: AnyUser, all: bool = False, check_if_running: bool = Fals
 @router.post("/train/", tags=["Train"], summary="Train all")
 def train_all(user: Admin, params: Params = None, run_sync: bool = False) -> Any:
     """In a process of its own."""
-    return stock_train.run(params, run_sync)
+    return stock_train.run({**(params or {}), "user": user.username}, run_sync)
 
 
 @router.post("/train/{model}", tags=["Train"], summary="Train")
@@ -93,7 +93,7 @@ def train(
     if model not in served._trainers:
         known = ", ".join(served._trainers) or "none"
         raise HTTPException(404, f"no trainer '{model[:40]}'; there are {known}")
-    return stock_train.run_model(model, {**(params or {}), "model": model}, run_sync, enqueue)
+    return stock_train.run_model(model, {**(params or {}), "model": model, "user": user.username}, run_sync, enqueue)
 
 
 @router.delete("/train/", tags=["Train"], summary="Stop training")

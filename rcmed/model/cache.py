@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,7 +17,7 @@ Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 class EncodedImageCache:
-    """Least recently used encoded images are forgotten first. Not for use from several threads at once."""
+    """Least recently used encoded images are forgotten first. Threads may share it; two may encode one image twice."""
 
     def __init__(self, limit_bytes: int) -> None:
         """Make an empty cache.
@@ -27,6 +28,7 @@ class EncodedImageCache:
         self.limit_bytes = limit_bytes
         self.nbytes = 0
         self._kept: OrderedDict[bytes, EncodedImage] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -44,14 +46,16 @@ class EncodedImageCache:
         digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
         digest.update(np.ascontiguousarray(pixels).data)
         key = digest.digest()
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
         encoded = encode(pixels)
-        if encoded.nbytes <= self.limit_bytes:
-            self._kept[key] = encoded
-            self.nbytes += encoded.nbytes
-            while self.nbytes > self.limit_bytes:
-                _, forgotten = self._kept.popitem(last=False)
-                self.nbytes -= forgotten.nbytes
+        with self._lock:
+            if encoded.nbytes <= self.limit_bytes and key not in self._kept:
+                self._kept[key] = encoded
+                self.nbytes += encoded.nbytes
+                while self.nbytes > self.limit_bytes:
+                    _, forgotten = self._kept.popitem(last=False)
+                    self.nbytes -= forgotten.nbytes
         return encoded

@@ -135,15 +135,20 @@ class RCMedModel(PreTrainedModel):
         """
         features = self.vision(pixel_values, None if exemplar is None else exemplar.place)
         dense = features.dense if exemplar is None else exemplar.emphasise(features.dense)
-        prefix = self.language.encode_prefix(features.tokens, before, after)
-        rows, columns = (
-            side * self.config.dense_stride // self.config.token_stride for side in features.dense.shape[-2:]
-        )
+        return self.steer(dense, features.fine, self.language.encode_prefix(features.tokens, before, after))
+
+    def steer(self, dense: Tensor, fine: tuple[Tensor, ...], prefix: EncodedPrefix) -> EncodedImage:
+        """The last step of `encode`: the language model's states at the image tokens are added to the dense embedding.
+
+        Args:
+            dense: float (image, channel, row, column), of the vision tower.
+            fine: its finer maps.
+            prefix: the image part of the conversation.
+        """
+        rows, columns = (side * self.config.dense_stride // self.config.token_stride for side in dense.shape[-2:])
         steered = self.t2i_projection(prefix.image_states).transpose(1, 2).unflatten(2, (rows, columns))
-        steered = nn.functional.interpolate(
-            steered, size=features.dense.shape[-2:], mode="bilinear", align_corners=False
-        )
-        return EncodedImage(dense=dense + steered, fine=features.fine, prefix=prefix)
+        steered = nn.functional.interpolate(steered, size=dense.shape[-2:], mode="bilinear", align_corners=False)
+        return EncodedImage(dense=dense + steered, fine=fine, prefix=prefix)
 
     def ground(
         self,

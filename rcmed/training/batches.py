@@ -106,7 +106,7 @@ class BatchMaker:
         images, asked = [], []
         for triplet, prompts in drawn:
             pixels = triplet.pixels.float()
-            masks = torch.stack([_unpacked(triplet, name, self.settings.image_size) for name, _ in prompts])
+            masks = torch.stack([triplet.mask(name) for name, _ in prompts])
             present = [number for number, (_, is_present) in enumerate(prompts) if is_present]
             rate = max(reflection_rate, self.settings.reflection_rates.get(triplet.dataset, 0.0))
             may_reflect = present and not _is_sided((triplet, prompts)) and reflection_rate > 0
@@ -120,9 +120,3 @@ class BatchMaker:
 
 def _is_sided(asked: _Asked) -> bool:
     return any(has_side(name) for name, _ in asked[1])
-
-
-def _unpacked(triplet: PackedTriplet, name: str, size: int) -> Tensor:
-    if name not in triplet.masks:
-        return torch.zeros(size, size, dtype=torch.bool)
-    return torch.from_numpy(np.unpackbits(triplet.masks[name], axis=-1, count=size).astype(bool))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rcmed.data.collected import CollectedSlice
 from rcmed.data.controls import HealthyControl
 from rcmed.data.triplets import Triplet
 from rcmed.errors import ConfigurationError
@@ -39,16 +40,33 @@ class PackedTriplet:
     modality: Modality
     dataset: str
 
+    def inside(self) -> Tensor:
+        """Bool (1, size, size): False at padding."""
+        filled = torch.zeros(1, *self.pixels.shape[1:], dtype=torch.bool)
+        filled[:, : self.shape[0], : self.shape[1]] = True
+        return filled
+
+    def mask(self, name: str) -> Tensor:
+        """Of a target, bool (size, size); empty where it has none."""
+        size = self.pixels.shape[-1]
+        if name not in self.masks:
+            return torch.zeros(size, size, dtype=torch.bool)
+        return torch.from_numpy(np.unpackbits(self.masks[name], axis=-1, count=size).astype(bool))
+
 
 def pack(triplet: Triplet, size: int) -> PackedTriplet:
     """Read a triplet and bring it onto the model grid."""
-    masks = {}
-    for name in triplet.masks:
-        mask = torch.from_numpy(triplet.read_mask(name)).float()[None, None]
-        masks[name] = np.packbits(to_model_grid(mask, size)[0, 0].numpy() > 0.5, axis=-1)
+    masks = {name: _mask_on_model_grid(triplet.read_mask(name), size) for name in triplet.masks}
     absent = tuple(name for name in triplet.labelled if name not in triplet.masks)
     pixels, shape = _on_model_grid(triplet.read_pixels(), size)
     return PackedTriplet(pixels, masks, absent, shape, triplet.modality, triplet.dataset)
+
+
+def pack_collected(collected: CollectedSlice, size: int) -> PackedTriplet:
+    """Bring a slice of a correction onto the model grid; its data set is the annotation server's."""
+    masks = {name: _mask_on_model_grid(mask, size) for name, mask in collected.masks.items()}
+    pixels, shape = _on_model_grid(collected.pixels, size)
+    return PackedTriplet(pixels, masks, collected.absent, shape, collected.modality, "collected")
 
 
 def pack_control(control: HealthyControl, size: int) -> list[PackedTriplet]:
@@ -58,6 +76,11 @@ def pack_control(control: HealthyControl, size: int) -> list[PackedTriplet]:
         pixels, shape = _on_model_grid(each, size)
         packed.append(PackedTriplet(pixels, {}, control.absent, shape, control.modality, control.dataset))
     return packed
+
+
+def _mask_on_model_grid(mask: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+    on_grid = to_model_grid(torch.from_numpy(mask.copy()).float()[None, None], size)
+    return np.packbits(on_grid[0, 0].numpy() > 0.5, axis=-1)
 
 
 def _on_model_grid(pixels: NDArray[np.uint8], size: int) -> tuple[Tensor, tuple[int, int]]:

@@ -1,0 +1,131 @@
+"""What a model answers on slices in memory, decided as in use, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.metrics import compute_dice
+from numpy.typing import NDArray
+
+from rcmed.model.modeling import RCMedModel
+from rcmed.model.presence import mask_sureness
+from rcmed.model.processor import RCMedProcessor
+from rcmed.training.packed import PackedTriplet
+from rcmed.vocabulary import load_targets
+
+_IMAGES_AT_ONCE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """To one target in one slice.
+
+    Attributes:
+        mask: bool (size, size) on the model grid, empty where the target is judged absent.
+        is_found: whether the model is sure that the target is there (its presence reaches the found threshold, or it
+            has no presence and marks something).
+    """
+
+    mask: NDArray[np.bool_]
+    is_found: bool
+
+
+def ask(
+    model: RCMedModel, processor: RCMedProcessor, slices: Sequence[PackedTriplet], names: Sequence[Sequence[str]]
+) -> list[dict[str, Answer]]:
+    """Ask each slice for targets of its own; masks are dropped by presence as `rcmed.Assistant` drops those of a slice.
+
+    Args:
+        names: for each slice, the targets.
+    """
+    model.eval()
+    before, after = (ids.to(model.device) for ids in processor.surroundings())
+    absent_below, found_from = model.config.presence_thresholds
+    sure_from = model.config.sure_mask_logit
+    answers: list[dict[str, Answer]] = []
+    for first in range(0, len(slices), _IMAGES_AT_ONCE):
+        part = slices[first : first + _IMAGES_AT_ONCE]
+        asked = [(i, name) for i, wanted in enumerate(names[first : first + len(part)]) for name in wanted]
+        answers += [{} for _ in part]
+        if not asked:
+            continue
+        with torch.inference_mode():
+            pixels = processor.normalise(torch.stack([each.pixels.float() for each in part]))
+            if not processor.pads_before_normalising:
+                pixels = pixels * torch.stack([each.inside() for each in part])
+            encoded = model.encode(pixels.to(model.device, model.dtype), before, after)
+            prompts = processor.prepare_prompts([n for _, n in asked], [part[i].modality for i, _ in asked])
+            which = torch.tensor([i for i, _ in asked], device=model.device)
+            output = model.ground(encoded, which, prompts.to(model.device))
+            assert output.mask_logits is not None
+            size = (processor.image_size, processor.image_size)
+            full = F.interpolate(output.mask_logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+            masks = (full > 0).cpu().numpy()
+            sureness = mask_sureness(output.mask_logits).tolist()
+            presence = None if output.presence_logits is None else output.presence_logits.sigmoid().tolist()
+        for number, (index, name) in enumerate(asked):
+            mask = masks[number]
+            if presence is None:
+                answers[first + index][name] = Answer(mask, bool(mask.any()))
+                continue
+            is_kept = presence[number] >= absent_below or (sure_from is not None and sureness[number] >= sure_from)
+            answers[first + index][name] = Answer(mask & is_kept, presence[number] >= found_from and bool(mask.any()))
+    return answers
+
+
+def agreement(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Dice of two masks of any same shape; 1 where both are empty, as two that say "absent" agree."""
+    if not one.any() or not other.any():
+        return float(one.any() == other.any())
+    first, second = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (one, other))
+    return float(compute_dice(first, second))
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """How good the answer to one labelled target of one slice is.
+
+    Attributes:
+        target: its name.
+        dice: in [0, 1]; of a target that is said to be absent 1 if nothing is marked, else 0.
+    """
+
+    target: str
+    dice: float
+
+
+def labelled_names(each: PackedTriplet) -> list[str]:
+    """Targets of which something is known in a slice."""
+    return [*sorted(each.masks), *each.absent]
+
+
+def score_pairs(model: RCMedModel, processor: RCMedProcessor, slices: Sequence[PackedTriplet]) -> list[PairScore]:
+    """The scores of every labelled target of every slice, in the order of the slices."""
+    answers = ask(model, processor, slices, [labelled_names(each) for each in slices])
+    return [
+        PairScore(name, agreement(answer.mask, each.mask(name).numpy()))
+        for each, answered in zip(slices, answers, strict=True)
+        for name, answer in answered.items()
+    ]
+
+
+def mean_by_target(scores: Sequence[PairScore]) -> Mapping[str, tuple[float, int]]:
+    """Mean score and number of pairs of each target."""
+    by_target: dict[str, list[float]] = {}
+    for each in scores:
+        by_target.setdefault(each.target, []).append(each.dice)
+    return {name: (float(np.mean(values)), len(values)) for name, values in sorted(by_target.items())}
+
+
+def other_targets(model: RCMedModel, each: PackedTriplet, left_out: Sequence[str]) -> list[str]:
+    """Targets that the weights know and the slice's modality can show, but those that are left out."""
+    known = set(model.config.target_names)
+    return [
+        target.name
+        for target in load_targets()
+        if (not known or target.name in known) and each.modality in target.modalities and target.name not in left_out
+    ]
