@@ -14,7 +14,11 @@ def serve(
     ] = None,
 ) -> None:
     """Receive studies by DICOM, find what the routes ask for, and deliver SEG and SR. Ends at SIGTERM or SIGINT."""
+    import os
     import signal
+
+    # Read when tqdm is imported: progress bars between lines of a log are of no use to anyone.
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
     from dicom_bridge.app import Gateway
     from dicom_bridge.logs import set_up_logging
