@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcmed.description import describe
+from rcmed.description import Describer, DeterministicDescriber, describe_findings
+from rcmed.description.vision_language import VisionLanguageDescriber
 from rcmed.errors import CheckpointError, ConfigurationError, InputError
 from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
@@ -53,10 +54,12 @@ class Assistant:
         identity: ModelIdentity,
         cache_bytes: int = 0,
         learned: Mapping[str, tuple[Target, Exemplar]] = MappingProxyType({}),
+        describer: Describer | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
         self.identity = identity
+        self.describer = describer or DeterministicDescriber()
         self._learned = learned
         exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
         self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
@@ -72,13 +75,16 @@ class Assistant:
         return tuple(self.model.config.target_names)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "small", device: str = "auto", cache_bytes: int = 0) -> Assistant:
+    def from_pretrained(
+        cls, name: str | Path = "small", device: str = "auto", cache_bytes: int = 0, describer: Path | None = None
+    ) -> Assistant:
         """Load a model.
 
         Args:
             name: "small" for the packaged weights, or a model folder.
             device: "auto" (a GPU if there is one), "cpu" or "cuda".
             cache_bytes: of encoded images that are kept, so that further prompts on an image are fast; 0: none.
+            describer: folder of a vision-language model that describes what is found; None: words by rule.
         Raises:
             CheckpointError: the folder is missing, incomplete or of another architecture.
         """
@@ -103,7 +109,8 @@ class Assistant:
             version=metadata.version("rcmed"),
             weights_sha256=weights_sha256(files),
         )
-        return cls(model, RCMedProcessor.from_pretrained(folder), identity, cache_bytes)
+        words = None if describer is None else VisionLanguageDescriber.from_folder(describer, device)
+        return cls(model, RCMedProcessor.from_pretrained(folder), identity, cache_bytes, describer=words)
 
     def with_examples(self, name: str, images: Sequence[Image], masks: Sequence[NDArray[np.bool_]]) -> Assistant:
         """An assistant that also knows a target from a few annotated images; the weights stay as they are.
@@ -123,7 +130,7 @@ class Assistant:
         exemplar = learn_from_examples(self.model, self.processor, target.name, images[0].modality, pixels, shown)
         named = replace(self.identity, name=f"{self.identity.name}, examples of {target.name}"[:LONGEST_IDENTITY])
         learned = {**self._learned, target.name: (target, exemplar)}
-        return Assistant(self.model, self.processor, named, self._reader.cache.limit_bytes, learned)
+        return Assistant(self.model, self.processor, named, self._reader.cache.limit_bytes, learned, self.describer)
 
     def encode(self, image: Image) -> EncodedImage:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""
@@ -185,7 +192,7 @@ class Assistant:
                 continue
             findings.append(replace(base, prompt=prompt or target.name))
         return Findings(
-            findings=tuple(findings),
+            findings=tuple(describe_findings(image, findings, self.describer)),
             model=self.identity,
             grid=image.grid,
             modality=image.modality,
@@ -214,7 +221,7 @@ class Assistant:
     def find_targets(
         self, image: Image, targets: Sequence[Target], hints: Mapping[int, Hint] = MappingProxyType({})
     ) -> list[Finding]:
-        """One finding per target; every target alone, so none depends on the others. Hints as in `find`."""
+        """One finding per target, undescribed; every target alone, none depends on the others. Hints as in `find`."""
         if hints and not self.model.config.takes_hints:
             raise ConfigurationError(f"{self.identity.name}: its weights take no clicks, boxes or rough masks")
         if not all(0 <= index < image.grid.shape[0] for index in hints):
@@ -306,7 +313,6 @@ class Assistant:
             mask=mask,
             boxes=find_boxes(mask),
             measurements=measure(mask, image),
-            description=describe(mask, image, target),
         )
 
     @staticmethod

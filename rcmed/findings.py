@@ -64,7 +64,7 @@ class Finding:
         mask: bool (slice, row, column) on the image's own grid; None unless found or uncertain with a region.
         boxes: around each connected part, largest first.
         measurements: with units; millimetres only where the grid has them.
-        description: a sentence for a reader.
+        description: a paragraph for a reader, of at most 1024 characters.
         reason: why there is no target.
     """
 

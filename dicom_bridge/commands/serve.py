@@ -30,7 +30,8 @@ def serve(
     # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
     stops = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    assistant = Assistant.from_pretrained(settings.model.name, settings.model.device)
+    model = settings.model
+    assistant = Assistant.from_pretrained(model.name, model.device, describer=model.describer)
     with Gateway(settings, assistant) as gateway:
         ports = gateway.ports
         scheme = "http" if settings.web.tls is None else "https"

@@ -32,10 +32,17 @@ class CompletionSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Which assistant looks at the images: `small`, `full` or a model folder, and the device."""
+    """Which assistant looks at the images, on which device, and who describes what it finds.
+
+    Attributes:
+        name: `small`, `full` or a model folder.
+        device: auto, cpu or cuda.
+        describer: folder of a vision-language model; None: words by rule.
+    """
 
     name: str = Field(default="small", min_length=1)
     device: str = Field(default="auto", min_length=1)
+    describer: Path | None = None
 
 
 class JobSettings(Settings):

@@ -22,6 +22,10 @@ def find(
     modality: Annotated[Modality | None, typer.Option(help="For files that do not say.")] = None,
     model: Annotated[str, typer.Option(help="small or a model folder.")] = "small",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    describer: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a vision-language model that describes what is found; without: words by rule."),
+    ] = None,
     examples: Annotated[
         Path | None,
         typer.Option(help="Of a new target: a folder with its name that holds images/ and masks/."),
@@ -48,7 +52,7 @@ def find(
             typer.echo(f"rcmed: {error}", err=True)
             refused += 1
             continue
-        assistant = assistant or Assistant.from_pretrained(model, device)
+        assistant = assistant or Assistant.from_pretrained(model, device, describer=describer)
         if learned is not None:
             assistant, learned = assistant.with_examples(*learned), None
         for number, image in enumerate(images):

@@ -1,5 +1,6 @@
-"""A region in words."""
+"""Regions in words and in colours."""
 
-from rcmed.description.deterministic import describe
+from rcmed.description.describer import LONGEST_DESCRIPTION, Describer, describe_findings
+from rcmed.description.deterministic import DeterministicDescriber
 
-__all__ = ["describe"]
+__all__ = ["LONGEST_DESCRIPTION", "Describer", "DeterministicDescriber", "describe_findings"]

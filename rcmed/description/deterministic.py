@@ -1,94 +1,82 @@
-"""A region in one sentence, from its geometry alone: the same mask always gives the same words."""
+"""Regions in words, from geometry and pixels alone: the same masks always give the same words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import regionprops
 
+from rcmed.description.appearance import appearance
+from rcmed.description.describer import shortened
+from rcmed.description.place import body_side, image_place, slice_range
+from rcmed.description.region import Region
+from rcmed.description.relations import listed, relations
+from rcmed.description.shape import ShapeFactors, outline_word, shape_factors, shape_word
 from rcmed.image import Image
-from rcmed.measurements import find_parts, is_three_dimensional, largest_slice, measure
-from rcmed.vocabulary import Target
+from rcmed.measurements import find_parts, is_three_dimensional, longest_diameter
 
-# A centre of mass within the middle third of the image is "in the centre".
-_HALF_OF_MIDDLE_THIRD = 1 / 6
-# A body side is named from this share of the image's width beside the image's middle.
-_SIDE_MARGIN = 0.05
-_DOT_PIXELS = 12
+_CUBIC_MILLIMETRES_PER_MILLILITRE = 1000.0
 
 
-def describe(mask: NDArray[np.bool_], image: Image, target: Target) -> str:
-    """Say in one sentence what a region is like: parts, shape, size, place.
+class DeterministicDescriber:
+    """The default describer: name, parts, shape, size, place; border, brightness, texture; relations."""
 
-    Args:
-        mask: bool (slice, row, column) on `image.grid`.
-        image: gives spacing, extent and patient coordinates.
-        target: gives the name.
-    Returns:
-        a sentence; sizes in mm2, mm3 or cm3 only where the grid has millimetres, otherwise as a share of the image.
-        Empty for an empty mask.
-    Raises:
-        GridMismatchError: the mask does not lie on the image's grid.
-    """
-    image.grid.require_mask(mask)
-    parts = find_parts(mask)
-    if not len(parts.sizes):
-        return ""
-    shape = _shape_word(parts.mask(0), image)
-    if len(parts.sizes) == 1:
-        regions = f"one {shape} region"
+    def describe(self, image: Image, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, str]:
+        """As `Describer` says; lengths in mm, areas in mm2, volumes in ml, pixels where the grid has no millimetres.
+
+        Shape, border, brightness and texture are those of the slice where the region is largest.
+        """
+        found = {name: Region.of(name, mask, image) for name, mask in masks.items()}
+        regions = [region for region in found.values() if region is not None]
+        return {name: "" if region is None else _paragraph(region, regions) for name, region in found.items()}
+
+
+def _paragraph(region: Region, regions: Sequence[Region]) -> str:
+    parts = find_parts(region.crop)
+    factors = shape_factors(region, parts)
+    name = f"{region.name[:1].upper()}{region.name[1:]}"
+    sentences = [f"{name}: {', '.join(_geometry(region, factors, len(parts.sizes)))}."]
+    looks = _looks(region, factors)
+    if looks:
+        sentences.append(looks)
+    lies = relations(region, regions)
+    if lies:
+        sentences.append(f"It {listed(lies)}.")
+    return shortened(" ".join(sentences))
+
+
+def _geometry(region: Region, factors: ShapeFactors, count: int) -> list[str]:
+    word = shape_word(factors)
+    if count == 1:
+        phrases = [f"one {word} region"]
     else:
-        regions = f"{len(parts.sizes)} regions, the largest {shape}"
-    phrases = [regions, _size(mask, image), _place(mask)]
-    side = body_side(mask, image)
+        phrases = [f"{count} regions, the largest {word}"]
+    phrases += [_size(region), image_place(region)]
+    side = body_side(region)
     if side:
         phrases.append(f"towards the patient's {side}")
-    if image.grid.shape[0] > 1:
-        phrases.append(_slices(mask, "slice" if is_three_dimensional(image) else "frame"))
-    return f"{target.name[:1].upper()}{target.name[1:]}: {', '.join(phrases)}."
+    slices = slice_range(region)
+    if slices:
+        phrases.append(slices)
+    return phrases
 
 
-def body_side(mask: NDArray[np.bool_], image: Image) -> str | None:
-    """Whether a region lies towards the patient's left or right, seen from the middle of the image.
-
-    Returns:
-        "left" or "right"; None where the position in the patient is unknown, where the image does not extend from
-        left to right (sagittal slices), or where the region lies in the middle.
-    Source: DICOM PS3.3 C.7.6.2.1.1, the first patient axis grows towards the patient's left.
-    """
-    if not image.grid.in_patient_coordinates:
-        return None
-    to_left = image.grid.affine[0, :3]
-    extent = float(np.abs(to_left) @ np.array(image.grid.shape))
-    # Sagittal slices: the little that they extend from left to right says nothing of a side.
-    if extent < 0.5 * max(np.abs(image.grid.affine[axis, :3]) @ np.array(image.grid.shape) for axis in (1, 2)):
-        return None
-    offset = float(to_left @ (_centre(mask) - (np.array(image.grid.shape) - 1) / 2))
-    if round(abs(offset) / extent, 9) < _SIDE_MARGIN:
-        return None
-    return "left" if offset > 0 else "right"
-
-
-def _centre(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Centre of mass (slice, row, column); from projections, to spare the memory of all indices."""
-    total = mask.sum()
-    centre = []
-    for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
-        centre.append(float(mask.sum(axis=others) @ np.arange(mask.shape[axis])) / total)
-    return np.array(centre)
-
-
-def _size(mask: NDArray[np.bool_], image: Image) -> str:
-    measurements = {m.name: m for m in measure(mask, image)}
-    if "volume" in measurements:
-        volume = measurements["volume"]
-        return f"{_number(volume.value)} {volume.unit}"
-    if "area" in measurements:
-        area, diameter = measurements["area"], measurements["longest diameter"]
-        return f"{_number(area.value)} {area.unit}, up to {_number(diameter.value)} {diameter.unit} across"
+def _size(region: Region) -> str:
+    image = region.image
+    largest = region.crop[region.largest_slice]
+    across = _number(longest_diameter(largest, image))
+    pixels = int(np.count_nonzero(largest))
     if is_three_dimensional(image):
-        return f"{_number(100 * float(mask.mean()))}% of the volume"
-    return f"{_number(100 * float(mask[largest_slice(mask)].mean()))}% of the image"
+        if image.grid.in_millimetres:
+            volume = region.voxels * image.grid.voxel_volume / _CUBIC_MILLIMETRES_PER_MILLILITRE
+            return f"{_number(volume)} ml, up to {across} mm across in a slice"
+        share = 100 * region.voxels / float(np.prod(image.grid.shape))
+        return f"{region.voxels} voxels ({_number(share)}% of the volume)"
+    if image.grid.in_millimetres:
+        return f"{_number(pixels * image.grid.pixel_area)} mm2, up to {across} mm across"
+    share = 100 * pixels / float(np.prod(image.grid.shape[1:]))
+    return f"{pixels} pixels ({_number(share)}% of the image), up to {across} pixels across"
 
 
 def _number(value: float) -> str:
@@ -97,41 +85,11 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def _place(mask: NDArray[np.bool_]) -> str:
-    # From the middle of the image and rounded, so that a mirrored mask gives exactly the mirrored words.
-    _, row, column = np.round((_centre(mask) - (np.array(mask.shape) - 1) / 2) / np.array(mask.shape), 9)
-    vertical = "" if abs(row) <= _HALF_OF_MIDDLE_THIRD else "upper" if row < 0 else "lower"
-    horizontal = "" if abs(column) <= _HALF_OF_MIDDLE_THIRD else "left" if column < 0 else "right"
-    if vertical and horizontal:
-        return f"in the {vertical} {horizontal} of the image"
-    if vertical:
-        return f"in the {vertical} middle of the image"
-    if horizontal:
-        return f"in the middle {horizontal} of the image"
-    return "in the centre of the image"
-
-
-def _slices(mask: NDArray[np.bool_], word: str) -> str:
-    present = np.flatnonzero(mask.any(axis=(1, 2)))
-    first, last = int(present[0]) + 1, int(present[-1]) + 1
-    if first == last:
-        return f"in {word} {first} of {len(mask)}"
-    return f"from {word} {first} to {last} of {len(mask)}"
-
-
-def _shape_word(part: NDArray[np.bool_], image: Image) -> str:
-    """One word for the outline of a part on the slice where it is largest."""
-    region = part[largest_slice(part)]
-    if region.sum() < _DOT_PIXELS:
-        return "dot-like"
-    _, row_spacing, column_spacing = image.grid.spacing
-    properties = regionprops(region.astype(np.uint8), spacing=(row_spacing, column_spacing))[0]
-    solidity = float(properties.solidity)
-    stretch = float(properties.axis_major_length) / max(float(properties.axis_minor_length), 1e-6)
-    if solidity < 0.45:
-        return "branching"
-    if solidity < 0.8:
-        return "irregular"
-    if stretch >= 2.2:
-        return "elongated"
-    return "oval" if stretch >= 1.25 else "round"
+def _looks(region: Region, factors: ShapeFactors) -> str | None:
+    seen = appearance(region)
+    outline = outline_word(factors)
+    if seen is None:
+        return None if outline is None else f"Its outline is {outline}."
+    border = seen.border if outline is None else f"{seen.border} and {outline}"
+    texture = "" if seen.texture is None else f", with {seen.texture}"
+    return f"Its border is {border}. It is {seen.brightness} its surroundings{texture}."

@@ -16,12 +16,14 @@ from scipy.spatial.transform import Rotation
 from dicom_bridge.demo.instances import fundus_photograph
 from dicom_bridge.results import ResultIdentifiers, build_report, build_segmentation, write_result
 from dicom_bridge.series.read import read_series
+from rcmed.description import LONGEST_DESCRIPTION, DeterministicDescriber
 from rcmed.findings import Findings, FindingStatus
 from rcmed.image import Image
 
 pytestmark = pytest.mark.integration
 
 SAGITTAL = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])
+LONGEST = ("Every word counts. " * LONGEST_DESCRIPTION)[: LONGEST_DESCRIPTION - 1] + "."
 OBLIQUE = Rotation.from_euler("zyx", (20, -35, 50), degrees=True).as_matrix()
 SOURCES: dict[str, Callable[[Any, Path], object]] = {
     "axial CT": lambda sources, folder: sources.volume(folder),
@@ -57,12 +59,13 @@ def results(image: Image, sources: Any, tmp_path: Path) -> dict[str, Path]:
     first[:2, 1:4, 1:3] = True
     second[-2:, 2:5, 2:] = True
     kidney = sources.target("left kidney", "64033007", 1)
+    described = DeterministicDescriber().describe(image, {"liver": first, "left kidney": second})
     findings: Findings = sources.findings(
         image,
-        sources.found(first),
+        sources.found(first, description=described["liver"]),
         sources.absent("spleen"),
         sources.unresolved(),
-        sources.found(second, kidney, status=FindingStatus.UNCERTAIN, presence=0.5),
+        sources.found(second, kidney, status=FindingStatus.UNCERTAIN, presence=0.5, description=LONGEST),
     )
     identifiers = ResultIdentifiers.derive("job")
     segmentation = build_segmentation(findings, image, identifiers)
