@@ -65,18 +65,21 @@ def _geometry(region: Region, factors: ShapeFactors, count: int) -> list[str]:
 def _size(region: Region) -> str:
     image = region.image
     largest = region.crop[region.largest_slice]
-    across = _number(longest_diameter(largest, image))
+    # As the measurement of this name: from one part to another there is nothing of the target.
+    parts = find_parts(largest[np.newaxis])
+    across = _number(longest_diameter(parts.mask(0)[0], image))
+    of_which = "the largest up to" if len(parts.sizes) > 1 else "up to"
     pixels = int(np.count_nonzero(largest))
     if is_three_dimensional(image):
         if image.grid.in_millimetres:
             volume = region.voxels * image.grid.voxel_volume / _CUBIC_MILLIMETRES_PER_MILLILITRE
-            return f"{_number(volume)} ml, up to {across} mm across in a slice"
+            return f"{_number(volume)} ml, {of_which} {across} mm across in a slice"
         share = 100 * region.voxels / float(np.prod(image.grid.shape))
         return f"{region.voxels} voxels ({_number(share)}% of the volume)"
     if image.grid.in_millimetres:
-        return f"{_number(pixels * image.grid.pixel_area)} mm2, up to {across} mm across"
+        return f"{_number(pixels * image.grid.pixel_area)} mm2, {of_which} {across} mm across"
     share = 100 * pixels / float(np.prod(image.grid.shape[1:]))
-    return f"{pixels} pixels ({_number(share)}% of the image), up to {across} pixels across"
+    return f"{pixels} pixels ({_number(share)}% of the image), {of_which} {across} pixels across"
 
 
 def _number(value: float) -> str:

@@ -48,6 +48,12 @@ def swap_sides(text: str) -> str:
     return re.sub(r"\b(left|right)\b", lambda found: SWAPPED[found.group()], text)
 
 
+def test_how_far_it_reaches_is_said_of_the_largest_part() -> None:
+    """Two discs at opposite edges: nothing of the target lies between them."""
+    text = describe(ellipse(20, 20, 10, 10) | ellipse(100, 100, 5, 5), axial_image())
+    assert "398 mm2, the largest up to 21.0 mm across" in text
+
+
 def test_a_round_region() -> None:
     assert describe(ellipse(20, 20, 10, 10), axial_image()) == (
         "Liver: one round region, 317 mm2, up to 21.0 mm across, in the upper left of the image, "
