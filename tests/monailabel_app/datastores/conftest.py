@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,25 +20,12 @@ from monailabel_app.datastores.dicom_datastore import DicomDatastore
 from monailabel_app.datastores.dicom_folder import DicomFolder
 from rcmed.errors import ConfigurationError
 from rcmed.image import Grid, Image
-
-BRIDGE_TESTS = Path(__file__).parents[2] / "dicom_bridge"
-
-
-def _bridge_sources() -> Any:
-    """The builders of source series that the bridge's tests use."""
-    places = [BRIDGE_TESTS / "support" / "result_sources.py", BRIDGE_TESTS / "conftest.py"]
-    path = next(place for place in places if place.exists())
-    spec = importlib.util.spec_from_file_location("sources_of_the_bridge", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.Sources()
+from result_sources import Sources
 
 
 @pytest.fixture(scope="session")
-def sources() -> Any:
-    return _bridge_sources()
+def sources() -> Sources:
+    return Sources()
 
 
 @pytest.fixture
