@@ -21,13 +21,17 @@ class Prompts(StrEnum):
 def evaluate(
     index: Annotated[Path, typer.Argument(help="An index in the published format.")],
     root: Annotated[Path, typer.Option(help="The folder that the index's paths are relative to.")],
-    output: Annotated[Path, typer.Option(help="Where metrics.csv, summary.md and overlays/ go.")] = Path("evaluation"),
+    output: Annotated[Path, typer.Option(help="Where metrics.csv, summary.md, summary.html and overlays/ go.")] = Path(
+        "evaluation"
+    ),
     prompts: Annotated[
         Prompts, typer.Option(help="Ask for what is present, for all that was labelled, or for nothing (recognise).")
     ] = Prompts.PRESENT,
     model: Annotated[str, typer.Option(help="small or a model folder.")] = "small",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    overlays: Annotated[int, typer.Option(help="Overlay pictures per target: the worst and the best.")] = 2,
+    overlays: Annotated[
+        int, typer.Option(help="Overlay pictures per target: the worst, the best, the false positives.")
+    ] = 2,
 ) -> None:
     """Score a model on an index: Dice, IoU, NSD and presence for every (data set, target) pair."""
     from rich.progress import track
@@ -35,6 +39,8 @@ def evaluate(
     from rcmed.assistant import Assistant
     from rcmed.data.triplets import read_index
     from rcmed.evaluation.metrics import score_mask
+    from rcmed.evaluation.page import write_page
+    from rcmed.evaluation.pictures import KeptMasks, write_extremes
     from rcmed.evaluation.recognition import count_boxes
     from rcmed.evaluation.rows import ScoreRow
     from rcmed.evaluation.tables import summarise, write_csv
@@ -46,6 +52,7 @@ def evaluate(
     assistant = Assistant.from_pretrained(model, device)
     output.mkdir(parents=True, exist_ok=True)
     rows = []
+    kept = KeptMasks()
     for triplet in track(triplets, description="evaluating"):
         pixels = triplet.read_pixels()[None]
         image = Image(pixels, Grid.without_geometry(*pixels.shape[1:3]), triplet.modality)
@@ -79,13 +86,18 @@ def evaluate(
                     boxes.found,
                     boxes.true,
                     boxes.matched,
+                    "" if finding is None else finding.status.value,
+                    triplet.patient,
                 )
             )
+            if overlays:
+                kept.keep(rows[-1], mask)
     write_csv(rows, output / "metrics.csv")
     summary = summarise(rows)
     (output / "summary.md").write_text(summary)
+    pictures = []
     if overlays:
-        from rcmed.evaluation.pictures import write_extremes
-
-        write_extremes(rows, triplets, assistant, root, output / "overlays", overlays)
+        by_image = {str(triplet.image.relative_to(root)): triplet for triplet in triplets}
+        pictures = write_extremes(rows, by_image, kept, output / "overlays", overlays)
+    write_page(summary, pictures, assistant.identity, index, len(rows), output / "summary.html")
     typer.echo(summary)

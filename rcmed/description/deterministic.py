@@ -52,7 +52,7 @@ def _geometry(region: Region, factors: ShapeFactors, count: int) -> list[str]:
         phrases = [f"one {word} region"]
     else:
         phrases = [f"{count} regions, the largest {word}"]
-    phrases += [_size(region), image_place(region)]
+    phrases += [_size(region, count), image_place(region)]
     side = body_side(region)
     if side:
         phrases.append(f"towards the patient's {side}")
@@ -62,24 +62,23 @@ def _geometry(region: Region, factors: ShapeFactors, count: int) -> list[str]:
     return phrases
 
 
-def _size(region: Region) -> str:
+def _size(region: Region, count: int) -> str:
     image = region.image
     largest = region.crop[region.largest_slice]
-    # As the measurement of this name: from one part to another there is nothing of the target.
-    parts = find_parts(largest[np.newaxis])
-    across = _number(longest_diameter(parts.mask(0)[0], image))
-    of_which = "the largest up to" if len(parts.sizes) > 1 else "up to"
+    unit = "mm" if image.grid.in_millimetres else "pixels"
+    extent = f"{_number(longest_diameter(largest, image))} {unit}"
+    across = f"up to {extent} across" if count == 1 else f"spread over {extent}"
     pixels = int(np.count_nonzero(largest))
     if is_three_dimensional(image):
         if image.grid.in_millimetres:
             volume = region.voxels * image.grid.voxel_volume / _CUBIC_MILLIMETRES_PER_MILLILITRE
-            return f"{_number(volume)} ml, {of_which} {across} mm across in a slice"
+            return f"{_number(volume)} ml, {across} in a slice"
         share = 100 * region.voxels / float(np.prod(image.grid.shape))
         return f"{region.voxels} voxels ({_number(share)}% of the volume)"
     if image.grid.in_millimetres:
-        return f"{_number(pixels * image.grid.pixel_area)} mm2, {of_which} {across} mm across"
+        return f"{_number(pixels * image.grid.pixel_area)} mm2, {across}"
     share = 100 * pixels / float(np.prod(image.grid.shape[1:]))
-    return f"{pixels} pixels ({_number(share)}% of the image), {of_which} {across} pixels across"
+    return f"{pixels} pixels ({_number(share)}% of the image), {across}"
 
 
 def _number(value: float) -> str:

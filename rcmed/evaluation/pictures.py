@@ -1,9 +1,11 @@
-"""The worst and the best answers of an evaluation as pictures, so that a person sees the failures."""
+"""The worst, median and best answers of an evaluation as pictures, so that a person sees the failures."""
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,41 +13,100 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from scipy import ndimage
 
-from rcmed.assistant import Assistant
 from rcmed.data.triplets import Triplet
 from rcmed.evaluation.rows import ScoreRow
-from rcmed.image import Grid, Image
-from rcmed.vocabulary import target_named
 
 _FOUND, _TRUE = (255, 60, 60), (60, 255, 60)
+WORST, MEDIAN, BEST, FALSE_POSITIVE = "worst", "median", "best", "false positive"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One answer as a picture.
+
+    Attributes:
+        kind: "worst", "median", "best", or "false positive".
+        row: what it shows.
+        path: of the PNG.
+    """
+
+    kind: str
+    row: ScoreRow
+    path: Path
+
+
+class KeptMasks:
+    """Masks of an evaluation until its pictures are drawn, compressed to about a thousandth of their pixels."""
+
+    def __init__(self) -> None:
+        self._masks: dict[tuple[str, str], tuple[tuple[int, int], bytes]] = {}
+
+    def keep(self, row: ScoreRow, mask: NDArray[np.bool_]) -> None:
+        """Keep a bool mask (row, column)."""
+        rows, columns = mask.shape
+        self._masks[row.image, row.target] = (rows, columns), zlib.compress(np.packbits(mask).tobytes(), 1)
+
+    def mask(self, row: ScoreRow) -> NDArray[np.bool_]:
+        """The mask that was kept for this row."""
+        shape, packed = self._masks[row.image, row.target]
+        bits = np.unpackbits(np.frombuffer(zlib.decompress(packed), np.uint8), count=shape[0] * shape[1])
+        return bits.astype(bool).reshape(shape)
 
 
 def draw_contours(pixels: NDArray[np.uint8], found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The truth's outline in green under the found one in red, on uint8 (row, column, 3)."""
     picture = pixels.copy()
+    # On a small picture of a large image, a line of one pixel is not seen.
+    thickness = max(1, round(min(truth.shape) / 200))
     for mask, colour in ((truth, _TRUE), (found, _FOUND)):
-        picture[mask & ~ndimage.binary_erosion(mask)] = colour
+        picture[mask & ~ndimage.binary_erosion(mask, iterations=thickness)] = colour
     return picture
 
 
-def write_extremes(
-    rows: Sequence[ScoreRow], triplets: Sequence[Triplet], assistant: Assistant, root: Path, folder: Path, count: int
-) -> None:
-    """Write the `count` worst and best pictures of every (data set, target) pair into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    by_image = {str(triplet.image.relative_to(root)): triplet for triplet in triplets}
+def choose_extremes(rows: Sequence[ScoreRow], count: int) -> list[tuple[str, ScoreRow]]:
+    """Of every (data set, target) pair the `count` worst, the median and the `count` best Dice, in this order.
+
+    After them, up to `count` absent targets that got a region, those first that were said to be likeliest. An answer
+    is chosen once.
+    """
     groups: dict[tuple[str, str], list[ScoreRow]] = defaultdict(list)
     for row in rows:
-        if row.present:
-            groups[row.dataset, row.target].append(row)
-    for (dataset, name), members in sorted(groups.items()):
-        ordered = sorted(members, key=lambda row: row.dice)
-        for row in {row.image: row for row in (*ordered[:count], *ordered[-count:])}.values():
-            triplet = by_image[row.image]
-            pixels = triplet.read_pixels()
-            image = Image(pixels[None], Grid.without_geometry(*pixels.shape[:2]), triplet.modality)
-            mask = assistant.find_targets(image, [target_named(name)])[0].mask
-            found = np.zeros(pixels.shape[:2], dtype=bool) if mask is None else mask[0]
-            picture = draw_contours(pixels, found, triplet.read_mask(name))
-            stem = f"{dataset}--{name.replace(' ', '_')}--{row.dice:.2f}--{Path(row.image).stem}"
-            PillowImage.fromarray(picture).save(folder / f"{stem}.png")
+        groups[row.dataset, row.target].append(row)
+    chosen = []
+    for _, members in sorted(groups.items()):
+        ordered = sorted((row for row in members if row.present), key=lambda row: (row.dice, row.image))
+        kinds: dict[str, tuple[str, ScoreRow]] = {}
+        if ordered:
+            middle = ordered[(len(ordered) - 1) // 2]
+            extremes = [(BEST, row) for row in ordered[-count:]] + [(WORST, row) for row in ordered[:count]]
+            kinds = {row.image: (kind, row) for kind, row in [*extremes, (MEDIAN, middle)]}
+        order = {WORST: 0, MEDIAN: 1, BEST: 2}
+        chosen += sorted(kinds.values(), key=lambda pair: (order[pair[0]], pair[1].dice, pair[1].image))
+        wrong = [row for row in members if not row.present and row.found]
+        wrong.sort(key=lambda row: (-row.presence, row.image))
+        chosen += [(FALSE_POSITIVE, row) for row in wrong[:count]]
+    return chosen
+
+
+def write_extremes(
+    rows: Sequence[ScoreRow], triplets: Mapping[str, Triplet], masks: KeptMasks, folder: Path, count: int
+) -> list[Picture]:
+    """Write the pictures that `choose_extremes` chooses into `folder`.
+
+    Args:
+        rows: with a kept mask each.
+        triplets: by the row's image.
+        masks: what was found.
+        folder: made where it is missing.
+        count: of the worst, of the best and of the false positives per pair.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for kind, row in choose_extremes(rows, count):
+        triplet = triplets[row.image]
+        drawn = draw_contours(triplet.read_pixels(), masks.mask(row), triplet.read_mask(row.target))
+        score = f"{row.dice:.2f}" if row.present else "absent"
+        path = folder / f"{row.dataset}--{row.target.replace(' ', '_')}--{score}--{Path(row.image).stem}.png"
+        PillowImage.fromarray(drawn).save(path)
+        pictures.append(Picture(kind, row, path))
+    return pictures

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One target in one image, as `metrics.csv` has it."""
+    """One target in one image, as `metrics.csv` has it.
+
+    Attributes:
+        found: whether a region was reported.
+        status: what was said of the target: found, uncertain or absent.
+        patient: whose image it is; empty where unknown.
+    """
 
     image: str
     modality: str
@@ -22,3 +28,10 @@ class ScoreRow:
     boxes_found: int = 0
     boxes_true: int = 0
     boxes_matched: int = 0
+    status: str = ""
+    patient: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What is drawn in a bootstrap: the patient, or the image where nobody knows."""
+        return self.patient or self.image

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rcmed.evaluation.intervals import mean_with_interval
 from rcmed.evaluation.metrics import presence_auroc
+from rcmed.evaluation.presence import presence_table
 from rcmed.evaluation.recognition import recognition_table
 from rcmed.evaluation.rows import ScoreRow
 
@@ -24,22 +26,27 @@ def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
 
 
 def summarise(rows: Sequence[ScoreRow]) -> str:
-    """Markdown tables: masks per (modality, data set, target) and over all pairs, recognition per modality."""
+    """Markdown tables: masks per (modality, data set, target) and over all pairs, presence, recognition per modality.
+
+    Intervals are of 95 %, by bootstrap over patients.
+    """
     groups: dict[tuple[str, str, str], list[ScoreRow]] = defaultdict(list)
     for row in rows:
         groups[row.modality, row.dataset, row.target].append(row)
     lines = [
-        "| modality | data set | target | images | present | Dice | IoU | NSD (2 px) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| modality | data set | target | images | present | Dice | IoU | NSD (2 px) | Dice, 95 % |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     means = []
     for key, members in sorted(groups.items()):
         present = [row for row in members if row.present]
-        cells = ["-"] * 3
+        cells = ["-"] * 4
         if present:
             values = [float(np.mean([getattr(row, name) for row in present])) for name in ("dice", "iou", "nsd")]
             means.append(values[0])
-            cells = [f"{value:.3f}" for value in values]
+            dice = mean_with_interval([row.unit for row in present], np.array([row.dice for row in present]))
+            interval = "-" if np.isnan(dice.low) else f"{dice.low:.3f}-{dice.high:.3f}"
+            cells = [*(f"{value:.3f}" for value in values), interval]
         lines.append(f"| {' | '.join(key)} | {len(members)} | {len(present)} | {' | '.join(cells)} |")
     everything = np.array([row.presence for row in rows], dtype=np.float64)
     present_flags = np.array([row.present for row in rows], dtype=bool)
@@ -47,5 +54,8 @@ def summarise(rows: Sequence[ScoreRow]) -> str:
     auroc = presence_auroc(everything, present_flags) if rows else float("nan")
     if not np.isnan(auroc):
         lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")
+    presence = presence_table(rows)
+    if presence:
+        lines += ["", "Presence over labelled targets, at the thresholds of the weights:", "", *presence]
     lines += ["", "Targets found among those that were asked and labelled:", "", *recognition_table(rows)]
     return "\n".join(lines) + "\n"

@@ -17,6 +17,7 @@ from rcmed.vocabulary.terms import (
     is_inside_term,
     names_lesion,
     near_names,
+    reworded,
     term_at,
     terms,
     tile,
@@ -67,8 +68,9 @@ def resolve_targets(text: str, modality: Modality | None = None) -> Resolution:
     """Resolve free text such as "outline the liver and both kidneys" to targets.
 
     The longest name wins ("kidney tumor" is never "kidney"), and a part of the text resolves only if every word of it
-    is understood. Case, punctuation, plural, British spelling and one wrong letter in a word do not matter, the last
-    only where a single word is that near. Several targets are parted by commas, semicolons, line ends, "and", "or".
+    is understood. Case, punctuation, plural, British spelling, the order of a term's words, their Latin and everyday
+    forms and one wrong letter in a word do not matter, the last only where it is clear what was meant.
+    Several targets are parted by commas, semicolons, line ends, "and", "or".
 
     Args:
         text: the prompt. Blank text gives an empty resolution.
@@ -76,7 +78,7 @@ def resolve_targets(text: str, modality: Modality | None = None) -> Resolution:
     Returns:
         targets with their phrases, and the rest of the text with reasons; a negation ("no liver") is such a rest.
     """
-    tokens = [corrected(token) for token in tokenize(text)]
+    tokens = corrected(tokenize(text))
     targets: dict[str, tuple[Target, str]] = {}
     unresolved: list[str] = []
     chunks = [chunk for clause in _clauses(tokens) for chunk in _read_clause(clause, modality)]
@@ -197,7 +199,9 @@ def _read_chunk(chunk: _Chunk, modality: Modality | None) -> None:
         # Terms side by side: a list of organs ("liver spleen"), but not "gallbladder polyp".
         if structures or len(named) == 1 or chunk.words in terms():
             chunk.targets = tuple(targets)
-    elif len(chunk.words) == 1 and chunk.words[0] in generic_words():
+    if not chunk.targets:
+        chunk.targets = reworded(all_words)
+    if not chunk.targets and len(chunk.words) == 1 and chunk.words[0] in generic_words():
         candidates = generic_words()[chunk.words[0]]
         seen = tuple(target for target in candidates if modality is None or modality in target.modalities)
         chunk.targets, chunk.candidates = (seen, ()) if len(seen) == 1 else ((), seen)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import OSA
 
 from rcmed.image import Modality
+from rcmed.vocabulary.roots import bag, is_rooted, root
 from rcmed.vocabulary.table import Target, load_generic_words, load_groups, load_targets
 from rcmed.vocabulary.words import (
     BODY_REGIONS,
     NEGATIONS,
+    NOT_MISSPELLED,
     PREPOSITIONS,
     SEPARATORS,
     STOP_WORDS,
@@ -45,6 +48,23 @@ def terms() -> Mapping[Words, tuple[Target, ...]]:
 
 
 @cache
+def _bags() -> Mapping[Words, tuple[Target, ...]]:
+    """Terms of several words by their `bag`; left out where two terms that differ in meaning have the same."""
+    index: dict[Words, tuple[Target, ...]] = {}
+    doubtful = set()
+    for words, targets in terms().items():
+        key = bag(words)
+        if len(key) > 1 and index.setdefault(key, targets) != targets:
+            doubtful.add(key)
+    return {key: targets for key, targets in index.items() if key not in doubtful}
+
+
+def reworded(words: Words) -> tuple[Target, ...]:
+    """Targets of the term that has the same words in another order or form ("tumor hepatis"); empty where none has."""
+    return _bags().get(bag(content(words)), ())
+
+
+@cache
 def generic_words() -> Mapping[str, tuple[Target, ...]]:
     """Words that need a modality to name a target, normalised."""
     return {_words(word)[0]: targets for word, targets in load_generic_words().items()}
@@ -65,20 +85,48 @@ def _words(text: str) -> Words:
     return tuple(token.word for token in tokenize(text))
 
 
-def corrected(token: Token) -> Token:
-    """Mend one wrong, missing, surplus or swapped letter, but not the first, where only one known word is that near."""
-    word = token.word
-    known = word in _lexicon() or word in STOP_WORDS | SEPARATORS | NEGATIONS | PREPOSITIONS | BODY_REGIONS
-    if known or len(word) < _SHORTEST_CORRECTED_WORD:
-        return token
-    near = [
-        other
-        for other in _lexicon()
-        if len(other) >= _SHORTEST_CORRECTED_WORD
-        and other[0] == word[0]
-        and OSA.distance(word, other, score_cutoff=1) == 1
-    ]
-    return token.respelled(near[0]) if len(near) == 1 else token
+def corrected(tokens: Sequence[Token]) -> list[Token]:
+    """Mend one wrong, missing, surplus or swapped letter of a word, but not the first, where the meaning is clear.
+
+    It is where only one known word is that near (forms of the same word count as one), or only one of those that are
+    makes a term with the word before or after it.
+    """
+    mended: list[Token] = []
+    for place, token in enumerate(tokens):
+        near = _near_words(token)
+        if len({root(word) for word in near}) > 1:
+            before = mended[-1].word if mended else ""
+            after = tokens[place + 1].word if place + 1 < len(tokens) else ""
+            near = [word for word in near if {(before, word), (word, after)} & _neighbours()]
+        if len({root(word) for word in near}) == 1:
+            noun = root(near[0])
+            token = token.respelled(noun if len(near) > 1 and noun in _lexicon() else near[0])
+        mended.append(token)
+    return mended
+
+
+def _near_words(token: Token) -> list[str]:
+    known = STOP_WORDS | SEPARATORS | NEGATIONS | PREPOSITIONS | BODY_REGIONS | NOT_MISSPELLED
+    if token.word in _lexicon() or is_rooted(token.word) or token.word in known:
+        return []
+    # The last letter may be the wrong one, and no plural.
+    for word in dict.fromkeys((token.spelled, token.word)):
+        near = sorted(other for other in _lexicon() if _is_near(word, other))
+        if near:
+            return near
+    return []
+
+
+@cache
+def _neighbours() -> frozenset[tuple[str, str]]:
+    """Words that stand side by side in a term."""
+    return frozenset(pair for words in terms() for pair in pairwise(words))
+
+
+def _is_near(word: str, other: str) -> bool:
+    if min(len(word), len(other)) < _SHORTEST_CORRECTED_WORD or word[0] != other[0]:
+        return False
+    return bool(OSA.distance(word, other, score_cutoff=1) == 1)
 
 
 def term_at(words: Words, start: int) -> int:

@@ -11,6 +11,11 @@ SIDES = frozenset(("left", "right"))
 CLAUSE_ENDS = frozenset(";\n.?!:")
 SEPARATORS = frozenset(", & + / | and or nor plus with but then also together along well".split())
 PREPOSITIONS = frozenset("of in on within inside from".split())
+# English words that are one letter from a term and are no slip of the pen.
+NOT_MISSPELLED = frozenset(
+    "aerial beast brawn cancel collapse colony costal enema fatal feeling grand grass heard hears hearth hearty legion "
+    "lever liner livery livid mater muscly nervous nervy plural prove rental scull spire spline write".split()
+)
 NEGATIONS = frozenset(
     "no not non never neither nor none without except excluding exclude excluded ignore ignoring omit omitting skip "
     "skipping avoid avoiding minus absent absence dont doesnt isnt arent cannot cant wont".split()
@@ -67,6 +72,22 @@ _IRREGULAR_PLURALS = {
     "arteriae": "arteria",
     "papillae": "papilla",
     "renes": "ren",
+    "pulmones": "pulmo",
+    "lienes": "lien",
+    "corda": "cor",
+    "glandulae": "glandula",
+    "vesicae": "vesica",
+    "musculi": "musculus",
+    "ventriculi": "ventriculus",
+    "disci": "discus",
+    "nervi": "nervus",
+    "vasa": "vas",
+    "ossa": "os",
+    "cellulae": "cellula",
+    "tumores": "tumor",
+    "carcinomata": "carcinoma",
+    "aneurysmata": "aneurysm",
+    "microaneurysmata": "microaneurysm",
 }
 _NO_PLURAL = frozenset(("pancreas", "gas", "atlas", "renes", "vas"))
 _BRITISH = (
@@ -93,11 +114,13 @@ class Token:
     Attributes:
         word: lower case, singular, American spelling; what is compared.
         start, end: where it stands in the text.
+        spelled: the same before a plural was taken off.
     """
 
     word: str
     start: int
     end: int
+    spelled: str = ""
 
     def respelled(self, word: str) -> Token:
         """The same place in the text with another spelling."""
@@ -106,18 +129,22 @@ class Token:
 
 def tokenize(text: str) -> tuple[Token, ...]:
     """Split a text into words and separators, without articles; hyphens, quotes and brackets part words."""
-    tokens = (Token(normalise(found.group()), *found.span()) for found in _TOKEN.finditer(text))
+    tokens = (Token(normalise(found.group()), *found.span(), _plain(found.group())) for found in _TOKEN.finditer(text))
     return tuple(token for token in tokens if token.word not in ARTICLES)
 
 
 def normalise(word: str) -> str:
     """Lower case, without accents, possessive or plural, in American spelling."""
+    return _singular(_plain(word))
+
+
+def _plain(word: str) -> str:
     decomposed = unicodedata.normalize("NFKD", word.lower().replace("œ", "oe").replace("æ", "ae").replace("’", "'"))
     plain = "".join(mark for mark in decomposed if not unicodedata.combining(mark))
     plain = re.sub(r"'s$", "", plain).replace("'", "")
     for pattern, american in _BRITISH:
         plain = pattern.sub(american, plain)
-    return _singular(plain)
+    return plain
 
 
 def _singular(word: str) -> str:

@@ -26,7 +26,7 @@ def status_of(*arguments: str) -> int:
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch, threshold_assistant: Any) -> Any:
-    monkeypatch.setattr(Assistant, "from_pretrained", lambda *arguments: threshold_assistant)
+    monkeypatch.setattr(Assistant, "from_pretrained", lambda *arguments, **options: threshold_assistant)
     return threshold_assistant
 
 

@@ -30,7 +30,7 @@ def test_exit_status(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(Assistant, "from_pretrained", lambda *arguments: assistant)
+    monkeypatch.setattr(Assistant, "from_pretrained", lambda *arguments, **options: assistant)
     with pytest.raises(SystemExit) as end:
         cli.main(["find", str(DATA / case["path"]), "--prompt", "liver", "--output", str(tmp_path / "out")])
     said = capsys.readouterr().err
