@@ -48,7 +48,7 @@ class TrainingSettings(BaseModel):
         seed: of everything random.
         checkpoint_every: steps between checkpoints.
         threads: CPU threads.
-        precision: "bf16" (autocast) or "fp32".
+        precision: "bf16" (autocast) or "fp32", which is ten times faster on a CPU without bf16 instructions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
