@@ -15,7 +15,6 @@ from enum import StrEnum
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -25,14 +24,18 @@ from rcmed.model.modeling import EncodedImage, RCMedModel, RCMedOutput
 from rcmed.model.processor import RCMedProcessor
 from rcmed.training.adapters import LanguageAdapters
 from rcmed.training.augmentation import draw_geometry, has_side, swap_sides, vary_intensity, warp
-from rcmed.training.judging import other_targets, score_pairs
-from rcmed.training.losses import WEIGHTS, boundary, halve, soft_dice
+from rcmed.training.correction_losses import learning_loss, staying_loss
+from rcmed.training.judging import agreements, other_targets, score_pairs
 from rcmed.training.packed import PackedTriplet
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.schedule import warm_cosine
 from rcmed.vocabulary import target_named
 
 _WARMUP_STEPS = 5
+_STRENGTHS = (1.0, 0.7, 0.5, 0.3)
+# A little more than the gate wants, whose slices are others.
+_STAYING_AGREEMENT = 0.985
+_SLICES_LOOKED_AT = 24
 
 
 class Part(StrEnum):
@@ -52,7 +55,8 @@ class CorrectionSettings(BaseModel):
         steps: most optimiser steps.
         batch_images: corrected slices of a step.
         prompts_per_image: most corrected targets asked of a slice in a step.
-        kept_per_image: other targets asked of a slice in a step, which must be answered as before.
+        kept_per_image: other targets asked of a slice in a step, which must be answered as before, and as many that
+            belong anywhere.
         learning_rate: of AdamW, with a cosine schedule.
         distillation: weight of the other targets' loss against that of the corrected ones.
         reflection_rate: probability that a slice is reflected beside a corrected target (`rcmed.training.reflection`),
@@ -69,8 +73,8 @@ class CorrectionSettings(BaseModel):
     steps: int = Field(default=120, ge=1)
     batch_images: int = Field(default=4, ge=1)
     prompts_per_image: int = Field(default=2, ge=1)
-    kept_per_image: int = Field(default=4, ge=0)
-    learning_rate: float = Field(default=3e-4, gt=0)
+    kept_per_image: int = Field(default=3, ge=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     distillation: float = Field(default=2.0, ge=0)
     reflection_rate: float = Field(default=0.25, ge=0, le=1)
     check_every: int = Field(default=20, ge=1)
@@ -103,11 +107,14 @@ class FineTuned:
     Attributes:
         model: with the learned weights, ready to use.
         kept_step: the step whose weights it has; 0: none did better than the old weights.
+        strength: how far from the old weights to the learned ones it is, in (0, 1]: less than 1 where other targets
+            would have moved.
         looks: (step, mean score) at every look, the old weights first.
     """
 
     model: RCMedModel
     kept_step: int
+    strength: float = 1.0
     looks: tuple[tuple[int, float], ...] = field(default=())
 
 
@@ -155,7 +162,8 @@ def fine_tune(
         learner.restore(kept)
     else:
         kept_step = settings.steps
-    return FineTuned(learner.finish(), kept_step, tuple(looks))
+    strength = learner.weaken([*training, *stopping][:_SLICES_LOOKED_AT])
+    return FineTuned(learner.finish(), kept_step, strength, tuple(looks))
 
 
 class _Learner:
@@ -179,6 +187,7 @@ class _Learner:
             # The CPU's fused attention has a slow backward pass at these lengths.
             self.student.language.decoder.set_attn_implementation("eager")
         self.trained = {name: value for name, value in self.student.named_parameters() if value.requires_grad}
+        self.initial = self.trained_state()
         self.optimiser = torch.optim.AdamW(self.trained.values(), lr=settings.learning_rate, weight_decay=0.0)
         self.before, self.after = (ids.to(teacher.device) for ids in processor.surroundings())
 
@@ -189,6 +198,20 @@ class _Learner:
         with torch.no_grad():
             for name, value in self.trained.items():
                 value.copy_(state[name])
+
+    def weaken(self, slices: Sequence[PackedTriplet]) -> float:
+        """Go back towards the old weights until other targets are answered as before; returns how far from them it is.
+
+        Half-way weights keep most of what was learned and move the rest far less (Wortsman 2022, "Robust fine-tuning
+        of zero-shot models").
+        """
+        learned = self.trained_state()
+        for strength in _STRENGTHS:
+            self.restore({name: self.initial[name].lerp(value, strength) for name, value in learned.items()})
+            kept = agreements(self.teacher, self.student, self.processor, slices, self.corrected)
+            if all(mean >= _STAYING_AGREEMENT for mean, _ in kept.values()):
+                return strength
+        return _STRENGTHS[-1]
 
     def finish(self) -> RCMedModel:
         if self.adapters is not None:
@@ -208,12 +231,14 @@ class _Learner:
         self.student.train()
         encoded, old_encoded = self._encode(pixels, inside)
         output = self._ground(self.student, encoded, names, which, [modalities[i] for i in which])
-        loss = _learning_loss(output, masks.to(self.teacher.device))
+        with torch.no_grad():
+            known = self._ground(self.teacher, old_encoded, names, which, [modalities[i] for i in which])
+        loss = learning_loss(output, masks.to(self.teacher.device), self._wanted_presence(masks, known))
         if kept_names:
             with torch.no_grad():
                 old = self._ground(self.teacher, old_encoded, kept_names, kept_which, kept_modalities)
             new = self._ground(self.student, encoded, kept_names, kept_which, kept_modalities)
-            loss = loss + settings.distillation * _staying_loss(new, old)
+            loss = loss + settings.distillation * staying_loss(new, old)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * warm_cosine(number - 1, settings.steps, _WARMUP_STEPS, lowest=0.05)
         self.optimiser.zero_grad(set_to_none=True)
@@ -248,7 +273,7 @@ class _Learner:
     def _to_keep(
         self, chosen: Sequence[PackedTriplet], generator: np.random.Generator
     ) -> tuple[list[str], list[int], list[Modality]]:
-        """Other targets of each slice, and one that belongs to another modality, asked in that modality's words."""
+        """Other targets of each slice, and as many of any modality, asked in its words: they must not be seen here."""
         names: list[str] = []
         which: list[int] = []
         modalities: list[Modality] = []
@@ -258,13 +283,27 @@ class _Learner:
             others = [others[i] for i in generator.permutation(len(others))[: self.settings.kept_per_image]]
             names += others
             modalities += [each.modality] * len(others)
-            if all_names and self.settings.kept_per_image:
-                foreign = all_names[generator.integers(len(all_names))]
-                seen_in = target_named(foreign).modalities
-                names.append(foreign)
+            foreign = generator.permutation(len(all_names))[: self.settings.kept_per_image]
+            for name in (all_names[number] for number in foreign):
+                seen_in = target_named(name).modalities
+                names.append(name)
                 modalities.append(seen_in[generator.integers(len(seen_in))])
             which += [index] * (len(names) - len(which))
         return names, which, modalities
+
+    def _wanted_presence(self, masks: Tensor, known: RCMedOutput) -> Tensor | None:
+        """The truth where the old weights are not sure of it, else what they say, float (prompt,).
+
+        Most corrections show their target. Pushed up at each of them, presence would rise for all targets, also for
+        those that are not there.
+        """
+        if known.presence_logits is None:
+            return None
+        absent_below, found_from = self.teacher.config.presence_thresholds
+        present = masks.flatten(1).any(1).to(known.presence_logits.device)
+        says = known.presence_logits.sigmoid()
+        is_right = torch.where(present, says >= found_from, says < absent_below)
+        return torch.where(is_right, says, present.float())
 
     def _encode(self, pixels: Tensor, inside: Tensor) -> tuple[EncodedImage, EncodedImage]:
         """By the new weights and by the old ones; what is not trained is computed once."""
@@ -297,37 +336,3 @@ def _trained_parts(model: RCMedModel, part: Part) -> list[nn.Module]:
     if part is Part.HEAD:
         parts += [each for each in (model.grounding, model.name_path, model.loop) if each is not None]
     return parts
-
-
-def _learning_loss(output: RCMedOutput, masks: Tensor) -> Tensor:
-    """The loss of training (`rcmed.training.losses`), as a mean over the turns of the closed loop."""
-    assert output.turns is not None
-    present = masks.flatten(1).any(1)
-    wanted, weight = masks.float(), present.float()
-    count = weight.sum().clamp(min=1)
-    losses = []
-    for mask_logits, presence_logits in output.turns:
-        logits = F.interpolate(mask_logits[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-        loss = WEIGHTS["cross_entropy"] * F.binary_cross_entropy_with_logits(logits, wanted)
-        loss = loss + WEIGHTS["dice"] * (soft_dice(logits, wanted) * weight).sum() / count
-        edges = (boundary(halve(logits), halve(wanted)).mean((1, 2)) * weight).sum() / count
-        loss = loss + WEIGHTS["boundary"] * edges
-        if presence_logits is not None:
-            loss = loss + WEIGHTS["presence"] * F.binary_cross_entropy_with_logits(presence_logits, weight)
-        losses.append(loss)
-    return torch.stack(losses).mean()
-
-
-def _staying_loss(new: RCMedOutput, old: RCMedOutput) -> Tensor:
-    """How far the new answers are from the old ones: masks as probabilities, and presence."""
-    assert new.mask_logits is not None and old.mask_logits is not None
-    wanted = old.mask_logits.sigmoid()
-    loss = F.binary_cross_entropy_with_logits(new.mask_logits, wanted) - F.binary_cross_entropy(wanted, wanted)
-    # Dice with squares: unlike the plain one it is best where both are the same, and small masks count as large ones.
-    masks = new.mask_logits.sigmoid()
-    overlap = (2 * (masks * wanted).sum((1, 2)) + 1) / (masks.square().sum((1, 2)) + wanted.square().sum((1, 2)) + 1)
-    loss = loss + (1 - overlap).mean()
-    if new.presence_logits is not None and old.presence_logits is not None:
-        presence = old.presence_logits.sigmoid()
-        loss = loss + F.binary_cross_entropy_with_logits(new.presence_logits, presence)
-    return loss

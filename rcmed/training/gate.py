@@ -35,7 +35,7 @@ import numpy as np
 from rcmed.data.collected import CollectedSlice
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
-from rcmed.training.judging import Answer, agreement, ask, mean_by_target, other_targets, score_pairs
+from rcmed.training.judging import Answer, agreement, agreements, ask, mean_by_target, other_targets, score_pairs
 from rcmed.training.packed import PackedTriplet, pack_collected
 from rcmed.training.verdict import Figures, Kind, Verdict
 
@@ -145,7 +145,12 @@ def judge(
     figures = [
         *_compared(served, candidate, processor, held_out, Kind.CORRECTED),
         *_compared(served, candidate, processor, guard, Kind.GUARD),
-        *_agreements(served, candidate, processor, [*held_out, *guard, *unlabelled], corrected),
+        *(
+            Figures(target=name, kind=Kind.OTHER, pairs=count, before=1.0, after=mean)
+            for name, (mean, count) in agreements(
+                served, candidate, processor, [*held_out, *guard, *unlabelled], corrected
+            ).items()
+        ),
     ]
     reasons = []
     pairs = [each for each in figures if each.kind is Kind.CORRECTED]
@@ -179,25 +184,4 @@ def _compared(
     return [
         Figures(target=name, kind=kind, pairs=count, before=score, after=after[name][0])
         for name, (score, count) in before.items()
-    ]
-
-
-def _agreements(
-    served: RCMedModel,
-    candidate: RCMedModel,
-    processor: RCMedProcessor,
-    slices: Sequence[PackedTriplet],
-    corrected: set[str],
-) -> list[Figures]:
-    """On targets that a slice has no label of: where the served model is sure that it is there, or marks nothing."""
-    names = [other_targets(served, each, [*corrected, *each.masks, *each.absent]) for each in slices]
-    old, new = (ask(model, processor, slices, names) for model in (served, candidate))
-    agreements: dict[str, list[float]] = defaultdict(list)
-    for of_served, of_candidate in zip(old, new, strict=True):
-        for name, answer in of_served.items():
-            if answer.is_found or not answer.mask.any():
-                agreements[name].append(agreement(answer.mask, of_candidate[name].mask))
-    return [
-        Figures(target=name, kind=Kind.OTHER, pairs=len(values), before=1.0, after=float(np.mean(values)))
-        for name, values in sorted(agreements.items())
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,3 +129,27 @@ def other_targets(model: RCMedModel, each: PackedTriplet, left_out: Sequence[str
         for target in load_targets()
         if (not known or target.name in known) and each.modality in target.modalities and target.name not in left_out
     ]
+
+
+def agreements(
+    old: RCMedModel,
+    new: RCMedModel,
+    processor: RCMedProcessor,
+    slices: Sequence[PackedTriplet],
+    left_out: Collection[str],
+) -> dict[str, tuple[float, int]]:
+    """How far new weights answer as old ones do where nobody labelled the target: mean Dice and number of slices.
+
+    Only what the old weights are sure of counts: that a target is there, or that nothing is to be marked.
+
+    Args:
+        left_out: targets that are meant to change; those that a slice has a label of are left out there, too.
+    """
+    names = [other_targets(old, each, [*left_out, *each.masks, *each.absent]) for each in slices]
+    scores = [
+        PairScore(name, agreement(answer.mask, of_new[name].mask))
+        for of_old, of_new in zip(ask(old, processor, slices, names), ask(new, processor, slices, names), strict=True)
+        for name, answer in of_old.items()
+        if answer.is_found or not answer.mask.any()
+    ]
+    return dict(mean_by_target(scores))

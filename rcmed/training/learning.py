@@ -134,7 +134,7 @@ def learn(
     stopping = packed([*new_parts.stopping, *old_parts.stopping])
     tell(f"learning from {len(training)} slices, {len(stopping)} more choose the step")
     tuned = fine_tune(model, processor, training, stopping, settings, report)
-    tell(f"step {tuned.kept_step} is kept; judging it on {len(new_parts.held_out)} held-out and {len(guard)} guards")
+    tell(f"step {tuned.kept_step} is kept at {tuned.strength:.0%}; {len(new_parts.held_out)} held-out slices judge it")
     verdict = judge(model, tuned.model, processor, packed(new_parts.held_out), guard)
     with tempfile.TemporaryDirectory(dir=versions.state) as kept:
         candidate = Path(kept) / "model"
