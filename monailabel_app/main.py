@@ -95,7 +95,9 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """One that learns from what was submitted."""
-        return trainers(self._served, modality_of=self._modality_of) if self._served else {}
+        if self._served is None:
+            return {}
+        return trainers(self._served, references=self.settings.references, modality_of=self._modality_of)
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Which image comes next."""
