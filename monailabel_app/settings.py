@@ -77,7 +77,7 @@ class AnnotateSettings(BaseSettings):
         port: 0 takes a free port. OHIF's panel asks port 8000 unless told otherwise.
         model, device: as of `rcmed find`.
         modality: of files that do not say it themselves.
-        references: folder of corrections that the site vouches for (`rcmed.data.collected`); they guard every promotion.
+        references: folder of corrections that the site vouches for (`rcmed.data.collected`): they guard promotions.
         cache_megabytes: of encoded images that are kept, so that further prompts on an image are fast.
         image_cache_megabytes: of read images that are kept.
         waiting_infers: that may wait while one runs; the next is answered 429.
