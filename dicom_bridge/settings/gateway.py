@@ -20,7 +20,7 @@ from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
 from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
 from rcmed.errors import ConfigurationError
 
-_PASSWORD = re.compile(r"//[^/@]*@")
+_PASSWORD = re.compile(r"//[^/@]*@|password=[^&']*")
 
 
 class CompletionSettings(Settings):
@@ -115,7 +115,7 @@ def _one_line(path: Path, key: str, error: dict[str, Any]) -> str:
         return f"{path}: unknown key '{key}': remove it or mend its spelling"
     if error["type"] == "missing":
         return f"{path}: key '{key}' is missing: add it"
-    told = _PASSWORD.sub("//***@", repr(error.get("input")))
+    told = _PASSWORD.sub("***", repr(error.get("input")))
     shown = f" (it is {told})" if len(told) <= 60 else ""
     return f"{path}: key '{key}': {message}{shown}"
 
