@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +14,13 @@ from pydantic import Field, ValidationError
 
 from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, Settings
+from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
 from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
 from rcmed.errors import ConfigurationError
+
+_PASSWORD = re.compile(r"//[^/@]*@")
 
 
 class CompletionSettings(Settings):
@@ -68,6 +72,8 @@ class GatewaySettings(Settings):
     """
 
     state_folder: Path = Path("state")
+    database: DatabaseSettings = DatabaseSettings()
+    workers: WorkerSettings = WorkerSettings()
     receive: ReceiveSettings = ReceiveSettings()
     folder: WatchedFolderSettings = WatchedFolderSettings()
     orthanc: FollowedOrthancSettings = FollowedOrthancSettings()
@@ -109,7 +115,7 @@ def _one_line(path: Path, key: str, error: dict[str, Any]) -> str:
         return f"{path}: unknown key '{key}': remove it or mend its spelling"
     if error["type"] == "missing":
         return f"{path}: key '{key}' is missing: add it"
-    told = repr(error.get("input"))
+    told = _PASSWORD.sub("//***@", repr(error.get("input")))
     shown = f" (it is {told})" if len(told) <= 60 else ""
     return f"{path}: key '{key}': {message}{shown}"
 
