@@ -20,6 +20,7 @@ from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.gauges import show_state
+from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
@@ -143,7 +144,7 @@ class Gateway:
             self.index,
             self.settings.completion.rules,
             routing.routes,
-            self._assistant.identity.weights_sha256,
+            lambda: self._assistant.identity.weights_sha256,
             self._submit,
             self._on_change,
         )
@@ -182,6 +183,8 @@ class Gateway:
             self._web.stop()
         if self._watch is not None:
             self._watch.stop()
+        if isinstance(self._assistant, LoadingAssistant):
+            self._assistant.stop()
         if self._engine is not None:
             self._engine.stop()
         if self._observer is not None:
@@ -208,6 +211,8 @@ class Gateway:
         """Name of a part -> "ok", or what is wrong with it."""
         parts = {"receive": "ok" if self._scp is not None and self._scp.port else "not listening"}
         parts["completion"] = self._watch.health() if self._watch is not None else "not running"
+        if isinstance(self._assistant, LoadingAssistant):
+            parts["model"] = self._assistant.health()
         parts |= {name: source.health() for name, source in self._sources.items()}
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
         parts["disk"] = "ok" if free >= least else f"{free:.0f} MB free, {least} needed"

@@ -42,11 +42,13 @@ class ModelSettings(Settings):
         name: `small`, `full` or a model folder.
         device: auto, cpu or cuda.
         describer: folder of a vision-language model; None: words by rule.
+        load: when it is loaded: in the background as soon as the ports listen, or when the first job asks for it.
     """
 
     name: str = Field(default="small", min_length=1)
     device: str = Field(default="auto", min_length=1)
     describer: Path | None = None
+    load: Literal["at start", "at the first job"] = "at start"
 
 
 class JobSettings(Settings):
