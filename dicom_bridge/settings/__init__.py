@@ -8,6 +8,7 @@ from dicom_bridge.settings.network import (
     ServerTlsSettings,
     WebSettings,
 )
+from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import (
     AnyDestination,
     CStoreDestination,
@@ -36,6 +37,7 @@ __all__ = [
     "OrthancDestination",
     "PeerSettings",
     "ReceiveSettings",
+    "RetentionSettings",
     "RoutingSettings",
     "ServerTlsSettings",
     "StowDestination",

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, Settings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
+from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
 from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
 from rcmed.errors import ConfigurationError
@@ -75,6 +76,7 @@ class GatewaySettings(Settings):
     model: ModelSettings = ModelSettings()
     jobs: JobSettings = JobSettings()
     delivery: DeliverySettings = DeliverySettings()
+    retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
