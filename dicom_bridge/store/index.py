@@ -16,7 +16,16 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
-from dicom_bridge.store.tables import AssociationRow, FollowedRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
+from dicom_bridge.store.tables import (
+    AssociationRow,
+    FollowedRow,
+    InstanceRow,
+    JobRow,
+    LineRow,
+    RemovalRow,
+    SeriesRow,
+    StudyRow,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -199,6 +208,12 @@ class StudyIndex:
                 .where(InstanceRow.study_uid == study_uid)
             )
             return [Arrival(received, association, released) for received, association, released in rows]
+
+    def earlier_generations(self, study_uid: str) -> int:
+        """The last generation of those instances of a study that retention took away; 0 where it took none."""
+        query = select(func.max(RemovalRow.generation)).where(RemovalRow.study_uid == study_uid)
+        with self._database.reading() as session:
+            return session.scalar(query) or 0
 
     def close_generation(self, study_uid: str, progress: StudyProgress, jobs: Iterable[JobRow]) -> list[str] | None:
         """Take a complete generation: close the study and write its jobs, in one transaction.
