@@ -15,12 +15,13 @@ from types import TracebackType
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from dicom_bridge.audit import AuditTrail
+from dicom_bridge.audit import AuditTrail, Rotation
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.gauges import show_state
-from dicom_bridge.jobs.worker import FindsInImages, JobWorker
+from dicom_bridge.jobs.loading import LoadingAssistant
+from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
@@ -29,15 +30,17 @@ from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
 from dicom_bridge.receive.watched_folder import WatchedFolder
+from dicom_bridge.retention import Retention
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
-from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
-from dicom_bridge.store.folder_lock import claim_name, lock_state_folder
+from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
+from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.shared_reports import SharedCommitmentReports
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.workers import WorkerRoll
@@ -81,6 +84,7 @@ class Gateway:
         self._receives = receives
         self._changed = threading.Condition()
         self._locks = ExitStack()
+        self._turn = Turn(self.root, "retention")
         self._upkeep: Upkeep | None = None
         self._database: Database | None = None
         self._scp: StorageScp | None = None
@@ -89,6 +93,7 @@ class Gateway:
         self._audit: AuditTrail | None = None
         self._commitment: CommitmentScp | None = None
         self._sources: dict[str, WatchedFolder | OrthancFollower] = {}
+        self._retention: Retention | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
         self._conditions: DestinationConditions
@@ -121,6 +126,7 @@ class Gateway:
         if not (self._receives or shared):
             raise ConfigurationError("database.url: must name a PostgreSQL database: SQLite serves one process")
         self._locks.enter_context(lock_state_folder(self.root, shared))
+        self._locks.callback(self._turn.end)
         audit = "audit.jsonl"
         if shared:
             self.name, lock = claim_name(self.root, self.settings.workers.name)
@@ -131,7 +137,7 @@ class Gateway:
         self._database = _open(address)
         self.index = StudyIndex(self._database, receiver=self.name if shared else None)
         self.ledger = JobLedger(self._database)
-        self._audit = AuditTrail(self.root / audit)
+        self._audit = AuditTrail(self.root / audit, rotation=_rotation(self.settings.retention))
         self.metrics = Metrics()
         observer = Observer(self.metrics, self._audit, self.index.transferred)
         for association in self.index.release_all_associations():
@@ -155,6 +161,8 @@ class Gateway:
         engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name)
         engine.start()
         self._engine = engine
+        if self._receives:
+            self._retention = self._prepare_retention(Removals(self._database), observer, engine)
         roll = WorkerRoll(self._database) if shared else None
         if roll is not None:
             roll.enter(self.name, self._receives)
@@ -173,7 +181,7 @@ class Gateway:
             self.index,
             self.settings.completion.rules,
             routing.routes,
-            self._assistant.identity.weights_sha256,
+            lambda: self._assistant.identity.weights_sha256,
             self._submit,
             self._on_change,
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
@@ -188,6 +196,11 @@ class Gateway:
         assert self._database is not None and self._watch is not None
         receive = self.settings.receive
         intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
+        retention = self._retention
+        if retention is not None and self.settings.retention.deletes:
+            retention.start(intake.forget_count)
+            text = "Finished studies that are kept because a job failed or a result was not delivered."
+            self.metrics.show("rcmed_studies_kept", text, (), lambda: {(): retention.kept_count()})
         commitment = CommitmentScp(
             receive,
             self._files,
@@ -216,8 +229,12 @@ class Gateway:
             self._commitment.stop()
         if self._web is not None:
             self._web.stop()
+        if self._retention is not None:
+            self._retention.stop()
         if self._watch is not None:
             self._watch.stop()
+        if isinstance(self._assistant, LoadingAssistant):
+            self._assistant.stop()
         if self._engine is not None:
             self._engine.stop()
         if self._upkeep is not None:
@@ -230,7 +247,7 @@ class Gateway:
             self._database.close()
         self._locks.close()
         self._scp = self._web = self._watch = self._engine = self._database = self._upkeep = None
-        self._observer = self._audit = self._commitment = None
+        self._observer = self._audit = self._commitment = self._retention = None
 
     def __enter__(self) -> Gateway:
         self.start()
@@ -248,7 +265,11 @@ class Gateway:
             parts["receive"] = "ok" if self._scp is not None and self._scp.port else "not listening"
         parts["upkeep"] = self._upkeep.health() if self._upkeep is not None else "not running"
         parts["completion"] = self._watch.health() if self._watch is not None else "not running"
+        if isinstance(self._assistant, LoadingAssistant):
+            parts["model"] = self._assistant.health()
         parts |= {name: source.health() for name, source in self._sources.items()}
+        if self._retention is not None and self.settings.retention.deletes:
+            parts["retention"] = self._retention.health()
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
         parts["disk"] = "ok" if free >= least else f"{free:.0f} MB free, {least} needed"
         try:
@@ -268,6 +289,21 @@ class Gateway:
             self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
         for source in self._sources.values():
             source.start()
+
+    def _prepare_retention(self, removals: Removals, observer: Observer, engine: JobEngine) -> Retention:
+        """Bring what it began to its end, before anything new comes, even where nothing more is to be deleted."""
+        retention = Retention(
+            self.settings.retention,
+            self._files,
+            self.index,
+            removals,
+            observer,
+            lambda job_id: job_folder(Path(), job_id),
+            engine.forget,
+            may_look=self._turn.is_ours,
+        )
+        retention.recover()
+        return retention
 
     def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
         web, receive = self.settings.web, self.settings.receive
@@ -342,6 +378,13 @@ def _open(address: Path | URL) -> Database:
             raise
         reason = str(error.orig).strip().splitlines()[0]
         raise ConfigurationError(f"database.url: {address} can't be used ({reason}): start it or mend url") from None
+
+
+def _rotation(settings: RetentionSettings) -> Rotation:
+    megabytes, days = settings.audit_megabytes, settings.audit_days
+    return Rotation(
+        bytes=None if megabytes is None else round(megabytes * 1e6), seconds=None if days is None else days * 86_400.0
+    )
 
 
 def _listen(start: Callable[[], None], section: str, host: str, port: int) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
@@ -31,7 +32,7 @@ class StudyWatch:
         index: StudyIndex,
         rules: CompletionRules,
         routes: Sequence[Route],
-        weights_sha256: str,
+        weights_sha256: Callable[[], str],
         submit: Callable[[Sequence[str]], None],
         on_change: Callable[[], None] = lambda: None,
         overdue_seconds: float = 0.0,
@@ -42,7 +43,7 @@ class StudyWatch:
             index: of what arrived.
             rules: when a study is complete.
             routes: which series are asked what.
-            weights_sha256: of the model that will be asked; part of a job's identity.
+            weights_sha256: tells it of the model that will be asked; part of a job's identity.
             submit: takes the ids of new jobs.
             on_change: called when a study was closed.
             overdue_seconds: a study is left to others until it has been complete for so long.
@@ -118,6 +119,8 @@ class StudyWatch:
             return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
         if progress.due_at is not None and progress.due_at + self._overdue > now:
             return progress.due_at + self._overdue - now
+        generation = progress.generation + self._index.earlier_generations(study_uid)
+        progress = replace(progress, generation=generation)
         jobs, without_route = self._jobs_of(study_uid, progress.generation)
         new = self._index.close_generation(study_uid, progress, jobs)
         if new is None:
@@ -146,7 +149,7 @@ class StudyWatch:
                     series_uid=series_uid,
                     instance_uids=instances,
                     route=route.name,
-                    weights_sha256=self._weights,
+                    weights_sha256=self._weights(),
                     prompts=route.prompts,
                 )
                 jobs.append(

@@ -21,7 +21,6 @@ from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
-from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
@@ -127,6 +126,7 @@ class JobWorker:
             paths of the files, relative to the state folder.
         """
         from dicom_bridge.results.objects import SEGMENTATION_FILE
+        from rcmed.evaluation.overlays import best_slice, paint_overlay
 
         job = self._ledger.job(job_id)
         image = self._image(job, number)

@@ -18,7 +18,16 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
-from dicom_bridge.store.tables import AssociationRow, FollowedRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
+from dicom_bridge.store.tables import (
+    AssociationRow,
+    FollowedRow,
+    InstanceRow,
+    JobRow,
+    LineRow,
+    RemovalRow,
+    SeriesRow,
+    StudyRow,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -163,18 +172,19 @@ class StudyIndex:
         with self._database.writing() as session:
             if session.get(InstanceRow, key) is not None:
                 return False
-            insert_if_absent(
-                session,
-                StudyRow,
-                study_uid=instance.study_uid,
-                description=facts.study_description,
-                first_received_at=now,
-                last_received_at=now,
-                generation=0,
-                is_open=True,
-            )
-            study = _locked_study(session, instance.study_uid)
-            assert study is not None
+            study = None
+            while study is None:  # one that is there may be removed before it is locked
+                insert_if_absent(
+                    session,
+                    StudyRow,
+                    study_uid=instance.study_uid,
+                    description=facts.study_description,
+                    first_received_at=now,
+                    last_received_at=now,
+                    generation=0,
+                    is_open=True,
+                )
+                study = _locked_study(session, instance.study_uid)
             insert_if_absent(
                 session,
                 SeriesRow,
@@ -223,6 +233,12 @@ class StudyIndex:
                 .where(InstanceRow.study_uid == study_uid)
             )
             return [Arrival(received, association, released) for received, association, released in rows]
+
+    def earlier_generations(self, study_uid: str) -> int:
+        """The last generation of those instances of a study that retention took away; 0 where it took none."""
+        query = select(func.max(RemovalRow.generation)).where(RemovalRow.study_uid == study_uid)
+        with self._database.reading() as session:
+            return session.scalar(query) or 0
 
     def close_generation(self, study_uid: str, progress: StudyProgress, jobs: Iterable[JobRow]) -> list[str] | None:
         """Take a complete generation: close the study and write its jobs, in one transaction.
