@@ -117,6 +117,9 @@ class Machines:
     def let_go(self, name: str) -> None:
         (self.signs / f"hold-{name}").unlink()
 
+    def process_id(self, name: str) -> int:
+        return self._running[name].pid
+
     def fill_disk(self) -> None:
         """From now on each sees a full disk."""
         (self.signs / "disk-full").touch()

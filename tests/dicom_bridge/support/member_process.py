@@ -1,8 +1,8 @@
 """One of several gateway processes that share a PostgreSQL database and a state folder, for tests that kill it.
 
-Arguments: a file of settings, a folder of signs, the process's name, `serve` or `work`, a port or nothing. Signs are empty
-files: `running-<name>` appears when it runs; `asked-<name>-<number>` each time the assistant is asked; while `hold-<name>` is
-there, the assistant does not answer; while `disk-full` is there, no room is seen on the disk.
+Arguments: a file of settings, a folder of signs, the process's name, `serve` or `work`, a port or nothing. Signs are
+empty files: `running-<name>` appears when it runs; `asked-<name>-<number>` each time the assistant is asked; while
+`hold-<name>` is there, the assistant does not answer; while `disk-full` is there, no room is seen on the disk.
 """
 
 from __future__ import annotations
