@@ -17,7 +17,7 @@ from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
 from dicom_bridge.observer import Observer
 from dicom_bridge.settings import DeliverySettings
-from dicom_bridge.store.files import write_durably
+from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
@@ -238,6 +238,7 @@ class JobWorker:
     def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
         from dicom_bridge.series.read import read_series
 
+        InstanceFiles(self._root).require()
         known = self._index.instances_of(job.study_uid, job.series_uid)
         reading = read_series([self._root / known[uid] for uid in job.instances if uid in known])
         return tuple(reading.images), [str(refusal.reason) for refusal in reading.refusals]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dicom_bridge.completion import Arrival, StudyProgress
@@ -63,6 +65,7 @@ class StudyIndex:
         self._database = database
         self._clock = clock
         self._receiver = receiver
+        self._not_released: deque[tuple[str, float]] = deque()
 
     # associations
 
@@ -84,12 +87,33 @@ class StudyIndex:
         return association
 
     def release_association(self, association: str) -> None:
-        """Record that an association ended; the first end counts."""
+        """Record that an association ended; the first end counts.
+
+        An end that can't be recorded now is recorded by `release_the_rest`; nobody would tell of it again.
+        """
+        ended_at = self._clock()
+        try:
+            self._release(association, ended_at)
+        except DBAPIError as error:
+            _LOG.warning("the end of an association can't be recorded now: %s", str(error.orig).partition("\n")[0])
+            self._not_released.append((association, ended_at))
+
+    def release_the_rest(self) -> None:
+        """Record the ends of associations that could not be recorded when they ended.
+
+        Raises:
+            DBAPIError: they still can't be.
+        """
+        while self._not_released:
+            self._release(*self._not_released[0])
+            self._not_released.popleft()
+
+    def _release(self, association: str, ended_at: float) -> None:
         with self._database.writing() as session:
             session.execute(
                 update(AssociationRow)
                 .where(AssociationRow.id == association, AssociationRow.released_at.is_(None))
-                .values(released_at=self._clock())
+                .values(released_at=ended_at)
             )
 
     def release_all_associations(self, receiver: str | None = None) -> list[str]:

@@ -5,6 +5,8 @@ A change here needs a step in `dicom_bridge.store.migrations`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -151,6 +153,16 @@ class FollowedRow(Table):
     __tablename__ = "followed"
     url: Mapped[str] = mapped_column(primary_key=True)
     sequence: Mapped[int]
+
+
+class AwaitedReportRow(Table):
+    """A report of storage commitment that a process waits for, and that a peer may bring to another one."""
+
+    __tablename__ = "awaited_reports"
+    transaction_uid: Mapped[str] = mapped_column(primary_key=True)
+    expected_at: Mapped[float]
+    kept: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    failed: Mapped[list[list[Any]] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class WorkerRow(Table):
