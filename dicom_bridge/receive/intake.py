@@ -17,7 +17,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.series.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.files import InstanceFiles, require_uid
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
@@ -27,18 +27,8 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 SOP_CLASS_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-_HEADER = (
-    "SpecificCharacterSet",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "Modality",
-    "StudyDescription",
-    "SeriesDescription",
-    "BodyPartExamined",
-    "ProtocolName",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-)
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_HEADER = (*_UIDS, *FACT_ATTRIBUTES)
 _STUDIES_COUNTED = 1024
 
 
@@ -218,7 +208,8 @@ class InstanceIntake:
     def _describe(self, path: Path, origin: Origin) -> ReceivedInstance:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
-            values = {name: _text(header, name) for name in _HEADER[1:]}
+            values = {name: _text(header, name) for name in _UIDS}
+            facts = series_facts(header, origin.calling_ae, origin.called_ae)
             transfer_syntax = str(header.file_meta.TransferSyntaxUID)
         except OSError:
             raise
@@ -237,15 +228,7 @@ class InstanceIntake:
             sop_class_uid=sop_class,
             transfer_syntax_uid=transfer_syntax,
             path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
-            facts=SeriesFacts(
-                modality=values["Modality"],
-                body_part=values["BodyPartExamined"],
-                study_description=values["StudyDescription"],
-                series_description=values["SeriesDescription"],
-                protocol_name=values["ProtocolName"],
-                calling_ae=origin.calling_ae,
-                called_ae=origin.called_ae,
-            ),
+            facts=facts,
         )
 
     def _compare(self, incoming: Path, known: Path, instance: ReceivedInstance) -> Taken:
