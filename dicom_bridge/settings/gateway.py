@@ -12,6 +12,7 @@ from pydantic import Field
 
 from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, Settings
+from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
 from dicom_bridge.settings.reading import SettingsFile, validate
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
@@ -37,11 +38,13 @@ class ModelSettings(Settings):
         name: `small`, `full` or a model folder.
         device: auto, cpu or cuda.
         describer: folder of a vision-language model; None: words by rule.
+        load: when it is loaded: in the background as soon as the ports listen, or when the first job asks for it.
     """
 
     name: str = Field(default="small", min_length=1)
     device: str = Field(default="auto", min_length=1)
     describer: Path | None = None
+    load: Literal["at start", "at the first job"] = "at start"
 
 
 class JobSettings(Settings):
@@ -67,6 +70,8 @@ class GatewaySettings(Settings):
     """
 
     state_folder: Path = Path("state")
+    database: DatabaseSettings = DatabaseSettings()
+    workers: WorkerSettings = WorkerSettings()
     receive: ReceiveSettings = ReceiveSettings()
     folder: WatchedFolderSettings = WatchedFolderSettings()
     orthanc: FollowedOrthancSettings = FollowedOrthancSettings()
