@@ -25,6 +25,7 @@ from dicom_bridge.jobs.worker import FindsInImages, JobWorker
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
+from dicom_bridge.operating import Operating
 from dicom_bridge.orthanc import OrthancFollower
 from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
@@ -34,6 +35,7 @@ from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequests
+from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.folder_lock import lock_state_folder
@@ -41,10 +43,11 @@ from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.study_watch import StudyWatch
+from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
 from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
-from dicom_bridge.web.status import status_pages
+from dicom_bridge.web.status import Shown, status_pages
 from dicom_bridge.web.stow import stow
 from rcmed.errors import ConfigurationError
 
@@ -85,6 +88,7 @@ class Gateway:
         self.metrics: Metrics
         self._conditions: DestinationConditions
         self._watch: StudyWatch | None = None
+        self.operating: Operating
         self._files = InstanceFiles(self.root)
         self.index: StudyIndex
         self.ledger: JobLedger
@@ -149,6 +153,18 @@ class Gateway:
             self._on_change,
         )
         self._watch.start()
+        self._control = JobControl(self._database)
+        self.operating = Operating(
+            self._control,
+            self.ledger,
+            self.index,
+            self._submit,
+            engine.cancel,
+            lambda job_id: bool(worker.result_files(job_id)),
+            routing.destinations,
+            observer,
+            self._on_operated,
+        )
         receive = self.settings.receive
         intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
         commitment = CommitmentScp(
@@ -239,7 +255,8 @@ class Gateway:
         parts = (
             operations(self.health, self.metrics),
             stow(intake, observer, receive.ae_title, receive.idle_seconds),
-            status_pages(self.index, self.ledger, self.root, self.health, self._conditions.all),
+            status_pages(self._shown()),
+            actions(self.operating),
         )
         names = [web.host, *web.host_names]
         token = None if web.token_file is None else Token.from_file(web.token_file)
@@ -248,6 +265,21 @@ class Gateway:
         server = WebServer(application, web.host, web.port, tls)
         _listen(server.start, "web", web.host, web.port)
         return server
+
+    def _shown(self) -> Shown:
+        assert self._engine is not None and self._scp is not None
+        engine, scp = self._engine, self._scp
+        return Shown(
+            self.index,
+            self.ledger,
+            self._control,
+            self.root,
+            self.settings.routing.routes,
+            self.health,
+            self._conditions.all,
+            lambda: scp.association_count,
+            engine.steps,
+        )
 
     # waiting
 
@@ -292,6 +324,11 @@ class Gateway:
         assert self._engine is not None
         self._engine.submit(job_id)
         self.ledger.submitted([job_id])
+
+    def _on_operated(self) -> None:
+        if self._watch is not None:
+            self._watch.wake()
+        self._on_change()
 
     def _on_change(self) -> None:
         with self._changed:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.completion import CompletionRules, study_progress
 from dicom_bridge.jobs.identity import job_identity
-from dicom_bridge.routing import Route, match_routes
+from dicom_bridge.routing import Route, job_priority, match_routes
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobState
 from dicom_bridge.store.tables import JobRow
@@ -110,13 +110,20 @@ class StudyWatch:
 
     def _look_at(self, study_uid: str) -> float:
         now = time.time()
-        progress = study_progress(self._index.arrivals(study_uid), self._rules, now)
+        marks = [mark for mark in self._index.marks(study_uid) if mark.is_trigger or self._rules.believes_headers]
+        progress = study_progress(self._index.arrivals(study_uid), self._rules, now, marks)
         if not progress.complete:
             return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
         new = self._index.close_generation(study_uid, progress, self._jobs_of(study_uid, progress.generation))
         if new is None:
             return 0.0
-        _LOG.info("study %s complete, generation %d, %d new jobs", study_uid, progress.generation, len(new))
+        _LOG.info(
+            "study %s complete, generation %d (%s), %d new jobs",
+            study_uid,
+            progress.generation,
+            progress.rule,
+            len(new),
+        )
         for job_id in new:
             self._submit(job_id)
         self._on_change()
@@ -150,6 +157,7 @@ class StudyWatch:
                         prompts=list(route.prompts),
                         destinations=list(dict.fromkeys(route.destinations)),
                         state=JobState.QUEUED,
+                        priority=job_priority(route, facts),
                         created_at=time.time(),
                     )
                 )

@@ -28,7 +28,7 @@ OUT_OF_RESOURCES = 0xA700
 SOP_CLASS_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_HEADER = (*_UIDS, *FACT_ATTRIBUTES)
+_HEADER = (*_UIDS, *FACT_ATTRIBUTES, "NumberOfStudyRelatedInstances")
 _STUDIES_COUNTED = 1024
 
 
@@ -210,6 +210,7 @@ class InstanceIntake:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
             values = {name: _text(header, name) for name in _UIDS}
             facts = series_facts(header, origin.calling_ae, origin.called_ae)
+            expected = _count(header.get("NumberOfStudyRelatedInstances"))
             transfer_syntax = str(header.file_meta.TransferSyntaxUID)
         except OSError:
             raise
@@ -229,6 +230,7 @@ class InstanceIntake:
             transfer_syntax_uid=transfer_syntax,
             path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
             facts=facts,
+            expected=expected,
         )
 
     def _compare(self, incoming: Path, known: Path, instance: ReceivedInstance) -> Taken:
@@ -274,6 +276,11 @@ def _require_as_asked_for(
 
 def _arrived(instance: ReceivedInstance, outcome: Taken) -> Arrived:
     return Arrived(instance.study_uid, instance.series_uid, instance.instance_uid, instance.sop_class_uid, outcome)
+
+
+def _count(told: object) -> int | None:
+    text = str(told).strip()
+    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text) < 1_000_000 else None
 
 
 def _text(header: Dataset, name: str) -> str | None:
