@@ -25,6 +25,7 @@ from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
+from dicom_bridge.operating import Operating
 from dicom_bridge.orthanc import OrthancFollower
 from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
@@ -35,6 +36,7 @@ from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequests
+from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.folder_lock import claim_name, lock_state_folder
@@ -46,10 +48,11 @@ from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.workers import WorkerRoll
 from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.upkeep import Upkeep
+from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
 from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
-from dicom_bridge.web.status import status_pages
+from dicom_bridge.web.status import Shown, status_pages
 from dicom_bridge.web.stow import stow
 from rcmed.errors import ConfigurationError
 
@@ -97,6 +100,7 @@ class Gateway:
         self.metrics: Metrics
         self._conditions: DestinationConditions
         self._watch: StudyWatch | None = None
+        self.operating: Operating
         self._files = InstanceFiles(self.root)
         self.name = "gateway"
         self.index: StudyIndex
@@ -184,6 +188,18 @@ class Gateway:
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
         )
         self._watch.start()
+        self._control = JobControl(self._database)
+        self.operating = Operating(
+            self._control,
+            self.ledger,
+            self.index,
+            self._submit,
+            engine.cancel,
+            lambda job_id: bool(worker.result_files(job_id)),
+            routing.destinations,
+            observer,
+            self._on_operated,
+        )
         if self._receives:
             self._receive(observer, reports, retention)
         observer.started(version=version("rcmed"), worker=self.name)
@@ -306,7 +322,8 @@ class Gateway:
         parts = (
             operations(self.health, self.metrics),
             stow(intake, observer, receive.ae_title, receive.idle_seconds),
-            status_pages(self.index, self.ledger, self.root, self.health, self._conditions.all),
+            status_pages(self._shown()),
+            actions(self.operating),
         )
         names = [web.host, *web.host_names]
         token = None if web.token_file is None else Token.from_file(web.token_file)
@@ -315,6 +332,21 @@ class Gateway:
         server = WebServer(application, web.host, web.port, tls)
         _listen(server.start, "web", web.host, web.port)
         return server
+
+    def _shown(self) -> Shown:
+        assert self._engine is not None and self._scp is not None
+        engine, scp = self._engine, self._scp
+        return Shown(
+            self.index,
+            self.ledger,
+            self._control,
+            self.root,
+            self.settings.routing.routes,
+            self.health,
+            self._conditions.all,
+            lambda: scp.association_count,
+            engine.steps,
+        )
 
     # waiting
 
@@ -360,6 +392,11 @@ class Gateway:
         for job_id in job_ids:
             self._engine.submit(job_id)
         self.ledger.submitted(job_ids)
+
+    def _on_operated(self) -> None:
+        if self._watch is not None:
+            self._watch.wake()
+        self._on_change()
 
     def _on_change(self) -> None:
         with self._changed:

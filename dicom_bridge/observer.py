@@ -128,6 +128,15 @@ class Observer:
             removal=removal.id,
         )
 
+    # operators
+
+    def operated(self, action: str, address: str, user: str | None, **told: Any) -> None:
+        """An operator did something: cancelled, retried, drove again, said that a study is complete."""
+        _LOG.info("%s by an operator from %s", action, address, extra=told)
+        self._record(
+            AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **told
+        )
+
     # the gateway itself
 
     def started(self, **told: Any) -> None:
