@@ -128,6 +128,7 @@ class Gateway:
             self._on_change,
             observer,
             self._conditions,
+            routing.routes,
         )
         engine = JobEngine(self.root / "jobs.sqlite", worker, self.settings.jobs, routing.destinations)
         engine.start()
