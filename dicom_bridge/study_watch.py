@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
@@ -31,7 +32,7 @@ class StudyWatch:
         index: StudyIndex,
         rules: CompletionRules,
         routes: Sequence[Route],
-        weights_sha256: str,
+        weights_sha256: Callable[[], str],
         submit: Callable[[str], None],
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -41,7 +42,7 @@ class StudyWatch:
             index: of what arrived.
             rules: when a study is complete.
             routes: which series are asked what.
-            weights_sha256: of the model that will be asked; part of a job's identity.
+            weights_sha256: tells it of the model that will be asked; part of a job's identity.
             submit: takes the id of each new job.
             on_change: called when a study was closed.
         """
@@ -113,6 +114,8 @@ class StudyWatch:
         progress = study_progress(self._index.arrivals(study_uid), self._rules, now)
         if not progress.complete:
             return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
+        generation = progress.generation + self._index.earlier_generations(study_uid)
+        progress = replace(progress, generation=generation)
         new = self._index.close_generation(study_uid, progress, self._jobs_of(study_uid, progress.generation))
         if new is None:
             return 0.0
@@ -136,7 +139,7 @@ class StudyWatch:
                     series_uid=series_uid,
                     instance_uids=instances,
                     route=route.name,
-                    weights_sha256=self._weights,
+                    weights_sha256=self._weights(),
                     prompts=route.prompts,
                 )
                 jobs.append(

@@ -1,4 +1,4 @@
-"""The durable workflow: read -> find -> results -> deliver, on DBOS over SQLite.
+"""The durable workflow: read -> find -> results -> deliver, on DBOS over SQLite or PostgreSQL.
 
 DBOS records which steps of which workflow are finished. After a crash a finished step is never done again and an
 interrupted one is, so each step is idempotent (`JobWorker`). Only ids and relative paths are recorded, as JSON: DBOS'
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from sqlalchemy import URL
 
 from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.settings import JobSettings
@@ -21,6 +22,7 @@ from dicom_bridge.store.ledger import JobState
 
 _LOG = logging.getLogger(__name__)
 _JOBS = "jobs"
+_ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 # DBOS takes up pending workflows of the same application version only, and by default computes it from the source of
 # the workflows: an update of the gateway would strand them. Count this up when a workflow's steps change their order.
@@ -109,11 +111,13 @@ def _delivery_queue(destination: str) -> str:
 class JobEngine:
     """Runs jobs durably. One at a time in a process, as DBOS is."""
 
-    def __init__(self, database: Path, worker: JobWorker, settings: JobSettings, destinations: Iterable[str]) -> None:
+    def __init__(
+        self, database: Path | URL, worker: JobWorker, settings: JobSettings, destinations: Iterable[str]
+    ) -> None:
         """Prepare.
 
         Args:
-            database: SQLite file of DBOS, created where missing.
+            database: SQLite file of DBOS, created where missing, or a PostgreSQL database, in which it has a schema.
             worker: does the steps.
             settings: concurrency and polling.
             destinations: names; each gets a queue.
@@ -132,13 +136,17 @@ class JobEngine:
         global _worker
         if _worker is not None:
             raise RuntimeError("a job engine runs in this process already")
-        with sqlite3.connect(self._database) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; DBOS sets the busy timeout
-        connection.close()
+        if isinstance(self._database, Path):
+            with sqlite3.connect(self._database) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; DBOS sets the busy timeout
+            connection.close()
+            address = f"sqlite:///{self._database.resolve()}"
+        else:
+            address = self._database.render_as_string(hide_password=False)
         _worker = self._worker
         config: DBOSConfig = {
             "name": "rcmed-gateway",
-            "system_database_url": f"sqlite:///{self._database.resolve()}",
+            "system_database_url": address,
             "serializer": DBOSPortableJSONSerializer(),
             "application_version": _WORKFLOW_VERSION,
             "executor_id": "gateway",
@@ -158,6 +166,15 @@ class JobEngine:
         """Put a job into the queue; one that was put there before is not put there again."""
         with SetWorkflowID(job_id):
             DBOS.enqueue_workflow(_JOBS, _run_job, job_id)
+
+    def forget(self, job_id: str) -> bool:
+        """Forget that a job ever ran, so that it can be submitted again; False while any part of it is unfinished."""
+        workflows = DBOS.list_workflows(workflow_id_prefix=job_id, load_input=False, load_output=False)
+        if any(workflow.status not in _ENDED for workflow in workflows):
+            return False
+        if workflows:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in workflows])
+        return True
 
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""

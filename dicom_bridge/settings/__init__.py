@@ -1,5 +1,6 @@
 """The gateway's settings: typed, frozen, and the one place of every default."""
 
+from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
 from dicom_bridge.settings.network import (
     ClientTlsSettings,
@@ -8,6 +9,7 @@ from dicom_bridge.settings.network import (
     ServerTlsSettings,
     WebSettings,
 )
+from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import (
     AnyDestination,
     CStoreDestination,
@@ -25,6 +27,7 @@ __all__ = [
     "CStoreDestination",
     "ClientTlsSettings",
     "CompletionSettings",
+    "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
     "FolderDestination",
@@ -36,9 +39,11 @@ __all__ = [
     "OrthancDestination",
     "PeerSettings",
     "ReceiveSettings",
+    "RetentionSettings",
     "RoutingSettings",
     "ServerTlsSettings",
     "StowDestination",
     "WatchedFolderSettings",
     "WebSettings",
+    "WorkerSettings",
 ]
