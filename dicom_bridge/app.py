@@ -158,6 +158,7 @@ class Gateway:
             self._on_change,
             observer,
             self._conditions,
+            routing.routes,
         )
         jobs = self.root / "jobs.sqlite" if isinstance(address, Path) else address
         engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name)

@@ -18,6 +18,7 @@ from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
 from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
+from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
@@ -92,6 +93,7 @@ class JobWorker:
         on_change: Callable[[], None] = lambda: None,
         observer: Observer | None = None,
         conditions: DestinationConditions | None = None,
+        routes: Sequence[Route] = (),
     ) -> None:
         """Prepare.
 
@@ -105,6 +107,7 @@ class JobWorker:
             on_change: called when a job's or a delivery's state changed.
             observer: is told of steps and deliveries.
             conditions: of the destinations, kept up to date.
+            routes: say which objects are written; a job of a route that is gone gets SEG and SR.
         """
         self._root = root
         self._index = index
@@ -115,6 +118,7 @@ class JobWorker:
         self._on_change = on_change
         self._observer = observer or Observer()
         self._conditions = conditions or DestinationConditions(destinations)
+        self._results = {route.name: route.results for route in routes}
         self._memory: dict[str, _Memory] = {}
         self.stopping = threading.Event()
 
@@ -167,7 +171,7 @@ class JobWorker:
         return [str(path.relative_to(self._root)) for path in files]
 
     def build_results(self, job_id: str) -> list[str]:
-        """Write SEG and SR of every image; returns their paths, relative to the state folder."""
+        """Write what the route asks for of every image; returns the paths, relative to the state folder."""
         from dicom_bridge.results.filing import file_results
         from dicom_bridge.results.identifiers import ResultIdentifiers
 
@@ -182,9 +186,9 @@ class JobWorker:
             folder = self._image_folder(job, number)
             image, findings = self._image(job, number), self._findings(job, number)
             with self._observer.step("results"):
-                filed = file_results(image, findings, identifiers, folder)
-            if filed.refusal is not None:
-                self._say(job, filed.refusal, level="warning" if filed.files else "error")
+                filed = file_results(image, findings, identifiers, folder, self._results_of(job))
+            for refusal in filed.refusals:
+                self._say(job, refusal, level="warning" if filed.files else "error")
             files += [str(file.relative_to(self._root)) for file in filed.files]
         return files
 
@@ -323,6 +327,9 @@ class JobWorker:
     def _image_folder(self, job: JobRow, number: int) -> Path:
         folder = self.job_folder(job.job_id)
         return folder if len(self._images(job)) == 1 else folder / f"image-{number + 1}"
+
+    def _results_of(self, job: JobRow) -> tuple[ResultKind, ...]:
+        return self._results.get(job.route, DEFAULT_RESULTS)
 
     def _say(self, job: JobRow, text: str, level: str = "error") -> None:
         self._index.add_line(text, level=level, study_uid=job.study_uid, series_uid=job.series_uid, job_id=job.job_id)
