@@ -3,6 +3,7 @@
 from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
 from dicom_bridge.settings.network import (
     ClientTlsSettings,
+    OidcSettings,
     PeerSettings,
     ReceiveSettings,
     ServerTlsSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "JobSettings",
     "LogSettings",
     "ModelSettings",
+    "OidcSettings",
     "OrthancDestination",
     "PeerSettings",
     "ReceiveSettings",
