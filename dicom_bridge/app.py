@@ -12,13 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicom_bridge.audit import AuditTrail, Rotation
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.gauges import show_state
+from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
@@ -32,7 +34,7 @@ from dicom_bridge.retention import Retention
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequests
-from dicom_bridge.store.database import Database
+from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.folder_lock import lock_state_folder
 from dicom_bridge.store.index import StudyIndex
@@ -110,7 +112,8 @@ class Gateway:
     def _start(self) -> None:
         self._lock_file = lock_state_folder(self.root)
         self._files.prepare()
-        self._database = Database(self.root / "index.sqlite")
+        address = index_address(self.settings.database, self.root)
+        self._database = _open(address)
         self.index = StudyIndex(self._database)
         self.ledger = JobLedger(self._database)
         self._audit = AuditTrail(self.root / "audit.jsonl", rotation=_rotation(self.settings.retention))
@@ -133,18 +136,20 @@ class Gateway:
             observer,
             self._conditions,
         )
-        engine = JobEngine(self.root / "jobs.sqlite", worker, self.settings.jobs, routing.destinations)
+        jobs = self.root / "jobs.sqlite" if isinstance(address, Path) else address
+        engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations)
         engine.start()
         self._engine = engine
         retention = self._prepare_retention(Removals(self._database), observer, engine)
         for job in self.ledger.unfinished():
             engine.submit(job.job_id)
+            self.ledger.submitted([job.job_id])
         self._watch = StudyWatch(
             self.index,
             self.settings.completion.rules,
             routing.routes,
-            self._assistant.identity.weights_sha256,
-            engine.submit,
+            lambda: self._assistant.identity.weights_sha256,
+            self._submit,
             self._on_change,
         )
         self._watch.start()
@@ -189,6 +194,8 @@ class Gateway:
             self._retention.stop()
         if self._watch is not None:
             self._watch.stop()
+        if isinstance(self._assistant, LoadingAssistant):
+            self._assistant.stop()
         if self._engine is not None:
             self._engine.stop()
         if self._observer is not None:
@@ -215,6 +222,8 @@ class Gateway:
         """Name of a part -> "ok", or what is wrong with it."""
         parts = {"receive": "ok" if self._scp is not None and self._scp.port else "not listening"}
         parts["completion"] = self._watch.health() if self._watch is not None else "not running"
+        if isinstance(self._assistant, LoadingAssistant):
+            parts["model"] = self._assistant.health()
         parts |= {name: source.health() for name, source in self._sources.items()}
         if self._retention is not None:
             parts["retention"] = self._retention.health()
@@ -270,7 +279,7 @@ class Gateway:
 
     def is_idle(self) -> bool:
         """Whether every study is complete and every job is at its end."""
-        return not self.index.open_studies() and not self.ledger.unfinished()
+        return not self.index.open_studies() and not self.ledger.has_unfinished()
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until nothing is open; False when `seconds` passed before."""
@@ -305,9 +314,24 @@ class Gateway:
 
     # inside
 
+    def _submit(self, job_id: str) -> None:
+        assert self._engine is not None
+        self._engine.submit(job_id)
+        self.ledger.submitted([job_id])
+
     def _on_change(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _open(address: Path | URL) -> Database:
+    try:
+        return Database(address)
+    except OperationalError as error:
+        if isinstance(address, Path):
+            raise
+        reason = str(error.orig).strip().splitlines()[0]
+        raise ConfigurationError(f"database.url: {address} can't be used ({reason}): start it or mend url") from None
 
 
 def _rotation(settings: RetentionSettings) -> Rotation:

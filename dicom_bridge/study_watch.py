@@ -32,7 +32,7 @@ class StudyWatch:
         index: StudyIndex,
         rules: CompletionRules,
         routes: Sequence[Route],
-        weights_sha256: str,
+        weights_sha256: Callable[[], str],
         submit: Callable[[str], None],
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -42,7 +42,7 @@ class StudyWatch:
             index: of what arrived.
             rules: when a study is complete.
             routes: which series are asked what.
-            weights_sha256: of the model that will be asked; part of a job's identity.
+            weights_sha256: tells it of the model that will be asked; part of a job's identity.
             submit: takes the id of each new job.
             on_change: called when a study was closed.
         """
@@ -139,7 +139,7 @@ class StudyWatch:
                     series_uid=series_uid,
                     instance_uids=instances,
                     route=route.name,
-                    weights_sha256=self._weights,
+                    weights_sha256=self._weights(),
                     prompts=route.prompts,
                 )
                 jobs.append(

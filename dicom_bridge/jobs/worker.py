@@ -21,7 +21,6 @@ from dicom_bridge.store.files import write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
-from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
@@ -127,6 +126,7 @@ class JobWorker:
             paths of the files, relative to the state folder.
         """
         from dicom_bridge.results.objects import SEGMENTATION_FILE
+        from rcmed.evaluation.overlays import best_slice, paint_overlay
 
         job = self._ledger.job(job_id)
         image = self._image(job, number)
@@ -207,7 +207,7 @@ class JobWorker:
         for refused in receipt.refused:
             self._say(job, f"destination {destination} refused {refused.instance_uid}: {refused.reason}")
         refusals = [refused.instance_uid for refused in receipt.refused]
-        self._ledger.set_delivery(
+        is_first = self._ledger.set_delivery(
             job_id,
             destination,
             DeliveryState.REFUSED if refusals else DeliveryState.DELIVERED,
@@ -217,6 +217,8 @@ class JobWorker:
             text="; ".join(refused.reason for refused in receipt.refused) or f"confirmed by {receipt.confirmed_by}",
         )
         self._conditions.answered(destination)
+        if not is_first:  # this worker was paused, and another one delivered the same objects
+            return True
         self._observer.delivered(destination, job.study_uid, receipt.delivered, refusals, receipt.confirmed_by)
         self._on_change()
         return True

@@ -1,4 +1,4 @@
-"""The durable workflow: read -> find -> results -> deliver, on DBOS over SQLite.
+"""The durable workflow: read -> find -> results -> deliver, on DBOS over SQLite or PostgreSQL.
 
 DBOS records which steps of which workflow are finished. After a crash a finished step is never done again and an
 interrupted one is, so each step is idempotent (`JobWorker`). Only ids and relative paths are recorded, as JSON: DBOS'
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from sqlalchemy import URL
 
 from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.settings import JobSettings
@@ -110,11 +111,13 @@ def _delivery_queue(destination: str) -> str:
 class JobEngine:
     """Runs jobs durably. One at a time in a process, as DBOS is."""
 
-    def __init__(self, database: Path, worker: JobWorker, settings: JobSettings, destinations: Iterable[str]) -> None:
+    def __init__(
+        self, database: Path | URL, worker: JobWorker, settings: JobSettings, destinations: Iterable[str]
+    ) -> None:
         """Prepare.
 
         Args:
-            database: SQLite file of DBOS, created where missing.
+            database: SQLite file of DBOS, created where missing, or a PostgreSQL database, in which it has a schema.
             worker: does the steps.
             settings: concurrency and polling.
             destinations: names; each gets a queue.
@@ -133,13 +136,17 @@ class JobEngine:
         global _worker
         if _worker is not None:
             raise RuntimeError("a job engine runs in this process already")
-        with sqlite3.connect(self._database) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; DBOS sets the busy timeout
-        connection.close()
+        if isinstance(self._database, Path):
+            with sqlite3.connect(self._database) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")  # stays with the file; DBOS sets the busy timeout
+            connection.close()
+            address = f"sqlite:///{self._database.resolve()}"
+        else:
+            address = self._database.render_as_string(hide_password=False)
         _worker = self._worker
         config: DBOSConfig = {
             "name": "rcmed-gateway",
-            "system_database_url": f"sqlite:///{self._database.resolve()}",
+            "system_database_url": address,
             "serializer": DBOSPortableJSONSerializer(),
             "application_version": _WORKFLOW_VERSION,
             "executor_id": "gateway",

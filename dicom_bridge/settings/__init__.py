@@ -1,5 +1,6 @@
 """The gateway's settings: typed, frozen, and the one place of every default."""
 
+from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
 from dicom_bridge.settings.network import (
     ClientTlsSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "CStoreDestination",
     "ClientTlsSettings",
     "CompletionSettings",
+    "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
     "FolderDestination",
@@ -45,4 +47,5 @@ __all__ = [
     "StowDestination",
     "WatchedFolderSettings",
     "WebSettings",
+    "WorkerSettings",
 ]

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, Settings
+from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
+from dicom_bridge.settings.reading import SettingsFile, validate
 from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
 from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
-from rcmed.errors import ConfigurationError
 
 
 class CompletionSettings(Settings):
@@ -39,11 +39,13 @@ class ModelSettings(Settings):
         name: `small`, `full` or a model folder.
         device: auto, cpu or cuda.
         describer: folder of a vision-language model; None: words by rule.
+        load: when it is loaded: in the background as soon as the ports listen, or when the first job asks for it.
     """
 
     name: str = Field(default="small", min_length=1)
     device: str = Field(default="auto", min_length=1)
     describer: Path | None = None
+    load: Literal["at start", "at the first job"] = "at start"
 
 
 class JobSettings(Settings):
@@ -69,6 +71,8 @@ class GatewaySettings(Settings):
     """
 
     state_folder: Path = Path("state")
+    database: DatabaseSettings = DatabaseSettings()
+    workers: WorkerSettings = WorkerSettings()
     receive: ReceiveSettings = ReceiveSettings()
     folder: WatchedFolderSettings = WatchedFolderSettings()
     orthanc: FollowedOrthancSettings = FollowedOrthancSettings()
@@ -86,47 +90,13 @@ class GatewaySettings(Settings):
         """Read a YAML file.
 
         Raises:
-            ConfigurationError: unreadable, unknown key or bad value; one line that names the file, the key, the mend.
+            ConfigurationError: unreadable, unknown key or bad value; for each mistake a line that names the file, the
+                line in it, the key and the mend.
         """
-        content = _mapping(path)
+        file = SettingsFile.read(path)
+        content, files = dict(file.content), {"": file}
         routing = content.get("routing")
-        routing_path = path
         if isinstance(routing, str):
-            routing_path = path.parent / routing
-            content["routing"] = _mapping(routing_path)
-        try:
-            return cls.model_validate(content, context={FOLDER: path.parent})
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            source = path
-            if key.startswith("routing.") and routing_path != path:
-                source, key = routing_path, key.removeprefix("routing.")
-            raise ConfigurationError(_one_line(source, key, dict(first))) from None
-
-
-def _one_line(path: Path, key: str, error: dict[str, Any]) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key '{key}': remove it or mend its spelling"
-    if error["type"] == "missing":
-        return f"{path}: key '{key}' is missing: add it"
-    told = repr(error.get("input"))
-    shown = f" (it is {told})" if len(told) <= 60 else ""
-    return f"{path}: key '{key}': {message}{shown}"
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: can't be read ({error.strerror}): give the path of a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        place = f" in line {where.line + 1}" if where is not None else ""
-        raise ConfigurationError(f"{path}: not valid YAML{place}: mend the syntax") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path}: must hold keys and values, not {type(content).__name__}")
-    return content
+            files["routing"] = SettingsFile.read(path.parent / routing)
+            content["routing"] = files["routing"].content
+        return validate(cls, content, files, {FOLDER: path.parent})

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.routing import SeriesFacts
-from dicom_bridge.store.database import Database
+from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.tables import (
     AssociationRow,
     FollowedRow,
@@ -51,9 +52,17 @@ class ReceivedInstance:
 class StudyIndex:
     """The index of received studies. Every method is safe to call from any thread; writes are durable on return."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time, receiver: str | None = None) -> None:
+        """Prepare.
+
+        Args:
+            database: holds the tables.
+            clock: seconds since the epoch; the machines that share a database keep theirs together (NTP).
+            receiver: name of this process among those that share the database.
+        """
         self._database = database
         self._clock = clock
+        self._receiver = receiver
 
     # associations
 
@@ -69,6 +78,7 @@ class StudyIndex:
                     peer=peer,
                     opened_at=self._clock(),
                     released_at=None,
+                    receiver=self._receiver,
                 )
             )
         return association
@@ -82,15 +92,22 @@ class StudyIndex:
                 .values(released_at=self._clock())
             )
 
-    def release_all_associations(self) -> list[str]:
-        """At start: no association outlives the process that held it; returns those that were still open."""
+    def release_all_associations(self, receiver: str | None = None) -> list[str]:
+        """No association outlives the process that held it; returns those that were still open.
+
+        Args:
+            receiver: the process that is gone; None: this one, at its start.
+        """
+        still_open = [
+            AssociationRow.released_at.is_(None),
+            _same(AssociationRow.receiver, self._receiver if receiver is None else receiver),
+        ]
         with self._database.writing() as session:
-            query = select(AssociationRow.id).where(AssociationRow.released_at.is_(None))
-            still_open = list(session.scalars(query.order_by(AssociationRow.opened_at)))
-            session.execute(
-                update(AssociationRow).where(AssociationRow.released_at.is_(None)).values(released_at=self._clock())
+            ended = list(
+                session.scalars(select(AssociationRow.id).where(*still_open).order_by(AssociationRow.opened_at))
             )
-        return still_open
+            session.execute(update(AssociationRow).where(*still_open).values(released_at=self._clock()))
+        return ended
 
     def transferred(self, association: str) -> dict[str, Any]:
         """Who an association was with, and how many new instances of which studies it brought."""
@@ -127,53 +144,50 @@ class StudyIndex:
         """
         now = self._clock()
         key = (instance.study_uid, instance.series_uid, instance.instance_uid)
+        facts = instance.facts
         with self._database.writing() as session:
             if session.get(InstanceRow, key) is not None:
                 return False
-            facts = instance.facts
-            study = session.get(StudyRow, instance.study_uid)
-            if study is None:
-                session.add(
-                    StudyRow(
-                        study_uid=instance.study_uid,
-                        description=facts.study_description,
-                        first_received_at=now,
-                        last_received_at=now,
-                        generation=0,
-                        is_open=True,
-                    )
-                )
-                session.flush()
-            else:
+            insert_if_absent(
+                session,
+                StudyRow,
+                study_uid=instance.study_uid,
+                description=facts.study_description,
+                first_received_at=now,
+                last_received_at=now,
+                generation=0,
+                is_open=True,
+            )
+            study = _locked_study(session, instance.study_uid)
+            assert study is not None
+            insert_if_absent(
+                session,
+                SeriesRow,
+                study_uid=instance.study_uid,
+                series_uid=instance.series_uid,
+                modality=facts.modality,
+                body_part=facts.body_part,
+                description=facts.series_description,
+                protocol_name=facts.protocol_name,
+                calling_ae=facts.calling_ae,
+                called_ae=facts.called_ae,
+            )
+            is_new = insert_if_absent(
+                session,
+                InstanceRow,
+                study_uid=instance.study_uid,
+                series_uid=instance.series_uid,
+                instance_uid=instance.instance_uid,
+                sop_class_uid=instance.sop_class_uid,
+                transfer_syntax_uid=instance.transfer_syntax_uid,
+                path=instance.path,
+                received_at=now,
+                association=association,
+            )
+            if is_new:
                 study.last_received_at = now
                 study.is_open = True
-            if session.get(SeriesRow, key[:2]) is None:
-                session.add(
-                    SeriesRow(
-                        study_uid=instance.study_uid,
-                        series_uid=instance.series_uid,
-                        modality=facts.modality,
-                        body_part=facts.body_part,
-                        description=facts.series_description,
-                        protocol_name=facts.protocol_name,
-                        calling_ae=facts.calling_ae,
-                        called_ae=facts.called_ae,
-                    )
-                )
-                session.flush()
-            session.add(
-                InstanceRow(
-                    study_uid=instance.study_uid,
-                    series_uid=instance.series_uid,
-                    instance_uid=instance.instance_uid,
-                    sop_class_uid=instance.sop_class_uid,
-                    transfer_syntax_uid=instance.transfer_syntax_uid,
-                    path=instance.path,
-                    received_at=now,
-                    association=association,
-                )
-            )
-        return True
+        return is_new
 
     # completion
 
@@ -205,14 +219,15 @@ class StudyIndex:
         """Take a complete generation: close the study and write its jobs, in one transaction.
 
         Returns:
-            Ids of the jobs that are new; None when an instance arrived since the judgement, then nothing is changed.
+            Ids of the jobs that are new; None when an instance arrived since the judgement, or another process took
+            it: then nothing is changed.
         """
         with self._database.writing() as session:
+            study = _locked_study(session, study_uid)
             count = session.scalar(
                 select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == study_uid)
             )
-            study = session.get(StudyRow, study_uid)
-            if study is None or count != progress.instances:
+            if study is None or not study.is_open or count != progress.instances:
                 return None
             study.generation = progress.generation
             study.is_open = False
@@ -282,7 +297,8 @@ class StudyIndex:
     def follow_to(self, url: str, sequence: int) -> None:
         """Everything up to a sequence number is dealt with."""
         with self._database.writing() as session:
-            session.merge(FollowedRow(url=url, sequence=sequence))
+            if not insert_if_absent(session, FollowedRow, url=url, sequence=sequence):
+                session.execute(update(FollowedRow).where(FollowedRow.url == url).values(sequence=sequence))
 
     # lines
 
@@ -305,10 +321,12 @@ class StudyIndex:
         with self._database.writing() as session:
             same = select(LineRow.id).where(
                 LineRow.text == text,
-                LineRow.study_uid.is_not_distinct_from(study_uid),
-                LineRow.series_uid.is_not_distinct_from(series_uid),
-                LineRow.job_id.is_not_distinct_from(job_id),
+                _same(LineRow.study_uid, study_uid),
+                _same(LineRow.series_uid, series_uid),
+                _same(LineRow.job_id, job_id),
             )
+            if job_id is not None:
+                session.execute(select(JobRow.job_id).where(JobRow.job_id == job_id).with_for_update())
             if job_id is None or session.scalar(same) is None:
                 session.add(
                     LineRow(
@@ -328,6 +346,17 @@ class StudyIndex:
             query = query.where(LineRow.study_uid == study_uid)
         with self._database.reading() as session:
             return list(session.scalars(query))
+
+
+def _locked_study(session: Session, study_uid: str) -> StudyRow | None:
+    """A study as it is now; until the transaction's end no other one takes or closes it."""
+    query = select(StudyRow).where(StudyRow.study_uid == study_uid).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def _same(column: InstrumentedAttribute[str | None], value: str | None) -> ColumnElement[bool]:
+    """Equal, or both nothing; unlike IS NOT DISTINCT FROM, PostgreSQL finds it by an index."""
+    return column.is_(None) if value is None else column == value
 
 
 def _with_uids(text: str, study_uid: str | None, series_uid: str | None) -> str:

@@ -1,17 +1,26 @@
-"""Tables of the index. UIDs, descriptions and times; no patient's name, number or birth date."""
+"""Tables of the index. UIDs, descriptions and times; no patient's name, number or birth date.
+
+A change here needs a step in `dicom_bridge.store.migrations`.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Table(DeclarativeBase):
     """Base of all tables. Times are seconds since the epoch."""
 
+    type_annotation_map = {float: Double}
+
+
+def _partial_index(name: str, column: str, condition: str) -> Index:
+    return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+
 
 class AssociationRow(Table):
-    """A DIMSE association that brought at least one instance."""
+    """A DIMSE association that brought at least one instance, and the process that it was with."""
 
     __tablename__ = "associations"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -20,6 +29,8 @@ class AssociationRow(Table):
     peer: Mapped[str]
     opened_at: Mapped[float]
     released_at: Mapped[float | None]
+    receiver: Mapped[str | None]
+    __table_args__ = (_partial_index("associations_open", "receiver", "released_at IS NULL"),)
 
 
 class StudyRow(Table):
@@ -67,7 +78,7 @@ class InstanceRow(Table):
 
 
 class JobRow(Table):
-    """One series through one route."""
+    """One series through one route; `submitted_at` when the job engine had it."""
 
     __tablename__ = "jobs"
     job_id: Mapped[str] = mapped_column(primary_key=True)
@@ -82,6 +93,8 @@ class JobRow(Table):
     error: Mapped[str | None]
     created_at: Mapped[float]
     finished_at: Mapped[float | None]
+    submitted_at: Mapped[float | None]
+    __table_args__ = (_partial_index("jobs_not_submitted", "created_at", "submitted_at IS NULL"),)
 
 
 class DeliveryRow(Table):
@@ -138,6 +151,19 @@ class FollowedRow(Table):
     __tablename__ = "followed"
     url: Mapped[str] = mapped_column(primary_key=True)
     sequence: Mapped[int]
+
+
+class WorkerRow(Table):
+    """A process that shares the database; `beat_at` by the clock of the database."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    version: Mapped[str]
+    receives: Mapped[bool]
+    started_at: Mapped[float]
+    beat_at: Mapped[float]
+    state: Mapped[str]
 
 
 class LineRow(Table):

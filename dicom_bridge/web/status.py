@@ -18,7 +18,6 @@ from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
-from rcmed.measurements import written
 
 _PICTURE = re.compile(r"(image-\d+/)?overlay-\d+\.png")
 
@@ -106,6 +105,8 @@ def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:
 
 def _measurement(told: Mapping[str, Any]) -> str:
     """Name, value and unit of a measurement of findings.json."""
+    from rcmed.measurements import written  # with SciPy, which receiving does without
+
     value = "not finite" if told["value"] is None else written(float(told["value"]), str(told["unit"]))
     return f"{told['name']}: {value}"
 
