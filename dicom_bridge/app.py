@@ -43,6 +43,7 @@ from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.web.application import build_application
+from dicom_bridge.web.connections import ConnectionLimits
 from dicom_bridge.web.door import open_door
 from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
@@ -271,7 +272,8 @@ class Gateway:
         names = [web.host, *web.host_names]
         application = build_application(parts, open_door(web, observer), names, observer.request_refused)
         tls = None if web.tls is None else server_context(web.tls, "web.tls")
-        server = WebServer(application, web.host, web.port, tls)
+        limits = ConnectionLimits(web.request_seconds, web.idle_seconds, web.maximum_connections)
+        server = WebServer(application, web.host, web.port, tls, limits)
         _listen(server.start, "web", web.host, web.port)
         return server
 

@@ -208,6 +208,9 @@ class WebSettings(Settings):
         token_file: a file with a secret of at least 32 characters; whoever asks must then bring it, as a bearer token
             or as the password of HTTP basic authentication (browsers). Only `/healthz` is answered without it.
         oidc: an identity provider whose tokens are accepted, beside or in place of the token.
+        request_seconds: a connection whose next request's header has not come by then is closed.
+        idle_seconds: so is one that brings nothing of a body, or reads nothing of an answer, for so long.
+        maximum_connections: when there are more, the one closes that waits longest for its request.
     """
 
     enabled: bool = True
@@ -217,6 +220,9 @@ class WebSettings(Settings):
     tls: ServerTlsSettings | None = None
     token_file: ConfiguredFile | None = None
     oidc: OidcSettings | None = None
+    request_seconds: float = Field(default=15.0, gt=0)
+    idle_seconds: float = Field(default=60.0, gt=0)
+    maximum_connections: int = Field(default=256, ge=1)
 
     @model_validator(mode="after")
     def _strangers_are_kept_out(self) -> WebSettings:

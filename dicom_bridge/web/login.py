@@ -18,7 +18,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from dicom_bridge.delivery.http import read_secret
 from dicom_bridge.security.oidc import (
     ForbiddenError,
     OidcTokens,
@@ -26,6 +25,7 @@ from dicom_bridge.security.oidc import (
     ProviderUnavailableError,
     RefusedTokenError,
 )
+from dicom_bridge.security.secret_file import read_secret
 from dicom_bridge.settings import OidcSettings
 
 _LOG = logging.getLogger(__name__)
