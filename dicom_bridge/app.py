@@ -33,7 +33,6 @@ from dicom_bridge.receive.scp import StorageScp
 from dicom_bridge.receive.watched_folder import WatchedFolder
 from dicom_bridge.retention import Retention
 from dicom_bridge.security.tls import server_context
-from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.control import JobControl
@@ -50,6 +49,8 @@ from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.upkeep import Upkeep
 from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
+from dicom_bridge.web.connections import ConnectionLimits
+from dicom_bridge.web.door import open_door
 from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
 from dicom_bridge.web.status import Shown, status_pages
@@ -327,10 +328,10 @@ class Gateway:
             actions(self.operating),
         )
         names = [web.host, *web.host_names]
-        token = None if web.token_file is None else Token.from_file(web.token_file)
-        application = build_application(parts, token, names, observer.request_refused)
+        application = build_application(parts, open_door(web, observer), names, observer.request_refused)
         tls = None if web.tls is None else server_context(web.tls, "web.tls")
-        server = WebServer(application, web.host, web.port, tls)
+        limits = ConnectionLimits(web.request_seconds, web.idle_seconds, web.maximum_connections)
+        server = WebServer(application, web.host, web.port, tls, limits)
         _listen(server.start, "web", web.host, web.port)
         return server
 

@@ -17,9 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from dicom_bridge.audit import AuditError, is_closed, trail_files, verified
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.security.oidc import Provider, ProviderUnavailableError
 from dicom_bridge.security.tls import expiry, server_context
 from dicom_bridge.security.token import Token
-from dicom_bridge.settings import GatewaySettings, ServerTlsSettings
+from dicom_bridge.settings import GatewaySettings, OidcSettings, ServerTlsSettings
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.workers import WorkerRoll, WorkerState
 from rcmed.errors import CheckpointError, ConfigurationError
@@ -165,8 +166,11 @@ def _ports(settings: GatewaySettings) -> Iterator[Check]:
     yield _port("web", web.host, web.port)
     if web.tls is not None:
         yield from _certificate(web.tls, "web.tls")
+    if web.oidc is not None:
+        yield _identity_provider(web.oidc)
     if web.token_file is None:
-        yield Check("web.token_file", Verdict.NOTE, "none: whoever reaches the port sees the status page")
+        if web.oidc is None:
+            yield Check("web.token_file", Verdict.NOTE, "none: whoever reaches the port sees the status page")
         return
     try:
         Token.from_file(web.token_file)
@@ -176,6 +180,14 @@ def _ports(settings: GatewaySettings) -> Iterator[Check]:
     open_to_others = web.token_file.stat().st_mode & 0o077
     text = "others may read it: chmod 600" if open_to_others else "only its owner may read it"
     yield Check("web.token_file", Verdict.NOTE if open_to_others else Verdict.OK, text)
+
+
+def _identity_provider(settings: OidcSettings) -> Check:
+    try:
+        Provider(settings).discover()
+    except (ProviderUnavailableError, ConfigurationError) as error:
+        return Check("web.oidc", Verdict.WRONG, str(error))
+    return Check("web.oidc", Verdict.OK, f"{settings.issuer} answers")
 
 
 def _port(section: str, host: str, port: int) -> Check:

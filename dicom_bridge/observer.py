@@ -149,6 +149,10 @@ class Observer:
         self._record(AuditEvent.APPLICATION_STOP, Outcome.SUCCESS)
         self._log_head("stopped")
 
+    def logged_in(self, address: str, subject: str) -> None:
+        """Someone logged in by browser; `subject` is what the identity provider calls him."""
+        self._record(AuditEvent.USER_AUTHENTICATION, Outcome.SUCCESS, address=address, subject=subject)
+
     def request_refused(self, address: str, path: str) -> None:
         """A request by HTTP came without the token."""
         self.metrics.http_refused.inc()

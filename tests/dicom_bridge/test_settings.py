@@ -53,6 +53,8 @@ def test_destinations_are_told_apart_by_type(tmp_path: Path) -> None:
         ("receive: {host: example.org}", ("'receive.host'", "IP address")),
         ("web: {host: 0.0.0.0}", ("'web'", "configure tls", "token_file")),
         ("web: {host: 0.0.0.0, token_file: t}", ("'web'", "configure tls")),
+        ("web: {oidc: {issuer: 'http://i.example', audience: a}}", ("'web.oidc'", "https")),
+        ("retention: {results_days: 3}", ("'retention'", "needs instances_days")),
         ("receive: {peers: [{name: a, addresses: [10.0.0.1/8]}]}", ("addresses", "host bits")),
         ("receive: {peers: [{name: a, certificates: [ab]}]}", ("certificates", "fingerprint")),
         ("receive: {host: 10.1.1.1, peers: [{name: a, calling_ae: [CT01]}]}", ("peers that each have addresses",)),
@@ -87,6 +89,7 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, text: str, parts: tuple[str
         "receive: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem, trusted: t.pem}}",
         "web: {host: 0.0.0.0, token_file: t, tls: {certificate: c.pem, key: k.pem}}",
         "web: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem, trusted: t.pem}}",
+        "web: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem}, oidc: {issuer: 'https://i.example', audience: a}}",
     ],
 )
 def test_beyond_loopback_only_with_authentication(tmp_path: Path, text: str) -> None:
