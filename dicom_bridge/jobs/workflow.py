@@ -30,6 +30,9 @@ from dicom_bridge.store.ledger import JobState
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 _LOG = logging.getLogger(__name__)
+# DBOS writes past the log, to what is standard error when it is imported, unless its logger has a handler.
+logging.getLogger("dbos").handlers[:] = [logging.NullHandler()]
+logging.getLogger("dbos").propagate = True
 _JOBS = "jobs"
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
