@@ -287,15 +287,6 @@ class JobEngine:
             and step["child_workflow_id"] is None
         ]
 
-    def forget(self, job_id: str) -> bool:
-        """Forget that a job ever ran, so that it can be submitted again; False while any part of it is unfinished."""
-        workflows = DBOS.list_workflows(workflow_id_prefix=job_id, load_input=False, load_output=False)
-        if any(workflow.status not in _ENDED for workflow in workflows):
-            return False
-        if workflows:
-            DBOS.delete_workflows([workflow.workflow_id for workflow in workflows])
-        return True
-
     def recover(self, name: str) -> int:
         """Put what a lost process had begun back into the queues; returns how much that was.
 
@@ -318,6 +309,15 @@ class JobEngine:
             DBOS.resume_workflow(workflow, queue_name=strays[workflow])
         self._strays = set(strays) - set(found)
         return len(found)
+
+    def forget(self, job_id: str) -> bool:
+        """Forget that a job ever ran, so that it can be submitted again; False while any part of it is unfinished."""
+        workflows = DBOS.list_workflows(workflow_id_prefix=job_id, load_input=False, load_output=False)
+        if any(workflow.status not in _ENDED for workflow in workflows):
+            return False
+        if workflows:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in workflows])
+        return True
 
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""
