@@ -15,13 +15,13 @@ from typing import IO
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from dicom_bridge.audit import AuditTrail
+from dicom_bridge.audit import AuditTrail, Rotation
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.gauges import show_state
 from dicom_bridge.jobs.loading import LoadingAssistant
-from dicom_bridge.jobs.worker import FindsInImages, JobWorker
+from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
@@ -31,9 +31,10 @@ from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
 from dicom_bridge.receive.watched_folder import WatchedFolder
+from dicom_bridge.retention import Retention
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
-from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.database import Database, index_address
@@ -41,6 +42,7 @@ from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.folder_lock import lock_state_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
+from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.web.actions import actions
@@ -84,6 +86,7 @@ class Gateway:
         self._audit: AuditTrail | None = None
         self._commitment: CommitmentScp | None = None
         self._sources: dict[str, WatchedFolder | OrthancFollower] = {}
+        self._retention: Retention | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
         self._conditions: DestinationConditions
@@ -117,7 +120,7 @@ class Gateway:
         self._database = _open(address)
         self.index = StudyIndex(self._database)
         self.ledger = JobLedger(self._database)
-        self._audit = AuditTrail(self.root / "audit.jsonl")
+        self._audit = AuditTrail(self.root / "audit.jsonl", rotation=_rotation(self.settings.retention))
         self.metrics = Metrics()
         observer = Observer(self.metrics, self._audit, self.index.transferred)
         for association in self.index.release_all_associations():
@@ -141,6 +144,7 @@ class Gateway:
         engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations)
         engine.start()
         self._engine = engine
+        retention = self._prepare_retention(Removals(self._database), observer, engine)
         for job in self.ledger.unfinished():
             engine.submit(job.job_id)
             self.ledger.submitted([job.job_id])
@@ -167,6 +171,11 @@ class Gateway:
         )
         receive = self.settings.receive
         intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
+        if self.settings.retention.deletes:
+            self._retention = retention
+            retention.start(intake.forget_count)
+            text = "Finished studies that are kept because a job failed or a result was not delivered."
+            self.metrics.show("rcmed_studies_kept", text, (), lambda: {(): retention.kept_count()})
         commitment = CommitmentScp(
             receive,
             self._files,
@@ -197,6 +206,8 @@ class Gateway:
             self._commitment.stop()
         if self._web is not None:
             self._web.stop()
+        if self._retention is not None:
+            self._retention.stop()
         if self._watch is not None:
             self._watch.stop()
         if isinstance(self._assistant, LoadingAssistant):
@@ -212,7 +223,7 @@ class Gateway:
         if self._lock_file is not None:
             self._lock_file.close()
         self._scp = self._web = self._watch = self._engine = self._database = self._lock_file = None
-        self._observer = self._audit = self._commitment = None
+        self._observer = self._audit = self._commitment = self._retention = None
 
     def __enter__(self) -> Gateway:
         self.start()
@@ -230,6 +241,8 @@ class Gateway:
         if isinstance(self._assistant, LoadingAssistant):
             parts["model"] = self._assistant.health()
         parts |= {name: source.health() for name, source in self._sources.items()}
+        if self._retention is not None:
+            parts["retention"] = self._retention.health()
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
         parts["disk"] = "ok" if free >= least else f"{free:.0f} MB free, {least} needed"
         try:
@@ -249,6 +262,20 @@ class Gateway:
             self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
         for source in self._sources.values():
             source.start()
+
+    def _prepare_retention(self, removals: Removals, observer: Observer, engine: JobEngine) -> Retention:
+        """Bring what it began to its end, before anything new comes, even where nothing more is to be deleted."""
+        retention = Retention(
+            self.settings.retention,
+            self._files,
+            self.index,
+            removals,
+            observer,
+            lambda job_id: job_folder(Path(), job_id),
+            engine.forget,
+        )
+        retention.recover()
+        return retention
 
     def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
         web, receive = self.settings.web, self.settings.receive
@@ -343,6 +370,13 @@ def _open(address: Path | URL) -> Database:
             raise
         reason = str(error.orig).strip().splitlines()[0]
         raise ConfigurationError(f"database.url: {address} can't be used ({reason}): start it or mend url") from None
+
+
+def _rotation(settings: RetentionSettings) -> Rotation:
+    megabytes, days = settings.audit_megabytes, settings.audit_days
+    return Rotation(
+        bytes=None if megabytes is None else round(megabytes * 1e6), seconds=None if days is None else days * 86_400.0
+    )
 
 
 def _listen(start: Callable[[], None], section: str, host: str, port: int) -> None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dicom_bridge.audit import AuditError, verify
+from dicom_bridge.audit import AuditError, trail_files, verified
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.destination import DestinationUnavailableError
 from dicom_bridge.security.tls import expiry, server_context
@@ -90,14 +90,38 @@ def _state_folder(settings: GatewaySettings) -> Iterator[Check]:
     enough = free > 2 * least
     text = f"{free:.0f} MB free, instances are refused below {least}"
     yield Check(f"disk of {folder}", Verdict.OK if enough else Verdict.WRONG, text)
-    trail = folder / "audit.jsonl"
-    if trail.exists():
-        try:
-            yield Check("audit trail", Verdict.OK, f"{verify(trail)} records, the chain is whole")
-        except (AuditError, OSError) as error:
-            yield Check("audit trail", Verdict.WRONG, str(error))
-    else:
-        yield Check("audit trail", Verdict.NOTE, f"{trail} is not there yet")
+    yield from _audit_trail(folder / "audit.jsonl")
+    yield from _retention(settings)
+
+
+def _audit_trail(trail: Path) -> Iterator[Check]:
+    about = "audit trail"
+    if not trail_files(trail):
+        yield Check(about, Verdict.NOTE, f"{trail} is not there yet")
+        return
+    try:
+        found = verified(trail)
+    except (AuditError, OSError) as error:
+        yield Check(about, Verdict.WRONG, str(error))
+        return
+    files = f" in {found.files} files" if found.files > 1 else ""
+    yield Check(about, Verdict.OK, f"{found.records} records{files}, the chain is whole")
+    if found.first > 1:
+        yield Check(about, Verdict.NOTE, f"records before number {found.first} are not in this folder any more")
+
+
+def _retention(settings: GatewaySettings) -> Iterator[Check]:
+    told, least = settings.retention, settings.receive.minimum_free_megabytes
+    if not told.deletes:
+        yield Check("retention", Verdict.NOTE, "nothing is ever deleted: the disk fills")
+        return
+    mark = told.free_megabytes
+    if mark is not None and mark <= least:
+        text = f"free_megabytes is {mark}, and instances are refused below {least} already: give more"
+        yield Check("retention.free_megabytes", Verdict.WRONG, text)
+    days = "when room is needed" if told.instances_days is None else f"after {told.instances_days:g} days"
+    left = "never" if told.results_days is None else f"after {told.results_days:g} days"
+    yield Check("retention", Verdict.OK, f"instances of finished studies go {days}, what is left of them {left}")
 
 
 def _ports(settings: GatewaySettings) -> Iterator[Check]:

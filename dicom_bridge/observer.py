@@ -11,6 +11,7 @@ from typing import Any
 from dicom_bridge.audit import AuditEvent, AuditTrail, Outcome
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.security.peers import Caller
+from dicom_bridge.store.removals import Removal
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,6 +115,22 @@ class Observer:
             AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **told
         )
 
+    # cleaning
+
+    def study_deleted(self, removal: Removal) -> bool:
+        """Retention took something of a study away; returns whether the trail has it, else it is to be told again."""
+        self.metrics.removals.labels(removal.kind).inc()
+        return self._record(
+            AuditEvent.STUDY_DELETED,
+            Outcome.SUCCESS,
+            study=removal.study_uid,
+            deleted=removal.kind,
+            reason=removal.reason,
+            series=removal.series or None,
+            jobs=removal.jobs or None,
+            removal=removal.id,
+        )
+
     # the gateway itself
 
     def started(self, **told: Any) -> None:
@@ -131,14 +148,16 @@ class Observer:
         self.metrics.http_refused.inc()
         self._record(AuditEvent.USER_AUTHENTICATION, Outcome.MINOR_FAILURE, address=address, path=path)
 
-    def _record(self, event: AuditEvent, outcome: Outcome, **told: Any) -> None:
+    def _record(self, event: AuditEvent, outcome: Outcome, **told: Any) -> bool:
         if self._audit is None:
-            return
+            return True
         try:
             self._audit.record(event, outcome, **told)
         except (OSError, ValueError) as error:
             # A full disk must not keep instances from being refused in good order; the log says what the trail lacks.
             _LOG.error("the audit trail can't be written (%s): %s %s", error, event.value[1], told)
+            return False
+        return True
 
     def _log_head(self, what: str) -> None:
         if self._audit is not None:

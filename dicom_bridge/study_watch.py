@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
@@ -114,6 +115,8 @@ class StudyWatch:
         progress = study_progress(self._index.arrivals(study_uid), self._rules, now, marks)
         if not progress.complete:
             return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
+        generation = progress.generation + self._index.earlier_generations(study_uid)
+        progress = replace(progress, generation=generation)
         new = self._index.close_generation(study_uid, progress, self._jobs_of(study_uid, progress.generation))
         if new is None:
             return 0.0

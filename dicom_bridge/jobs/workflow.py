@@ -26,6 +26,7 @@ from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 _LOG = logging.getLogger(__name__)
 _JOBS = "jobs"
+_ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 # DBOS takes up pending workflows of the same application version only, and by default computes it from the source of
 # the workflows: an update of the gateway would strand them. Count this up when a workflow's steps change their order.
@@ -206,6 +207,15 @@ class JobEngine:
             and (ended := step["completed_at_epoch_ms"]) is not None
             and step["child_workflow_id"] is None
         ]
+
+    def forget(self, job_id: str) -> bool:
+        """Forget that a job ever ran, so that it can be submitted again; False while any part of it is unfinished."""
+        workflows = DBOS.list_workflows(workflow_id_prefix=job_id, load_input=False, load_output=False)
+        if any(workflow.status not in _ENDED for workflow in workflows):
+            return False
+        if workflows:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in workflows])
+        return True
 
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""

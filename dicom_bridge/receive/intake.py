@@ -170,6 +170,11 @@ class InstanceIntake:
         self.index.release_association(origin.association)
         self._on_change()
 
+    def forget_count(self, study_uid: str) -> None:
+        """Instances of a study were taken away: count them anew when the next one comes."""
+        with self._lock:
+            self._counts.pop(study_uid, None)
+
     def _store(
         self,
         parts: Sequence[bytes | memoryview],

@@ -9,6 +9,7 @@ from dicom_bridge.settings.network import (
     ServerTlsSettings,
     WebSettings,
 )
+from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import (
     AnyDestination,
     CStoreDestination,
@@ -38,6 +39,7 @@ __all__ = [
     "OrthancDestination",
     "PeerSettings",
     "ReceiveSettings",
+    "RetentionSettings",
     "RoutingSettings",
     "ServerTlsSettings",
     "StowDestination",

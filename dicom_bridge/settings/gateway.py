@@ -15,6 +15,7 @@ from dicom_bridge.settings.base import FOLDER, Settings
 from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
 from dicom_bridge.settings.reading import SettingsFile, validate
+from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
 from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
 
@@ -87,6 +88,7 @@ class GatewaySettings(Settings):
     model: ModelSettings = ModelSettings()
     jobs: JobSettings = JobSettings()
     delivery: DeliverySettings = DeliverySettings()
+    retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     routing: RoutingSettings = Field(default_factory=RoutingSettings)

@@ -61,6 +61,15 @@ class InstanceFiles:
             / f"{require_uid(instance_uid, 'SOP Instance UID (0008,0018)')}.dcm"
         )
 
+    def study_folder(self, study_uid: str) -> Path:
+        """Where the instances of a study lie, relative to the root.
+
+        Raises:
+            UnsafeUidError: not a UID.
+        """
+        folder = self._instances / require_uid(study_uid, "Study Instance UID (0020,000D)")
+        return folder.relative_to(self.root)
+
     def write_incoming(self, parts: Iterable[bytes | memoryview]) -> Path:
         """Write a new file under a name that nobody looks at yet, and make its content durable.
 

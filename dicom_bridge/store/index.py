@@ -25,6 +25,7 @@ from dicom_bridge.store.tables import (
     InstanceRow,
     JobRow,
     LineRow,
+    RemovalRow,
     SeriesRow,
     StudyRow,
 )
@@ -264,6 +265,12 @@ class StudyIndex:
         query = select(GenerationRow).where(GenerationRow.study_uid == study_uid).order_by(GenerationRow.generation)
         with self._database.reading() as session:
             return list(session.scalars(query))
+
+    def earlier_generations(self, study_uid: str) -> int:
+        """The last generation of those instances of a study that retention took away; 0 where it took none."""
+        query = select(func.max(RemovalRow.generation)).where(RemovalRow.study_uid == study_uid)
+        with self._database.reading() as session:
+            return session.scalar(query) or 0
 
     def close_generation(self, study_uid: str, progress: StudyProgress, jobs: Iterable[JobRow]) -> list[str] | None:
         """Take a complete generation: close the study and write its jobs, in one transaction.

@@ -152,6 +152,26 @@ class CommitmentRow(Table):
     reported_at: Mapped[float | None] = mapped_column(index=True)
 
 
+class RemovalRow(Table):
+    """What retention takes away of one study: a journal, so that a crash in the middle leaves nothing half done.
+
+    A finished one of instances stays as long as the study, because it tells which generations were before it.
+    """
+
+    __tablename__ = "removals"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    reason: Mapped[str]
+    generation: Mapped[int]
+    files: Mapped[list[str]] = mapped_column(JSON)
+    jobs: Mapped[list[str]] = mapped_column(JSON)
+    series: Mapped[dict[str, int]] = mapped_column(JSON)
+    began_at: Mapped[float]
+    decided_at: Mapped[float | None]
+    finished_at: Mapped[float | None] = mapped_column(index=True)
+
+
 class FollowedRow(Table):
     """How far the changes of a server were followed."""
 
