@@ -220,9 +220,9 @@ class InstanceIntake:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
             values = {name: _text(header, name) for name in _HEADER[1:]}
             transfer_syntax = str(header.file_meta.TransferSyntaxUID)
-        except OSError:
-            raise
         except Exception as error:  # pydicom raises whatever its parser met; the sender is told which
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk; pydicom's own OSErrors have no number
             raise RefusedInstanceError(
                 CANNOT_UNDERSTAND, f"the data set can't be parsed ({type(error).__name__}): mend or resend it"
             ) from None
