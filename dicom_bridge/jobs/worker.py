@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ from PIL import Image as PillowImage
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
 from dicom_bridge.observer import Observer
+from dicom_bridge.priority import Priority
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
 from dicom_bridge.settings import DeliverySettings
-from dicom_bridge.store.files import write_durably
+from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
@@ -30,6 +32,7 @@ FINDINGS_FILE = "findings.json"
 FIRST_RESULT_SERIES_NUMBER = 9001
 
 _LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0
 
 
 class FindsInImages(Protocol):
@@ -59,6 +62,21 @@ class _Memory:
 
     images: tuple[Image, ...] | None = None
     findings: dict[int, Findings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What the engine has to have of a job.
+
+    Attributes:
+        drive: how often it was driven, this time included.
+        priority: of it and its deliveries.
+        deliveries: destination -> drive, of those that are to be made.
+    """
+
+    drive: int
+    priority: Priority
+    deliveries: Mapping[str, int]
 
 
 class JobWorker:
@@ -198,8 +216,10 @@ class JobWorker:
         Raises:
             GatewayStoppingError: the gateway stops during the wait.
         """
-        if attempt > 1 and self.stopping.wait(self._patience.wait_before(attempt - 1)):
-            raise GatewayStoppingError
+        if attempt > 1:
+            self._wait_for_next_attempt(job_id, destination, self._patience.wait_before(attempt - 1))
+        if self._ledger.is_delivery_ended(job_id, destination):
+            return True
         job = self._ledger.job(job_id)
         target = self._destinations.get(destination)
         try:
@@ -227,13 +247,54 @@ class JobWorker:
         self._on_change()
         return True
 
+    def result_files(self, job_id: str) -> list[str]:
+        """What a job has to deliver, relative to the state folder: the DICOM files in its folder."""
+        return sorted(str(path.relative_to(self._root)) for path in self.job_folder(job_id).glob("**/*.dcm"))
+
+    def submission(self, job_id: str) -> Submission:
+        """What the engine has to have of an unfinished job; asked for again it is the same.
+
+        Raises:
+            LookupError: no such job.
+        """
+        job = self._ledger.job(job_id)
+        deliveries = {
+            row.destination: row.drive
+            for row in (self._ledger.deliveries(job_id) if job.state == JobState.DELIVERING else ())
+            if not self._ledger.is_delivery_ended(job_id, row.destination)
+        }
+        return Submission(job.drive, Priority(job.priority), deliveries)
+
+    def delivery_drive(self, job_id: str, destination: str) -> int:
+        """How often a delivery was driven, this time included."""
+        drives = {row.destination: row.drive for row in self._ledger.deliveries(job_id)}
+        return drives[destination]
+
+    def forget(self, job_id: str) -> None:
+        """A job does not go on: let go of what was kept for its next step."""
+        self._memory.pop(job_id, None)
+
+    def _wait_for_next_attempt(self, job_id: str, destination: str, seconds: float) -> None:
+        """Wait; ends before where the delivery was cancelled, by whichever process.
+
+        Raises:
+            GatewayStoppingError: the gateway stops.
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.stopping.wait(min(left, _LOOK_SECONDS)):
+                raise GatewayStoppingError
+            if self._ledger.is_delivery_ended(job_id, destination):
+                return
+
     def _not_delivered(self, job: JobRow, destination: str, attempt: int, reason: str, is_known: bool) -> bool:
         """Record an attempt that failed; returns whether it was the last one."""
         given_up = not is_known or attempt >= self._patience.maximum_attempts
         outcome = "given up" if given_up else "will be tried again"
         self._say(job, f"destination {destination}: {reason}; {outcome}", level="error" if given_up else "warning")
         state = DeliveryState.FAILED if given_up else DeliveryState.WAITING
-        self._ledger.set_delivery(job.job_id, destination, state, attempts=attempt, text=reason)
+        if not self._ledger.set_delivery(job.job_id, destination, state, attempts=attempt, text=reason):
+            return True
         self._conditions.failed(destination, reason, self._patience.wait_before(attempt))
         self._observer.delivery_failed(destination, job.study_uid, reason, given_up)
         self._on_change()
@@ -242,6 +303,7 @@ class JobWorker:
     def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
         from dicom_bridge.series.read import read_series
 
+        InstanceFiles(self._root).require()
         known = self._index.instances_of(job.study_uid, job.series_uid)
         reading = read_series([self._root / known[uid] for uid in job.instances if uid in known])
         return tuple(reading.images), [str(refusal.reason) for refusal in reading.refusals]
@@ -257,7 +319,7 @@ class JobWorker:
 
     def _findings(self, job: JobRow, number: int) -> Findings:
         image = self._image(job, number)
-        memory = self._memory[job.job_id]
+        memory = self._memory.setdefault(job.job_id, _Memory())
         if number not in memory.findings:
             memory.findings[number] = self._assistant.find(image, job.prompts or "")
         return memory.findings[number]

@@ -4,6 +4,7 @@ from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
 from dicom_bridge.settings.network import (
     ClientTlsSettings,
+    OidcSettings,
     PeerSettings,
     ReceiveSettings,
     ServerTlsSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "JobSettings",
     "LogSettings",
     "ModelSettings",
+    "OidcSettings",
     "OrthancDestination",
     "PeerSettings",
     "PullSettings",
