@@ -10,6 +10,7 @@ from dicom_bridge.settings.network import (
     ServerTlsSettings,
     WebSettings,
 )
+from dicom_bridge.settings.pulling import AnySource, DicomWebSource, PullSettings, QueryRetrieveSource
 from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import (
     AnyDestination,
@@ -25,12 +26,14 @@ from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolder
 
 __all__ = [
     "AnyDestination",
+    "AnySource",
     "CStoreDestination",
     "ClientTlsSettings",
     "CompletionSettings",
     "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
+    "DicomWebSource",
     "FolderDestination",
     "FollowedOrthancSettings",
     "GatewaySettings",
@@ -40,6 +43,8 @@ __all__ = [
     "OidcSettings",
     "OrthancDestination",
     "PeerSettings",
+    "PullSettings",
+    "QueryRetrieveSource",
     "ReceiveSettings",
     "RetentionSettings",
     "RoutingSettings",
