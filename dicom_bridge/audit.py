@@ -39,6 +39,7 @@ class AuditError(RCMedError):
 class AuditEvent(Enum):
     """(code of DCM, meaning) of the events that are recorded (PS3.16 CID 400 and 401)."""
 
+    APPLICATION_ACTIVITY = ("110100", "Application Activity")
     APPLICATION_START = ("110120", "Application Start")
     APPLICATION_STOP = ("110121", "Application Stop")
     INSTANCES_TRANSFERRED = ("110104", "DICOM Instances Transferred")
@@ -174,6 +175,11 @@ class Verified:
     def records(self) -> int:
         """How many are there."""
         return self.last - self.first + 1 if self.last else 0
+
+
+def is_closed(file: Path) -> bool:
+    """Whether a file of a trail is one that rotation has closed."""
+    return re.fullmatch(r".+\.[0-9]{10}\.jsonl", file.name) is not None
 
 
 def trail_files(path: Path) -> list[Path]:

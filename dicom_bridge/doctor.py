@@ -12,13 +12,17 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dicom_bridge.audit import AuditError, trail_files, verified
+from sqlalchemy.exc import DBAPIError
+
+from dicom_bridge.audit import AuditError, is_closed, trail_files, verified
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.destination import DestinationUnavailableError
 from dicom_bridge.security.oidc import Provider, ProviderUnavailableError
 from dicom_bridge.security.tls import expiry, server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings, OidcSettings, ServerTlsSettings
+from dicom_bridge.store.database import Database, index_address
+from dicom_bridge.store.workers import WorkerRoll, WorkerState
 from rcmed.errors import CheckpointError, ConfigurationError
 
 PACKAGES = ("torch", "transformers", "pydicom", "pynetdicom", "highdicom", "dbos", "fastapi", "monailabel")
@@ -46,6 +50,7 @@ def examine(settings: GatewaySettings) -> Iterator[Check]:
     """Every check, in an order that a reader can follow; peers are asked as their turn comes."""
     yield from _installed(settings)
     yield from _state_folder(settings)
+    yield from _database(settings)
     yield from _ports(settings)
     yield from _destinations(settings)
 
@@ -91,12 +96,14 @@ def _state_folder(settings: GatewaySettings) -> Iterator[Check]:
     enough = free > 2 * least
     text = f"{free:.0f} MB free, instances are refused below {least}"
     yield Check(f"disk of {folder}", Verdict.OK if enough else Verdict.WRONG, text)
-    yield from _audit_trail(folder / "audit.jsonl")
+    trails = [file for file in sorted(folder.glob("audit*.jsonl")) if not is_closed(file)]
+    for trail in trails or [folder / "audit.jsonl"]:
+        yield from _audit_trail(trail)
     yield from _retention(settings)
 
 
 def _audit_trail(trail: Path) -> Iterator[Check]:
-    about = "audit trail"
+    about = "audit trail" if trail.name == "audit.jsonl" else f"audit trail {trail.name}"
     if not trail_files(trail):
         yield Check(about, Verdict.NOTE, f"{trail} is not there yet")
         return
@@ -123,6 +130,26 @@ def _retention(settings: GatewaySettings) -> Iterator[Check]:
     days = "when room is needed" if told.instances_days is None else f"after {told.instances_days:g} days"
     left = "never" if told.results_days is None else f"after {told.results_days:g} days"
     yield Check("retention", Verdict.OK, f"instances of finished studies go {days}, what is left of them {left}")
+
+
+def _database(settings: GatewaySettings) -> Iterator[Check]:
+    if settings.database.address is None:
+        return
+    about = f"database {settings.database.url}"
+    try:
+        database = Database(index_address(settings.database, settings.state_folder))
+    except (ConfigurationError, DBAPIError) as error:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+        yield Check(about, Verdict.WRONG, reason)
+        return
+    try:
+        yield Check(about, Verdict.OK, "answers, its tables are up to date")
+        for worker in WorkerRoll(database).all():
+            silent = worker.silent_seconds > settings.workers.lost_seconds and worker.state == WorkerState.ALIVE
+            text = f"{worker.state} on {worker.host}, said so {worker.silent_seconds:.0f} s ago"
+            yield Check(f"worker {worker.name}", Verdict.NOTE if silent else Verdict.OK, text)
+    finally:
+        database.close()
 
 
 def _ports(settings: GatewaySettings) -> Iterator[Check]:

@@ -17,12 +17,14 @@ from sqlalchemy.exc import DBAPIError
 from dicom_bridge.observer import Observer
 from dicom_bridge.settings import RetentionSettings
 from dicom_bridge.store.files import InstanceFiles
+from dicom_bridge.store.folder_lock import only_one
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.removals import Removal, RemovalKind, Removals
 from dicom_bridge.store.removed_files import RemovedFiles
 
 _LOG = logging.getLogger(__name__)
 _DAY = 86_400.0
+_LOCK = "retention"
 
 
 class Retention:
@@ -96,6 +98,11 @@ class Retention:
         Raises:
             OSError: the disk is full or failing.
         """
+        with only_one(self._files.root, _LOCK) as may:
+            if may:
+                self._recover()
+
+    def _recover(self) -> None:
         for removal in self._removals.unfinished():
             if removal.is_decided:
                 self._finish(removal)
@@ -103,15 +110,20 @@ class Retention:
                 self._undo(removal)
 
     def look(self) -> None:
-        """Delete everything whose time has come.
+        """Delete everything whose time has come; of several processes that share a state folder one does it.
 
         Raises:
             OSError: the disk is full or failing; nothing is lost, the next look goes on.
             DBAPIError: so is the database.
         """
+        with only_one(self._files.root, _LOCK) as may:
+            if may:
+                self._look()
+
+    def _look(self) -> None:
         settings, now = self._settings, self._clock()
         faults: list[str] = []
-        self.recover()
+        self._recover()
         if settings.instances_days is not None:
             before = now - settings.instances_days * _DAY
             self._remove_all(RemovalKind.INSTANCES, before, f"finished {settings.instances_days:g} days ago")

@@ -25,11 +25,12 @@ class CompletionSettings(Settings):
 
     quiet_seconds: float = Field(default=30.0, gt=0)
     released_seconds: float | None = Field(default=5.0, ge=0)
+    expected: bool = True
 
     @property
     def rules(self) -> CompletionRules:
         """The same as the pure function's argument."""
-        return CompletionRules(self.quiet_seconds, self.released_seconds)
+        return CompletionRules(self.quiet_seconds, self.released_seconds, self.expected)
 
 
 class ModelSettings(Settings):
@@ -49,9 +50,16 @@ class ModelSettings(Settings):
 
 
 class JobSettings(Settings):
-    """The job engine: how many jobs run at the same time, and how often queues are looked at."""
+    """The job engine.
+
+    Attributes:
+        concurrency: jobs of the model that run at the same time in one process.
+        global_concurrency: in all processes that share a database; None: only `concurrency` limits.
+        polling_seconds: how often queues are looked at.
+    """
 
     concurrency: int = Field(default=1, ge=1)
+    global_concurrency: int | None = Field(default=None, ge=1)
     polling_seconds: float = Field(default=0.2, gt=0)
 
 

@@ -16,7 +16,8 @@ from dicom_bridge.web.door import Door
 _HOSTS = ("127.0.0.1", "localhost", "[::1]", "testserver")
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+        "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; form-action 'self'; "
+        "frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -74,5 +75,7 @@ def build_application(
 
 def _is_from_another_page(request: Request) -> bool:
     """Browsers bring the password to whatever a page of someone else makes them send; they also say which page."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
     origin = request.headers.get("origin")
     return origin is not None and origin.partition("://")[2] != request.headers.get("host")
