@@ -9,9 +9,7 @@ import typer
 
 
 def health(
-    config: Annotated[
-        Path | None, typer.Option(help="The gateway's YAML file. Without it the defaults hold.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The gateway's YAML file. Without it the defaults hold.")] = None,
     timeout_seconds: Annotated[float, typer.Option(help="How long it may take to answer.")] = 10.0,
 ) -> None:
     """Ask /healthz of the gateway that runs with these settings; exit status 1 when it is sick or does not answer."""

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import yaml
 from dicom_bridge.app import Gateway
 from dicom_bridge.doctor import Verdict, examine
 from dicom_bridge.settings import GatewaySettings
-from rcmed import cli
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -111,9 +111,7 @@ def free_port() -> int:
 
 
 @pytest.mark.integration
-def test_the_secrets_that_are_made_open_the_gateway(
-    tmp_path: Path, threshold_assistant: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_secrets_that_are_made_open_the_gateway(tmp_path: Path, threshold_assistant: Any) -> None:
     """The settings of the containers with what make-secrets made, on loopback and without PostgreSQL and Orthanc."""
     secrets = tmp_path / "secrets"
     subprocess.run([DEPLOY / "make-secrets", "localhost", secrets], check=True, capture_output=True)
@@ -135,10 +133,9 @@ def test_the_secrets_that_are_made_open_the_gateway(
     settings = GatewaySettings.from_yaml(config)
 
     def asked() -> tuple[int, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(["health", "--config", str(config)])
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out + said.err
+        command = [Path(sys.executable).with_name("rcmed"), "health", "--config", config]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
 
     assert asked()[0] == 1
     with Gateway(settings, threshold_assistant):
