@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
+from fastapi import APIRouter
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -25,16 +26,20 @@ from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
+from dicom_bridge.operating import Operating
 from dicom_bridge.orthanc import OrthancFollower
+from dicom_bridge.pull import open_source
+from dicom_bridge.pull.orders import PullOrders
+from dicom_bridge.pull.puller import Puller
 from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
 from dicom_bridge.receive.watched_folder import WatchedFolder
 from dicom_bridge.retention import Retention
 from dicom_bridge.security.tls import server_context
-from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequests
+from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
@@ -46,10 +51,14 @@ from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.workers import WorkerRoll
 from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.upkeep import Upkeep
+from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
+from dicom_bridge.web.connections import ConnectionLimits
+from dicom_bridge.web.door import open_door
 from dicom_bridge.web.operations import operations
+from dicom_bridge.web.pull import pull
 from dicom_bridge.web.server import WebServer
-from dicom_bridge.web.status import status_pages
+from dicom_bridge.web.status import Shown, status_pages
 from dicom_bridge.web.stow import stow
 from rcmed.errors import ConfigurationError
 
@@ -92,12 +101,14 @@ class Gateway:
         self._web: WebServer | None = None
         self._audit: AuditTrail | None = None
         self._commitment: CommitmentScp | None = None
-        self._sources: dict[str, WatchedFolder | OrthancFollower] = {}
+        self._sources: dict[str, WatchedFolder | OrthancFollower | Puller] = {}
+        self._orders: PullOrders | None = None
         self._retention: Retention | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
         self._conditions: DestinationConditions
         self._watch: StudyWatch | None = None
+        self.operating: Operating
         self._files = InstanceFiles(self.root)
         self.name = "gateway"
         self.index: StudyIndex
@@ -156,6 +167,7 @@ class Gateway:
             self._on_change,
             observer,
             self._conditions,
+            routing.routes,
         )
         jobs = self.root / "jobs.sqlite" if isinstance(address, Path) else address
         engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name)
@@ -189,6 +201,18 @@ class Gateway:
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
         )
         self._watch.start()
+        self._control = JobControl(self._database)
+        self.operating = Operating(
+            self._control,
+            self.ledger,
+            self.index,
+            self._submit,
+            engine.cancel,
+            lambda job_id: bool(worker.result_files(job_id)),
+            routing.destinations,
+            observer,
+            self._on_operated,
+        )
         if self._receives:
             self._receive(observer, reports)
         observer.started(version=version("rcmed"), worker=self.name)
@@ -289,6 +313,12 @@ class Gateway:
             self._sources["folder"] = WatchedFolder(settings.folder, intake, observer, our_ae)
         if settings.orthanc.url is not None:
             self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
+        self._orders = None if self._database is None else PullOrders(self._database)
+        if settings.sources and self._orders is not None:
+            if self._database is not None and not self._database.is_shared:
+                self._orders.take_up_again()
+            archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
+            self._sources["pull"] = Puller(settings.pull, archives, self._orders, intake, self.ledger, observer, our_ae)
         for source in self._sources.values():
             source.start()
 
@@ -309,18 +339,37 @@ class Gateway:
 
     def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
         web, receive = self.settings.web, self.settings.receive
-        parts = (
+        parts: tuple[APIRouter, ...] = (
             operations(self.health, self.metrics),
             stow(intake, observer, receive.ae_title, receive.idle_seconds),
-            status_pages(self.index, self.ledger, self.root, self.health, self._conditions.all),
+            status_pages(self._shown()),
+            actions(self.operating),
         )
+        puller = self._sources.get("pull")
+        if isinstance(puller, Puller) and self._orders is not None:
+            parts += (pull(self._orders, self.settings.sources, puller.wake),)
         names = [web.host, *web.host_names]
-        token = None if web.token_file is None else Token.from_file(web.token_file)
-        application = build_application(parts, token, names, observer.request_refused)
+        application = build_application(parts, open_door(web, observer), names, observer.request_refused)
         tls = None if web.tls is None else server_context(web.tls, "web.tls")
-        server = WebServer(application, web.host, web.port, tls)
+        limits = ConnectionLimits(web.request_seconds, web.idle_seconds, web.maximum_connections)
+        server = WebServer(application, web.host, web.port, tls, limits)
         _listen(server.start, "web", web.host, web.port)
         return server
+
+    def _shown(self) -> Shown:
+        assert self._engine is not None and self._scp is not None
+        engine, scp = self._engine, self._scp
+        return Shown(
+            self.index,
+            self.ledger,
+            self._control,
+            self.root,
+            self.settings.routing.routes,
+            self.health,
+            self._conditions.all,
+            lambda: scp.association_count,
+            engine.steps,
+        )
 
     # waiting
 
@@ -366,6 +415,11 @@ class Gateway:
         for job_id in job_ids:
             self._engine.submit(job_id)
         self.ledger.submitted(job_ids)
+
+    def _on_operated(self) -> None:
+        if self._watch is not None:
+            self._watch.wake()
+        self._on_change()
 
     def _on_change(self) -> None:
         with self._changed:

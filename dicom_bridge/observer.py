@@ -146,6 +146,15 @@ class Observer:
             removal=removal.id,
         )
 
+    # operators
+
+    def operated(self, action: str, address: str, user: str | None, **told: Any) -> None:
+        """An operator did something: cancelled, retried, drove again, said that a study is complete."""
+        _LOG.info("%s by an operator from %s", action, address, extra=told)
+        self._record(
+            AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **told
+        )
+
     # the gateway itself
 
     def started(self, **told: Any) -> None:
@@ -157,6 +166,10 @@ class Observer:
         """The gateway ends in good order."""
         self._record(AuditEvent.APPLICATION_STOP, Outcome.SUCCESS)
         self._log_head("stopped")
+
+    def logged_in(self, address: str, subject: str) -> None:
+        """Someone logged in by browser; `subject` is what the identity provider calls him."""
+        self._record(AuditEvent.USER_AUTHENTICATION, Outcome.SUCCESS, address=address, subject=subject)
 
     def request_refused(self, address: str, path: str) -> None:
         """A request by HTTP came without the token."""

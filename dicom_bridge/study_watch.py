@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.completion import CompletionRules, study_progress
 from dicom_bridge.jobs.identity import job_identity
-from dicom_bridge.routing import Route, match_routes
+from dicom_bridge.routing import Route, job_priority, match_routes
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobState
 from dicom_bridge.store.tables import JobRow
@@ -114,7 +114,8 @@ class StudyWatch:
 
     def _look_at(self, study_uid: str) -> float:
         now = time.time()
-        progress = study_progress(self._index.arrivals(study_uid), self._rules, now)
+        marks = [mark for mark in self._index.marks(study_uid) if mark.is_trigger or self._rules.believes_headers]
+        progress = study_progress(self._index.arrivals(study_uid), self._rules, now, marks)
         if not progress.complete:
             return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
         if progress.due_at is not None and progress.due_at + self._overdue > now:
@@ -125,7 +126,13 @@ class StudyWatch:
         new = self._index.close_generation(study_uid, progress, jobs)
         if new is None:
             return 0.0
-        _LOG.info("study %s complete, generation %d, %d new jobs", study_uid, progress.generation, len(new))
+        _LOG.info(
+            "study %s complete, generation %d (%s), %d new jobs",
+            study_uid,
+            progress.generation,
+            progress.rule,
+            len(new),
+        )
         for series_uid, text in without_route:
             self._index.add_line(text, level="info", study_uid=study_uid, series_uid=series_uid)
         if new:
@@ -163,6 +170,7 @@ class StudyWatch:
                         prompts=list(route.prompts),
                         destinations=list(dict.fromkeys(route.destinations)),
                         state=JobState.QUEUED,
+                        priority=job_priority(route, facts),
                         created_at=time.time(),
                     )
                 )

@@ -12,20 +12,27 @@ import errno
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
+from dbos import error as dbos_error
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.worker import GatewayStoppingError, JobWorker
+from dicom_bridge.priority import Priority
 from dicom_bridge.settings import JobSettings
 from dicom_bridge.store.ledger import JobState
+from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 _LOG = logging.getLogger(__name__)
+# DBOS writes past the log, to what is standard error when it is imported, unless its logger has a handler.
+logging.getLogger("dbos").handlers[:] = [logging.NullHandler()]
+logging.getLogger("dbos").propagate = True
 _JOBS = "jobs"
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -118,8 +125,10 @@ def _attempt_delivery(job_id: str, destination: str, files: list[str], attempt: 
 
 
 @contextmanager
-def _counted(workflow_id: str) -> Iterator[None]:
-    """While a workflow runs in this process."""
+def _counted() -> Iterator[None]:
+    """While the calling workflow runs in this process."""
+    workflow_id = DBOS.workflow_id
+    assert workflow_id is not None
     with _running_lock:
         _running[workflow_id] = _running.get(workflow_id, 0) + 1
     try:
@@ -133,7 +142,7 @@ def _counted(workflow_id: str) -> Iterator[None]:
 
 @DBOS.workflow(name="job", max_recovery_attempts=1000)
 def _run_job(job_id: str) -> str:
-    with _counted(job_id):
+    with _counted():
         return _steps_of_job(job_id)
 
 
@@ -146,6 +155,9 @@ def _steps_of_job(job_id: str) -> str:
         for number in range(images):
             _find(job_id, number)
         files = _results(job_id)
+    except dbos_error.DBOSWorkflowCancelledError:
+        _the_worker().forget(job_id)
+        raise
     except Exception as error:
         _LOG.exception("job %s failed", job_id)
         _finish(job_id, JobState.FAILED, f"the job failed, a fault of ours: {type(error).__name__}: {error}")
@@ -153,23 +165,30 @@ def _steps_of_job(job_id: str) -> str:
     if not files:
         _finish(job_id, JobState.REFUSED, None)
         return JobState.REFUSED
+    priority = _the_worker().submission(job_id).priority
     for destination in _hand_over(job_id):
-        with SetWorkflowID(_delivery_id(job_id, destination)):
-            DBOS.enqueue_workflow(_delivery_queue(destination), _deliver, job_id, destination, files)
+        _enqueue_delivery(job_id, destination, _the_worker().delivery_drive(job_id, destination), priority, files)
     return JobState.DELIVERING
 
 
 @DBOS.workflow(name="deliver", max_recovery_attempts=1000)
 def _deliver(job_id: str, destination: str, files: list[str]) -> int:
-    with _counted(_delivery_id(job_id, destination)):
+    with _counted():
         attempt = 1
         while not _attempt_delivery(job_id, destination, files, attempt):
             attempt += 1
         return attempt
 
 
-def _delivery_id(job_id: str, destination: str) -> str:
-    return f"{job_id}:{destination}"
+def _enqueue_delivery(job_id: str, destination: str, drive: int, priority: Priority, files: list[str]) -> None:
+    workflow = _workflow_id(f"{job_id}:{destination}", drive)
+    with SetWorkflowID(workflow), SetEnqueueOptions(priority=priority.rank):
+        DBOS.enqueue_workflow(_delivery_queue(destination), _deliver, job_id, destination, files)
+
+
+def _workflow_id(name: str, drive: int) -> str:
+    """The engine never does a finished workflow again: each further drive of a job or delivery is one of its own."""
+    return name if drive == 1 else f"{name}#{drive}"
 
 
 def _delivery_queue(destination: str) -> str:
@@ -233,7 +252,7 @@ class JobEngine:
         try:
             DBOS(config=config)
             DBOS.launch()
-            self._register(_JOBS, self._settings.concurrency)
+            self._register(_JOBS, self._settings.concurrency, self._settings.global_concurrency)
             for destination in self._destinations:
                 self._register(_delivery_queue(destination), 1)
         except BaseException:
@@ -241,9 +260,32 @@ class JobEngine:
             raise
 
     def submit(self, job_id: str) -> None:
-        """Put a job into the queue; one that was put there before is not put there again."""
-        with SetWorkflowID(job_id):
-            DBOS.enqueue_workflow(_JOBS, _run_job, job_id)
+        """Put a job, or its deliveries that are to be made, into the queues; what is there is not put there again."""
+        submission = self._worker.submission(job_id)
+        with SetWorkflowID(_workflow_id(job_id, submission.drive)):
+            with SetEnqueueOptions(priority=submission.priority.rank):
+                DBOS.enqueue_workflow(_JOBS, _run_job, job_id)
+        if submission.deliveries:
+            files = self._worker.result_files(job_id)
+            for destination, drive in submission.deliveries.items():
+                _enqueue_delivery(job_id, destination, drive, submission.priority, files)
+
+    def cancel(self, job: JobRow, deliveries: Sequence[DeliveryRow]) -> None:
+        """Take a job and its deliveries out of the queues; of what runs, the step in progress is the last one."""
+        names = [_workflow_id(f"{row.job_id}:{row.destination}", row.drive) for row in deliveries]
+        DBOS.cancel_workflows([_workflow_id(job.job_id, job.drive), *names])
+        self._worker.forget(job.job_id)
+
+    def steps(self, job: JobRow) -> list[JobStep]:
+        """The finished steps of the latest drive of a job, in their order."""
+        told = DBOS.list_workflow_steps(_workflow_id(job.job_id, job.drive), load_output=False)
+        return [
+            JobStep(step["function_name"], begun / 1000, ended / 1000)
+            for step in told
+            if (begun := step["started_at_epoch_ms"]) is not None
+            and (ended := step["completed_at_epoch_ms"]) is not None
+            and step["child_workflow_id"] is None
+        ]
 
     def recover(self, name: str) -> int:
         """Put what a lost process had begun back into the queues; returns how much that was.
@@ -284,10 +326,11 @@ class JobEngine:
         DBOS.destroy()
         _worker = None
 
-    def _register(self, name: str, concurrency: int) -> None:
+    def _register(self, name: str, concurrency: int, global_concurrency: int | None = None) -> None:
         DBOS.register_queue(
             name,
             worker_concurrency=concurrency,
+            global_concurrency=global_concurrency,
             polling_interval_sec=self._settings.polling_seconds,
             on_conflict="always_update",
         )
