@@ -26,7 +26,9 @@ from dbos import DBOS  # noqa: E402
 from pydicom.uid import generate_uid  # noqa: E402
 from sqlalchemy import insert  # noqa: E402
 
+from dicom_bridge.jobs.worker import Submission  # noqa: E402
 from dicom_bridge.jobs.workflow import JobEngine  # noqa: E402
+from dicom_bridge.priority import Priority  # noqa: E402
 from dicom_bridge.settings import JobSettings  # noqa: E402
 from dicom_bridge.store.database import Database  # noqa: E402
 from dicom_bridge.store.ledger import UNFINISHED_JOB_STATES, JobLedger, JobState  # noqa: E402
@@ -160,6 +162,9 @@ class _NoWorker:
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
+
+    def submission(self, job_id: str) -> Submission:
+        return Submission(1, Priority.ROUTINE, {})
 
 
 def _seconds(process: int, with_children: bool = False) -> float:
