@@ -185,9 +185,11 @@ class Gateway:
             for association in self.index.release_all_associations(name):
                 observer.instances_transferred(association)
 
-        self._upkeep = Upkeep(
-            self.settings.workers, self.name, roll, self.ledger, engine, on_lost, self.index.release_the_rest
-        )
+        def on_look() -> None:
+            self.index.release_the_rest()
+            observer.tell_the_rest()
+
+        self._upkeep = Upkeep(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
         self._upkeep.start()
         self._watch = StudyWatch(
             self.index,
