@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,7 +26,7 @@ from rcmed.model.exemplar import Exemplar
 from rcmed.model.inference import SliceAnswers, SliceReader
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.modeling import EncodedImage, RCMedModel
-from rcmed.model.packaged import model_folder, weight_files, weights_sha256
+from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
 from rcmed.model.viewing import ReaderView
 from rcmed.model.volume import decide_volume, drop_islands
@@ -88,11 +87,7 @@ class Assistant:
         Raises:
             CheckpointError: the folder is missing, incomplete or of another architecture.
         """
-        folder = model_folder(name)
-        for needed in ("config.json", "preprocessor_config.json"):
-            if not (folder / needed).exists():
-                raise CheckpointError(f"{folder}: {needed} is missing; name a complete model folder or `small`")
-        files = weight_files(folder)
+        folder = require_complete(name)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -104,13 +99,8 @@ class Assistant:
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{folder}: can't be loaded as an RCMed model ({error})") from error
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
-        identity = ModelIdentity(
-            name=f"RCMed {folder.name}",
-            version=metadata.version("rcmed"),
-            weights_sha256=weights_sha256(files),
-        )
         words = None if describer is None else VisionLanguageDescriber.from_folder(describer, device)
-        return cls(model, RCMedProcessor.from_pretrained(folder), identity, cache_bytes, describer=words)
+        return cls(model, RCMedProcessor.from_pretrained(folder), model_identity(folder), cache_bytes, describer=words)
 
     def with_examples(self, name: str, images: Sequence[Image], masks: Sequence[NDArray[np.bool_]]) -> Assistant:
         """An assistant that also knows a target from a few annotated images; the weights stay as they are.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from rcmed.errors import RCMedError
+from rcmed.errors import ConfigurationError, RCMedError
 
 COMMANDS = "rcmed.commands"
 EXIT_FAULT = 1
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         build_app(given)(args=given, prog_name="rcmed")
+    except ConfigurationError as error:
+        _fail(error, "\nrcmed: ".join(" ".join(line.split()) for line in error.lines), EXIT_UNUSABLE)
     except RCMedError as error:
         _fail(error, _one_line(error), EXIT_UNUSABLE)
     except Exception as error:

@@ -43,7 +43,15 @@ class GridMismatchError(GeometryError):
 
 
 class ConfigurationError(RCMedError):
-    """A setting is unknown, missing or out of range. The text names the key and the mend."""
+    """A setting is unknown, missing or out of range. The text names the key and the mend.
+
+    Attributes:
+        lines: one for each mistake.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
 
 
 class CheckpointError(RCMedError):

@@ -66,6 +66,16 @@ def test_done_is_0(register, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "looked\n"
 
 
+def test_every_mistake_of_a_configuration_is_a_line(register, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise ConfigurationError("a.yaml, line 1: wrong", "a.yaml, line 7: wrong,  too")
+
+    register(look=fail)
+    assert status_of("look") == 2
+    told = ["rcmed: a.yaml, line 1: wrong", "rcmed: a.yaml, line 7: wrong, too"]
+    assert capsys.readouterr().err.splitlines() == told
+
+
 @pytest.mark.parametrize("error", [UnreadableFileError, ConfigurationError])
 def test_unusable_input_is_2_and_one_line(register, capsys: pytest.CaptureFixture[str], error: type) -> None:
     def fail() -> None:

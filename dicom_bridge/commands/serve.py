@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from dicom_bridge.settings import GatewaySettings
 
 
 def serve(
@@ -14,6 +17,18 @@ def serve(
     ] = None,
 ) -> None:
     """Receive studies by DICOM, find what the routes ask for, and deliver SEG and SR. Ends at SIGTERM or SIGINT."""
+    from dicom_bridge.settings import GatewaySettings
+
+    run_gateway(GatewaySettings() if config is None else GatewaySettings.from_yaml(config))
+
+
+def run_gateway(settings: GatewaySettings, receives: bool = True) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        settings: of everything.
+        receives: whether it listens; else it only works.
+    """
     import os
     import signal
 
@@ -21,21 +36,21 @@ def serve(
     os.environ.setdefault("TQDM_DISABLE", "1")
 
     from dicom_bridge.app import Gateway
+    from dicom_bridge.jobs.loading import LoadingAssistant
     from dicom_bridge.logs import set_up_logging
-    from dicom_bridge.settings import GatewaySettings
-    from rcmed.assistant import Assistant
 
-    settings = GatewaySettings() if config is None else GatewaySettings.from_yaml(config)
     set_up_logging(settings.log)
     # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
     stops = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    model = settings.model
-    assistant = Assistant.from_pretrained(model.name, model.device, describer=model.describer)
-    with Gateway(settings, assistant) as gateway:
+    assistant = LoadingAssistant.from_settings(settings.model)
+    with Gateway(settings, assistant, receives) as gateway:
         ports = gateway.ports
         scheme = "http" if settings.web.tls is None else "https"
         page = f", status page {scheme}://{settings.web.host}:{ports.web}/" if ports.web is not None else ""
-        typer.echo(f"listening as {settings.receive.ae_title} on {settings.receive.host}:{ports.dicom}{page}")
+        listening = f"listening as {settings.receive.ae_title} on {settings.receive.host}:{ports.dicom}{page}"
+        typer.echo(listening if receives else f"working as {gateway.name}")
+        if settings.model.load == "at start":
+            assistant.begin()
         signal.sigwait(stops)
         typer.echo("stopping; what is unfinished goes on at the next start")

@@ -1,8 +1,6 @@
-"""What destinations by HTTP share: a session that trusts what was configured and nothing else, and secrets in files."""
+"""What destinations by HTTP share: a session that trusts what was configured and nothing else."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import requests
 
@@ -31,22 +29,6 @@ def open_session(tls: ClientTlsSettings | None, section: str) -> requests.Sessio
     if tls.certificate is not None and tls.key is not None:
         session.cert = (str(tls.certificate), str(tls.key))
     return session
-
-
-def read_secret(path: Path, key: str) -> str:
-    """A secret from a file; blanks around it do not count.
-
-    Raises:
-        ConfigurationError: unreadable or empty.
-    """
-    try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise ConfigurationError(f"{key}: {path} can't be read ({reason})") from None
-    if not secret:
-        raise ConfigurationError(f"{key}: {path} is empty: write the secret into it")
-    return secret
 
 
 def is_passing(status: int) -> bool:

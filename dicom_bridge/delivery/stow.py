@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from requests.auth import HTTPBasicAuth
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
-from dicom_bridge.delivery.http import is_passing, open_session, read_secret
+from dicom_bridge.delivery.http import is_passing, open_session
+from dicom_bridge.security.secret_file import read_secret
 from dicom_bridge.settings import StowDestination
 
 # Failure Reasons of PS3.18 table 10.5.3-1 that tell of the server: processing failure, out of resources (A7xx).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 FOLDER = "folder"
 """Key of the validation context: the folder of the file that the settings are read from."""
+
+
+class MisplacedError(ValueError):
+    """Mistakes that show only when several settings are looked at together; each names the key that is to be mended.
+
+    Attributes:
+        mistakes: (location of the key below the settings that were looked at, what is wrong with it).
+    """
+
+    def __init__(self, mistakes: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__("; ".join(text for _, text in mistakes))
+        self.mistakes = tuple(mistakes)
 
 
 class Settings(BaseModel):

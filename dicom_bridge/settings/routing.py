@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dicom_bridge.routing import Route
-from dicom_bridge.settings.base import AeTitle, ConfiguredFile, PeerPort, Settings
+from dicom_bridge.settings.base import AeTitle, ConfiguredFile, MisplacedError, PeerPort, Settings
 from dicom_bridge.settings.network import ClientTlsSettings
 
 
@@ -117,18 +117,23 @@ class RoutingSettings(Settings):
     def _names_are_plain(cls, value: dict[str, DestinationSettings]) -> dict[str, DestinationSettings]:
         for name in value:
             if not name or len(name) > 64 or not all(c.isalnum() or c in "-_." for c in name):
-                raise ValueError(f"the destination name {name!r} may hold letters, digits, '-', '_' and '.' only")
+                text = f"the destination name {name!r} may hold letters, digits, '-', '_' and '.' only"
+                raise MisplacedError([((name,), text)])
         return value
 
     @model_validator(mode="after")
     def _routes_are_consistent(self) -> RoutingSettings:
-        names = [route.name for route in self.routes]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two routes are called {name!r}; give each its own name")
-        for route in self.routes:
-            for destination in route.destinations:
+        mistakes: list[tuple[tuple[str | int, ...], str]] = []
+        first: dict[str, int] = {}
+        for number, route in enumerate(self.routes):
+            if first.setdefault(route.name, number) != number:
+                text = f"two routes are called {route.name!r}; give each its own name"
+                mistakes.append((("routes", number, "name"), text))
+            for place, destination in enumerate(route.destinations):
                 if destination not in self.destinations:
                     known = ", ".join(sorted(self.destinations)) or "none"
-                    raise ValueError(f"route {route.name!r} names destination {destination!r}, known are: {known}")
+                    text = f"route {route.name!r} names destination {destination!r}, known are: {known}"
+                    mistakes.append((("routes", number, "destinations", place), text))
+        if mistakes:
+            raise MisplacedError(mistakes)
         return self

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from dicom_bridge.store.database import Database
+from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.tables import CommitmentRow, InstanceRow
 
 _AT_ONCE = 500  # variables of one statement; SQLite's own limit is higher
@@ -48,18 +48,18 @@ class CommitmentRequests:
     def add(self, request: CommitmentRequest) -> None:
         """Write a request down; the same transaction again is asked anew."""
         with self._database.writing() as session:
-            session.merge(
-                CommitmentRow(
-                    transaction_uid=request.transaction_uid,
-                    calling_ae=request.calling_ae,
-                    address=request.address,
-                    objects=[list(pair) for pair in request.objects],
-                    requested_at=self._clock(),
-                    attempts=0,
-                    due_at=0.0,
-                    reported_at=None,
-                )
-            )
+            asked = {
+                "calling_ae": request.calling_ae,
+                "address": request.address,
+                "objects": [list(pair) for pair in request.objects],
+                "requested_at": self._clock(),
+                "attempts": 0,
+                "due_at": 0.0,
+                "reported_at": None,
+            }
+            if not insert_if_absent(session, CommitmentRow, transaction_uid=request.transaction_uid, **asked):
+                again = CommitmentRow.transaction_uid == request.transaction_uid
+                session.execute(update(CommitmentRow).where(again).values(**asked))
 
     def unreported(self) -> list[CommitmentRequest]:
         """Requests whose report was not taken yet, oldest first."""
@@ -87,7 +87,7 @@ class CommitmentRequests:
     def put_off(self, transaction_uid: str, due_at: float) -> None:
         """An attempt failed; the next is due at a time."""
         with self._database.writing() as session:
-            row = session.get(CommitmentRow, transaction_uid)
+            row = session.get(CommitmentRow, transaction_uid, with_for_update=True)
             if row is not None:
                 row.attempts += 1
                 row.due_at = due_at
@@ -95,7 +95,7 @@ class CommitmentRequests:
     def reported(self, transaction_uid: str) -> None:
         """Nothing more is to be done."""
         with self._database.writing() as session:
-            row = session.get(CommitmentRow, transaction_uid)
+            row = session.get(CommitmentRow, transaction_uid, with_for_update=True)
             if row is not None:
                 row.reported_at = self._clock()
 

@@ -1,4 +1,4 @@
-"""The SQLite database under the index: write-ahead log, busy timeout, durable commits, one writer at a time."""
+"""The database under the index: SQLite in the state folder, or a PostgreSQL that several machines share."""
 
 from __future__ import annotations
 
@@ -8,33 +8,72 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event, literal
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from dicom_bridge.security.secret_file import read_secret
+from dicom_bridge.settings import DatabaseSettings
+from dicom_bridge.store.migrations import upgrade
 from dicom_bridge.store.tables import Table
 
+INDEX_FILE = "index.sqlite"
 BUSY_TIMEOUT_MS = 30_000
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    # A peer that is gone without a word (a pulled cable) is noticed within a minute.
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    # A commit is on disk when it is told, whatever the server's default; a process that was paused in the middle of a
+    # transaction loses its locks; and nobody waits for ever for someone else's.
+    "options": "-c synchronous_commit=on -c idle_in_transaction_session_timeout=30s -c lock_timeout=30s",
+}
 
 
 class Database:
-    """Sessions for reading and for writing.
+    """Sessions for reading and for writing; its tables are brought up to date when it is opened.
 
-    A writing session takes SQLite's write lock when it begins (BEGIN IMMEDIATE): a transaction that reads first and
-    then writes would otherwise fail at once when another one wrote in between, busy timeout or not.
+    On SQLite a writing session takes the write lock when it begins (BEGIN IMMEDIATE): a transaction that reads first
+    and then writes would otherwise fail at once when another one wrote in between, busy timeout or not. On PostgreSQL
+    writers run side by side: a transaction that reads first and then writes locks the row that it decides upon (the
+    study, or the job) with `with_for_update`, which SQLite leaves out.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{path.resolve()}"
-        self._reader = _engine(url, "BEGIN")
-        self._writer = _engine(url, "BEGIN IMMEDIATE")
-        self._lock = threading.Lock()
-        with self._writer.begin() as connection:
-            Table.metadata.create_all(connection)
-            # `create_all` leaves tables alone that are there: an older folder lacks the indexes that came later.
-            for table in Table.metadata.tables.values():
-                for index in table.indexes:
-                    index.create(connection, checkfirst=True)
+    def __init__(self, where: Path | URL) -> None:
+        """Open, create what is missing, bring older tables up to date.
+
+        Args:
+            where: a file of SQLite, or the address of a PostgreSQL database.
+        Raises:
+            ConfigurationError: the tables were made by a newer version.
+            DBAPIError: it can't be reached or written.
+        """
+        if isinstance(where, Path):
+            where.parent.mkdir(parents=True, exist_ok=True)
+            url = f"sqlite:///{where.resolve()}"
+            self._reader = _sqlite_engine(url, "BEGIN")
+            self._writer = _sqlite_engine(url, "BEGIN IMMEDIATE")
+            self._lock: threading.Lock | None = threading.Lock()
+        else:
+            # Connections that a restart of the server broke are replaced before they are used.
+            self._writer = create_engine(
+                where, pool_pre_ping=True, pool_size=5, max_overflow=20, connect_args=_POSTGRESQL
+            )
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self._lock = None
+        try:
+            with self._writer.begin() as connection:
+                upgrade(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes on other machines may use it, too."""
+        return self._lock is None
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -45,6 +84,10 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that is committed, and on disk, on leaving without an error."""
+        if self._lock is None:
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+            return
         with self._lock, Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -54,7 +97,31 @@ class Database:
         self._writer.dispose()
 
 
-def _engine(url: str, begin: str) -> Engine:
+def index_address(settings: DatabaseSettings, state_folder: Path) -> Path | URL:
+    """Where the index is; an address of PostgreSQL comes with the password, and shows it in no text.
+
+    Raises:
+        ConfigurationError: the file of the password can't be used.
+    """
+    if settings.address is None:
+        return state_folder / INDEX_FILE
+    if settings.password_file is None:
+        return settings.address
+    return settings.address.set(password=read_secret(settings.password_file, "database.password_file"))
+
+
+def insert_if_absent(session: Session, table: type[Table], **values: Any) -> bool:
+    """Insert a row unless one with its key is there; several processes may try at once.
+
+    Returns:
+        Whether it was inserted. When not, the other one is committed.
+    """
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    return session.execute(insert.returning(literal(1))).first() is not None
+
+
+def _sqlite_engine(url: str, begin: str) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
 
     @event.listens_for(engine, "connect")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import case, exists, func, select, update
+from sqlalchemy.orm import Session
 
-from dicom_bridge.store.database import Database
+from dicom_bridge.priority import Priority
+from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 
@@ -21,6 +23,7 @@ class JobState(StrEnum):
     DONE = "done"
     REFUSED = "refused"  # the series holds nothing that can be looked at; its lines say why
     FAILED = "failed"
+    CANCELLED = "cancelled"  # by an operator
 
 
 class DeliveryState(StrEnum):
@@ -31,10 +34,17 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     REFUSED = "refused"  # answered, but at least one object was not taken
     FAILED = "failed"  # given up
+    CANCELLED = "cancelled"  # with its job, by an operator
 
 
-FINAL_JOB_STATES = (JobState.DONE, JobState.REFUSED, JobState.FAILED)
-FINAL_DELIVERY_STATES = (DeliveryState.DELIVERED, DeliveryState.REFUSED, DeliveryState.FAILED)
+FINAL_JOB_STATES = (JobState.DONE, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED)
+UNFINISHED_JOB_STATES = tuple(state for state in JobState if state not in FINAL_JOB_STATES)
+FINAL_DELIVERY_STATES = (
+    DeliveryState.DELIVERED,
+    DeliveryState.REFUSED,
+    DeliveryState.FAILED,
+    DeliveryState.CANCELLED,
+)
 
 
 class JobLedger:
@@ -66,9 +76,22 @@ class JobLedger:
 
     def unfinished(self) -> list[JobRow]:
         """Jobs that have to go on, oldest first."""
-        query = select(JobRow).where(JobRow.state.not_in(FINAL_JOB_STATES)).order_by(JobRow.created_at)
+        query = select(JobRow).where(JobRow.state.in_(UNFINISHED_JOB_STATES)).order_by(JobRow.created_at)
         with self._database.reading() as session:
             return list(session.scalars(query))
+
+    def queue(self, limit: int) -> list[JobRow]:
+        """Unfinished jobs in the order in which they are taken: running, then the most urgent, then the oldest."""
+        running = case({JobState.RUNNING: 0, JobState.DELIVERING: 1}, value=JobRow.state, else_=2)
+        urgency = case({priority: priority.rank for priority in Priority}, value=JobRow.priority, else_=0)
+        query = select(JobRow).where(JobRow.state.in_(UNFINISHED_JOB_STATES))
+        with self._database.reading() as session:
+            return list(session.scalars(query.order_by(running, urgency, JobRow.created_at).limit(limit)))
+
+    def has_unfinished(self) -> bool:
+        """Whether any job has to go on."""
+        with self._database.reading() as session:
+            return bool(session.scalar(select(exists().where(JobRow.state.in_(UNFINISHED_JOB_STATES)))))
 
     def count(self, state: JobState) -> int:
         """How many jobs are in a state."""
@@ -76,38 +99,68 @@ class JobLedger:
             return session.scalar(select(func.count()).select_from(JobRow).where(JobRow.state == state)) or 0
 
     def set_state(self, job_id: str, state: JobState, error: str | None = None) -> None:
-        """Write a job's state; a final state is never left."""
+        """Write a job's state; it only goes forward, and a final one is left by an operator's re-drive alone.
+
+        A worker that was paused, and whose job another one finished meanwhile, changes nothing.
+        """
         with self._database.writing() as session:
-            row = session.get(JobRow, job_id)
+            row = locked_job(session, job_id)
             if row is None or row.state in FINAL_JOB_STATES:
+                return
+            if (row.state, state) == (JobState.DELIVERING, JobState.RUNNING):
                 return
             row.state = state
             row.error = error
             if state in FINAL_JOB_STATES:
                 row.finished_at = self._clock()
 
+    # handing over to the job engine
+
+    def not_submitted(self, older_than: float, limit: int = 500) -> list[str]:
+        """Ids of jobs that the engine was not given, as far as is known; oldest first.
+
+        Args:
+            older_than: seconds; a younger one is probably being given to it at this moment.
+            limit: at most so many.
+        """
+        query = (
+            select(JobRow.job_id)
+            .where(JobRow.submitted_at.is_(None), JobRow.created_at <= self._clock() - older_than)
+            .where(JobRow.state.in_(UNFINISHED_JOB_STATES))
+            .order_by(JobRow.created_at)
+            .limit(limit)
+        )
+        with self._database.reading() as session:
+            return list(session.scalars(query))
+
+    def submitted(self, job_ids: Sequence[str]) -> None:
+        """The engine has these jobs."""
+        with self._database.writing() as session:
+            session.execute(update(JobRow).where(JobRow.job_id.in_(job_ids)).values(submitted_at=self._clock()))
+
     # deliveries
 
     def begin_deliveries(self, job_id: str) -> list[str]:
         """Write a pending delivery for each destination of a job; returns the destinations."""
         with self._database.writing() as session:
-            row = session.get(JobRow, job_id)
+            row = locked_job(session, job_id)
             if row is None:
                 raise LookupError(f"no job {job_id}")
+            if row.state == JobState.CANCELLED:
+                return []
             for destination in row.destinations:
-                if session.get(DeliveryRow, (job_id, destination)) is None:
-                    session.add(
-                        DeliveryRow(
-                            job_id=job_id,
-                            destination=destination,
-                            state=DeliveryState.PENDING,
-                            attempts=0,
-                            delivered=[],
-                            refused=[],
-                            text=None,
-                            updated_at=self._clock(),
-                        )
-                    )
+                insert_if_absent(
+                    session,
+                    DeliveryRow,
+                    job_id=job_id,
+                    destination=destination,
+                    state=DeliveryState.PENDING,
+                    attempts=0,
+                    delivered=[],
+                    refused=[],
+                    text=None,
+                    updated_at=self._clock(),
+                )
             return list(row.destinations)
 
     def set_delivery(
@@ -120,12 +173,19 @@ class JobLedger:
         delivered: list[str] | None = None,
         refused: list[str] | None = None,
         text: str | None = None,
-    ) -> None:
-        """Write what became of an attempt, and finish the job when it was the last delivery that it waited for."""
+    ) -> bool:
+        """Write what became of an attempt, and finish the job when it was the last delivery that it waited for.
+
+        Returns:
+            False, and nothing was changed, when the delivery had its end already: another worker made it.
+        """
         with self._database.writing() as session:
+            job = locked_job(session, job_id)
             row = session.get(DeliveryRow, (job_id, destination))
-            if row is None:
+            if job is None or row is None:
                 raise LookupError(f"no delivery of job {job_id} to {destination}")
+            if row.state in FINAL_DELIVERY_STATES:
+                return False
             row.state = state
             row.attempts = attempts
             row.text = text
@@ -134,13 +194,20 @@ class JobLedger:
                 row.delivered = delivered
             if refused is not None:
                 row.refused = refused
+            session.flush()
             states = set(session.scalars(select(DeliveryRow.state).where(DeliveryRow.job_id == job_id)))
-            job = session.get(JobRow, job_id)
-            if job is not None and job.state == JobState.DELIVERING and states <= set(FINAL_DELIVERY_STATES):
+            if job.state == JobState.DELIVERING and states <= set(FINAL_DELIVERY_STATES):
                 failed = DeliveryState.FAILED in states
                 job.state = JobState.FAILED if failed else JobState.DONE
                 job.error = "a destination could not be reached; see its delivery" if failed else job.error
                 job.finished_at = self._clock()
+        return True
+
+    def is_delivery_ended(self, job_id: str, destination: str) -> bool:
+        """Whether nothing more is to be done for a delivery."""
+        with self._database.reading() as session:
+            row = session.get(DeliveryRow, (job_id, destination))
+            return row is not None and row.state in FINAL_DELIVERY_STATES
 
     def deliveries(self, job_id: str) -> list[DeliveryRow]:
         """A job's deliveries, in the order of the destinations' names."""
@@ -155,3 +222,9 @@ class JobLedger:
         )
         with self._database.reading() as session:
             return {(destination, state): count for destination, state, count in session.execute(query)}
+
+
+def locked_job(session: Session, job_id: str) -> JobRow | None:
+    """A job as it is now; until the transaction's end no other one changes it or its deliveries."""
+    query = select(JobRow).where(JobRow.job_id == job_id).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))

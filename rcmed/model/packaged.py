@@ -1,12 +1,14 @@
-"""Where weights lie: those that come with the package, and those in a folder of a user's."""
+"""Where weights lie, those of the package and those in a folder of a user's, and which they are; needs no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from importlib import metadata
 from pathlib import Path
 
 from rcmed.errors import CheckpointError
+from rcmed.findings import ModelIdentity
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 PACKAGED = ("small",)
@@ -59,3 +61,32 @@ def weights_sha256(files: list[Path]) -> str:
     """SHA-256 of the weights, 64 hexadecimal digits: of the file, or of the list of its shards' own."""
     digests = [file_sha256(path) for path in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def require_complete(name: str | Path) -> Path:
+    """The folder of a model that has all its files.
+
+    Raises:
+        CheckpointError: one is missing.
+    """
+    folder = model_folder(name)
+    for needed in ("config.json", "preprocessor_config.json"):
+        if not (folder / needed).exists():
+            raise CheckpointError(f"{folder}: {needed} is missing; name a complete model folder or `small`")
+    weight_files(folder)
+    return folder
+
+
+def model_identity(name: str | Path) -> ModelIdentity:
+    """Which model a name or folder stands for; reads the weights' files and loads nothing.
+
+    Raises:
+        CheckpointError: a file is missing.
+        OSError: one can't be read.
+    """
+    folder = require_complete(name)
+    return ModelIdentity(
+        name=f"RCMed {folder.name}",
+        version=metadata.version("rcmed"),
+        weights_sha256=weights_sha256(weight_files(folder)),
+    )

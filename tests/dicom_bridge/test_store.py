@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import URL
 
-from dicom_bridge.completion import CompletionRules, study_progress
+from dicom_bridge.completion import CompletionRules, StudyProgress, study_progress
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.files import InstanceFiles, UnsafeUidError, require_uid, write_durably
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
+from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
 
 
@@ -33,8 +36,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def index(tmp_path: Path, clock: Clock) -> StudyIndex:
-    return StudyIndex(Database(tmp_path / "index.sqlite"), clock)
+def database(any_database: Path | URL) -> Iterator[Database]:
+    opened = Database(any_database)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def index(database: Database, clock: Clock) -> StudyIndex:
+    return StudyIndex(database, clock)
 
 
 def instance(number: int, study: str = "1.2", series: str = "1.2.1") -> ReceivedInstance:
@@ -144,9 +154,11 @@ def test_lines_are_single_and_kept_once_per_job(index: StudyIndex) -> None:
     assert [line.text for line in index.lines("1.2")] == ["again", "two lines"]
 
 
-def test_the_index_survives_reopening(tmp_path: Path, index: StudyIndex) -> None:
+def test_the_index_survives_reopening(any_database: Path | URL, index: StudyIndex) -> None:
     index.record_instance(instance(1), index.open_association("a", "b", "peer"))
-    again = StudyIndex(Database(tmp_path / "index.sqlite"))
+    database = Database(any_database)
+    again = StudyIndex(database)
+    database.close()
     assert again.instances_of("1.2", "1.2.1") == {"1.2.1.1": Path("a/1.2.1.1.dcm")}
     assert again.series_of("1.2")[0][1].modality == "CT"
 
@@ -166,27 +178,95 @@ def job(job_id: str) -> JobRow:
     )
 
 
-def test_a_folder_of_an_older_version_gets_what_it_lacks(tmp_path: Path, clock: Clock) -> None:
-    path = tmp_path / "index.sqlite"
-    database = Database(path)
-    index = StudyIndex(database, clock)
-    index.record_instance(instance(1), index.open_association("CT01", "RCMED", "127.0.0.1:1"))
-    database.close()
+@pytest.fixture
+def two_processes(any_database: Path | URL, clock: Clock) -> Iterator[list[Database]]:
+    """Two that know nothing of each other but the database."""
+    opened = [Database(any_database), Database(any_database)]
+    yield opened
+    for database in opened:
+        database.close()
 
-    def indexes() -> set[str]:
-        with sqlite3.connect(path) as connection:
-            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
 
-    everything = indexes()
-    with sqlite3.connect(path) as connection:
-        for statement in ("DROP INDEX instances_by_uid", "DROP TABLE commitments", "DROP TABLE followed"):
-            connection.execute(statement)
-    connection.close()
-    assert indexes() < everything
-    database = Database(path)
-    assert indexes() == everything
-    index = StudyIndex(database, clock)
-    assert index.instance_count("1.2") == 1
-    index.follow_to("http://orthanc", 7)
-    assert index.followed_to("http://orthanc") == 7
-    database.close()
+def test_what_comes_twice_at_once_is_recorded_once(two_processes: list[Database], clock: Clock) -> None:
+    indexes = [StudyIndex(database, clock) for database in two_processes for _ in range(2)]
+    associations = [index.open_association("CT01", "RCMED", "peer") for index in indexes]
+
+    def receive(place: int) -> list[bool]:
+        return [indexes[place].record_instance(instance(number), associations[place]) for number in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(receive, range(4)))
+    assert [sum(new) for new in zip(*outcomes, strict=True)] == [1] * 20
+    assert indexes[0].instance_count("1.2") == 20
+
+
+def test_a_generation_is_taken_by_one_process(two_processes: list[Database], clock: Clock) -> None:
+    indexes = [StudyIndex(database, clock) for database in two_processes for _ in range(2)]
+    association = indexes[0].open_association("a", "b", "peer")
+    for generation in range(1, 11):
+        indexes[0].record_instance(instance(generation), association)
+        clock.now += 10
+        progress = study_progress(indexes[0].arrivals("1.2"), CompletionRules(quiet_seconds=10), clock.now)
+        assert (progress.generation, progress.complete) == (generation, True)
+
+        def close(index: StudyIndex, name: str = f"j{generation}", progress: StudyProgress = progress) -> object:
+            return index.close_generation("1.2", progress, [job(name)])
+
+        with ThreadPoolExecutor(4) as pool:
+            taken = list(pool.map(close, indexes))
+        assert sorted(taken, key=str) == [None, None, None, [f"j{generation}"]]
+    assert len(JobLedger(two_processes[1]).jobs()) == 10
+
+
+def test_a_worker_that_was_overtaken_changes_nothing(two_processes: list[Database], clock: Clock) -> None:
+    first, second = (JobLedger(database, clock) for database in two_processes)
+    index = StudyIndex(two_processes[0], clock)
+    index.record_instance(instance(1), index.open_association("a", "b", "peer"))
+    todo = job("j")
+    todo.destinations = ["pacs", "folder"]
+    progress = study_progress(index.arrivals("1.2"), CompletionRules(quiet_seconds=0), clock.now)
+    assert index.close_generation("1.2", progress, [todo]) == ["j"]
+    first.set_state("j", JobState.RUNNING)
+    assert second.begin_deliveries("j") == ["pacs", "folder"]
+    second.set_state("j", JobState.DELIVERING)
+    first.set_state("j", JobState.RUNNING)
+    assert first.job("j").state == JobState.DELIVERING
+    assert second.set_delivery("j", "pacs", DeliveryState.DELIVERED, attempts=1, delivered=["1"])
+    assert not first.set_delivery("j", "pacs", DeliveryState.WAITING, attempts=1, text="no answer")
+    assert second.set_delivery("j", "folder", DeliveryState.DELIVERED, attempts=1, delivered=["1"])
+    first.set_state("j", JobState.FAILED, "too late")
+    assert first.job("j").state == JobState.DONE
+    assert [(row.state, row.attempts) for row in first.deliveries("j")] == [(DeliveryState.DELIVERED, 1)] * 2
+
+
+def test_both_last_deliveries_at_once_finish_the_job(two_processes: list[Database], clock: Clock) -> None:
+    index = StudyIndex(two_processes[0], clock)
+    index.record_instance(instance(1), index.open_association("a", "b", "peer"))
+    jobs = [job(f"j{number}") for number in range(10)]
+    for one in jobs:
+        one.destinations = ["a", "b"]
+    progress = study_progress(index.arrivals("1.2"), CompletionRules(quiet_seconds=0), clock.now)
+    index.close_generation("1.2", progress, jobs)
+    ledgers = [JobLedger(database, clock) for database in two_processes]
+    for one in jobs:
+        ledgers[0].begin_deliveries(one.job_id)
+        ledgers[0].set_state(one.job_id, JobState.DELIVERING)
+        with ThreadPoolExecutor(2) as pool:
+            pool.map(
+                lambda told, name=one.job_id: told[0].set_delivery(name, told[1], DeliveryState.DELIVERED, attempts=1),
+                zip(ledgers, "ab", strict=True),
+            )
+    assert {one.state for one in ledgers[0].jobs()} == {JobState.DONE}
+
+
+def test_jobs_that_the_engine_was_not_given_are_known(index: StudyIndex, database: Database, clock: Clock) -> None:
+    index.record_instance(instance(1), index.open_association("a", "b", "peer"))
+    progress = study_progress(index.arrivals("1.2"), CompletionRules(quiet_seconds=0), clock.now)
+    index.close_generation("1.2", progress, [job("j1"), job("j2"), job("j3")])
+    ledger = JobLedger(database, clock)
+    clock.now = 10.0  # they were made at 0
+    assert ledger.not_submitted(older_than=11) == []
+    assert sorted(ledger.not_submitted(older_than=10)) == ["j1", "j2", "j3"]
+    ledger.submitted(["j1"])
+    ledger.set_state("j2", JobState.REFUSED)
+    assert ledger.not_submitted(older_than=10) == ["j3"]

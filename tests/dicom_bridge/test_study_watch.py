@@ -53,7 +53,12 @@ def test_a_study_that_can_not_be_judged_is_seen_in_the_health_and_holds_up_no_ot
     submitted: list[str] = []
     changed = threading.Event()
     watch = StudyWatch(
-        index, CompletionRules(60, 0), (Route(name="r", destinations=("d",)),), "0" * 64, submitted.append, changed.set
+        index,
+        CompletionRules(60, 0),
+        (Route(name="r", destinations=("d",)),),
+        lambda: "0" * 64,
+        submitted.extend,
+        changed.set,
     )
     assert watch.health() == "not running"
     watch.start()
@@ -95,7 +100,7 @@ def test_an_index_that_can_not_be_read_is_seen_and_read_again(
 
     told = threading.Event()
     monkeypatch.setattr(index, "open_studies", fail)
-    watch = StudyWatch(index, CompletionRules(60, 0), (), "0" * 64, lambda job: None)
+    watch = StudyWatch(index, CompletionRules(60, 0), (), lambda: "0" * 64, lambda job: None)
     watch.start()
     try:
         assert told.wait(PATIENCE)
