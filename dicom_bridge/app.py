@@ -42,7 +42,7 @@ from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
-from dicom_bridge.store.folder_lock import claim_name, lock_state_folder
+from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.removals import Removals
@@ -93,6 +93,7 @@ class Gateway:
         self._receives = receives
         self._changed = threading.Condition()
         self._locks = ExitStack()
+        self._turn = Turn(self.root, "retention")
         self._upkeep: Upkeep | None = None
         self._database: Database | None = None
         self._scp: StorageScp | None = None
@@ -136,6 +137,7 @@ class Gateway:
         if not (self._receives or shared):
             raise ConfigurationError("database.url: must name a PostgreSQL database: SQLite serves one process")
         self._locks.enter_context(lock_state_folder(self.root, shared))
+        self._locks.callback(self._turn.end)
         audit = "audit.jsonl"
         if shared:
             self.name, lock = claim_name(self.root, self.settings.workers.name)
@@ -171,7 +173,8 @@ class Gateway:
         engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name)
         engine.start()
         self._engine = engine
-        retention = self._prepare_retention(Removals(self._database), observer, engine)
+        if self._receives:
+            self._retention = self._prepare_retention(Removals(self._database), observer, engine)
         roll = WorkerRoll(self._database) if shared else None
         if roll is not None:
             roll.enter(self.name, self._receives)
@@ -209,16 +212,16 @@ class Gateway:
             self._on_operated,
         )
         if self._receives:
-            self._receive(observer, reports, retention)
+            self._receive(observer, reports)
         observer.started(version=version("rcmed"), worker=self.name)
         self._observer = observer
 
-    def _receive(self, observer: Observer, reports: CommitmentReports, retention: Retention) -> None:
+    def _receive(self, observer: Observer, reports: CommitmentReports) -> None:
         assert self._database is not None and self._watch is not None
         receive = self.settings.receive
         intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
-        if self.settings.retention.deletes:
-            self._retention = retention
+        retention = self._retention
+        if retention is not None and self.settings.retention.deletes:
             retention.start(intake.forget_count)
             text = "Finished studies that are kept because a job failed or a result was not delivered."
             self.metrics.show("rcmed_studies_kept", text, (), lambda: {(): retention.kept_count()})
@@ -289,7 +292,7 @@ class Gateway:
         if isinstance(self._assistant, LoadingAssistant):
             parts["model"] = self._assistant.health()
         parts |= {name: source.health() for name, source in self._sources.items()}
-        if self._retention is not None:
+        if self._retention is not None and self.settings.retention.deletes:
             parts["retention"] = self._retention.health()
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
         parts["disk"] = "ok" if free >= least else f"{free:.0f} MB free, {least} needed"
@@ -327,6 +330,7 @@ class Gateway:
             observer,
             lambda job_id: job_folder(Path(), job_id),
             engine.forget,
+            may_look=self._turn.is_ours,
         )
         retention.recover()
         return retention

@@ -177,11 +177,6 @@ class Verified:
         return self.last - self.first + 1 if self.last else 0
 
 
-def is_closed(file: Path) -> bool:
-    """Whether a file of a trail is one that rotation has closed."""
-    return re.fullmatch(r".+\.[0-9]{10}\.jsonl", file.name) is not None
-
-
 def trail_files(path: Path) -> list[Path]:
     """The files of a trail that are there, oldest first; `path` is the one that is written to."""
     pattern = re.compile(rf"{re.escape(path.stem)}\.[0-9]{{10}}{re.escape(path.suffix)}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.audit import AuditError, is_closed, trail_files, verified
+from dicom_bridge.audit import AuditError, trail_files, verified
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.destination import DestinationUnavailableError
 from dicom_bridge.pull import open_source
@@ -99,10 +99,31 @@ def _state_folder(settings: GatewaySettings) -> Iterator[Check]:
     enough = free > 2 * least
     text = f"{free:.0f} MB free, instances are refused below {least}"
     yield Check(f"disk of {folder}", Verdict.OK if enough else Verdict.WRONG, text)
-    trails = [file for file in sorted(folder.glob("audit*.jsonl")) if not is_closed(file)]
+    # The trails of processes that share the folder; what was rotated has one more dot in its name.
+    trails = sorted(trail for trail in folder.glob("audit*.jsonl") if trail.name.count(".") == 1)
     for trail in trails or [folder / "audit.jsonl"]:
         yield from _audit_trail(trail)
     yield from _retention(settings)
+
+
+def _database(settings: GatewaySettings) -> Iterator[Check]:
+    if settings.database.address is None:
+        return
+    about = f"database {settings.database.url}"
+    try:
+        database = Database(index_address(settings.database, settings.state_folder))
+    except (ConfigurationError, DBAPIError) as error:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+        yield Check(about, Verdict.WRONG, reason)
+        return
+    try:
+        yield Check(about, Verdict.OK, "answers, its tables are up to date")
+        for worker in WorkerRoll(database).all():
+            silent = worker.silent_seconds > settings.workers.lost_seconds and worker.state == WorkerState.ALIVE
+            text = f"{worker.state} on {worker.host}, said so {worker.silent_seconds:.0f} s ago"
+            yield Check(f"worker {worker.name}", Verdict.NOTE if silent else Verdict.OK, text)
+    finally:
+        database.close()
 
 
 def _audit_trail(trail: Path) -> Iterator[Check]:
@@ -133,26 +154,6 @@ def _retention(settings: GatewaySettings) -> Iterator[Check]:
     days = "when room is needed" if told.instances_days is None else f"after {told.instances_days:g} days"
     left = "never" if told.results_days is None else f"after {told.results_days:g} days"
     yield Check("retention", Verdict.OK, f"instances of finished studies go {days}, what is left of them {left}")
-
-
-def _database(settings: GatewaySettings) -> Iterator[Check]:
-    if settings.database.address is None:
-        return
-    about = f"database {settings.database.url}"
-    try:
-        database = Database(index_address(settings.database, settings.state_folder))
-    except (ConfigurationError, DBAPIError) as error:
-        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
-        yield Check(about, Verdict.WRONG, reason)
-        return
-    try:
-        yield Check(about, Verdict.OK, "answers, its tables are up to date")
-        for worker in WorkerRoll(database).all():
-            silent = worker.silent_seconds > settings.workers.lost_seconds and worker.state == WorkerState.ALIVE
-            text = f"{worker.state} on {worker.host}, said so {worker.silent_seconds:.0f} s ago"
-            yield Check(f"worker {worker.name}", Verdict.NOTE if silent else Verdict.OK, text)
-    finally:
-        database.close()
 
 
 def _ports(settings: GatewaySettings) -> Iterator[Check]:

@@ -17,14 +17,12 @@ from sqlalchemy.exc import DBAPIError
 from dicom_bridge.observer import Observer
 from dicom_bridge.settings import RetentionSettings
 from dicom_bridge.store.files import InstanceFiles
-from dicom_bridge.store.folder_lock import only_one
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.removals import Removal, RemovalKind, Removals
 from dicom_bridge.store.removed_files import RemovedFiles
 
 _LOG = logging.getLogger(__name__)
 _DAY = 86_400.0
-_LOCK = "retention"
 
 
 class Retention:
@@ -40,6 +38,7 @@ class Retention:
         job_folder: Callable[[str], Path],
         forget_job: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
+        may_look: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare.
 
@@ -52,7 +51,9 @@ class Retention:
             job_folder: of a job, by its id, relative to the state folder.
             forget_job: makes the job engine forget a job; False: not yet.
             clock: seconds since the epoch.
+            may_look: False while another process of the state folder does it.
         """
+        self._may_look = may_look
         self._settings = settings
         self._files = files
         self._index = index
@@ -98,11 +99,8 @@ class Retention:
         Raises:
             OSError: the disk is full or failing.
         """
-        with only_one(self._files.root, _LOCK) as may:
-            if may:
-                self._recover()
-
-    def _recover(self) -> None:
+        if not self._may_look():
+            return
         for removal in self._removals.unfinished():
             if removal.is_decided:
                 self._finish(removal)
@@ -110,20 +108,17 @@ class Retention:
                 self._undo(removal)
 
     def look(self) -> None:
-        """Delete everything whose time has come; of several processes that share a state folder one does it.
+        """Delete everything whose time has come.
 
         Raises:
             OSError: the disk is full or failing; nothing is lost, the next look goes on.
             DBAPIError: so is the database.
         """
-        with only_one(self._files.root, _LOCK) as may:
-            if may:
-                self._look()
-
-    def _look(self) -> None:
+        if not self._may_look():
+            return
         settings, now = self._settings, self._clock()
         faults: list[str] = []
-        self._recover()
+        self.recover()
         if settings.instances_days is not None:
             before = now - settings.instances_days * _DAY
             self._remove_all(RemovalKind.INSTANCES, before, f"finished {settings.instances_days:g} days ago")

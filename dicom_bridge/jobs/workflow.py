@@ -30,6 +30,9 @@ from dicom_bridge.store.ledger import JobState
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 _LOG = logging.getLogger(__name__)
+# DBOS writes past the log, to what is standard error when it is imported, unless its logger has a handler.
+logging.getLogger("dbos").handlers[:] = [logging.NullHandler()]
+logging.getLogger("dbos").propagate = True
 _JOBS = "jobs"
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -284,15 +287,6 @@ class JobEngine:
             and step["child_workflow_id"] is None
         ]
 
-    def forget(self, job_id: str) -> bool:
-        """Forget that a job ever ran, so that it can be submitted again; False while any part of it is unfinished."""
-        workflows = DBOS.list_workflows(workflow_id_prefix=job_id, load_input=False, load_output=False)
-        if any(workflow.status not in _ENDED for workflow in workflows):
-            return False
-        if workflows:
-            DBOS.delete_workflows([workflow.workflow_id for workflow in workflows])
-        return True
-
     def recover(self, name: str) -> int:
         """Put what a lost process had begun back into the queues; returns how much that was.
 
@@ -315,6 +309,15 @@ class JobEngine:
             DBOS.resume_workflow(workflow, queue_name=strays[workflow])
         self._strays = set(strays) - set(found)
         return len(found)
+
+    def forget(self, job_id: str) -> bool:
+        """Forget that a job ever ran, so that it can be submitted again; False while any part of it is unfinished."""
+        workflows = DBOS.list_workflows(workflow_id_prefix=job_id, load_input=False, load_output=False)
+        if any(workflow.status not in _ENDED for workflow in workflows):
+            return False
+        if workflows:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in workflows])
+        return True
 
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""

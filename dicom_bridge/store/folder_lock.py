@@ -6,8 +6,6 @@ import fcntl
 import itertools
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -47,7 +45,7 @@ def claim_name(folder: Path, wanted: str | None) -> tuple[str, IO[str]]:
     Raises:
         ConfigurationError: another process has the wanted name, or the folder can't be written.
     """
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).strip("-._") or "machine"
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()).strip("-_") or "machine"
     names = (f"{host[:50]}-{number}" for number in itertools.count(1)) if wanted is None else iter((wanted,))
     for name in names:
         try:
@@ -64,18 +62,32 @@ def claim_name(folder: Path, wanted: str | None) -> tuple[str, IO[str]]:
     raise ConfigurationError(f"workers.name: another process is called {wanted}: give this one a name of its own")
 
 
-@contextmanager
-def only_one(folder: Path, task: str) -> Iterator[bool]:
-    """Whether this process alone may do a task now that one at a time may do; never waits.
+class Turn:
+    """Something that one process of a state folder does at a time: who took the turn has it until it ends."""
 
-    Args:
-        folder: the state folder.
-        task: names the lock.
-    """
-    with (folder / f"{task}.lock").open("a") as lock:
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / f"{name}.lock"
+        self._lock: IO[str] | None = None
+
+    def is_ours(self) -> bool:
+        """Whether this process has the turn; takes it when nobody has.
+
+        Raises:
+            OSError: the folder can't be written.
+        """
+        if self._lock is not None:
+            return True
+        lock = self._path.open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-        else:
-            yield True
+            lock.close()
+            return False
+        self._lock = lock
+        return True
+
+    def end(self) -> None:
+        """Let others have it."""
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None

@@ -196,18 +196,19 @@ class StudyIndex:
         with self._database.writing() as session:
             if session.get(InstanceRow, key) is not None:
                 return False
-            insert_if_absent(
-                session,
-                StudyRow,
-                study_uid=instance.study_uid,
-                description=facts.study_description,
-                first_received_at=now,
-                last_received_at=now,
-                generation=0,
-                is_open=True,
-            )
-            study = _locked_study(session, instance.study_uid)
-            assert study is not None
+            study = None
+            while study is None:  # one that is there may be removed before it is locked
+                insert_if_absent(
+                    session,
+                    StudyRow,
+                    study_uid=instance.study_uid,
+                    description=facts.study_description,
+                    first_received_at=now,
+                    last_received_at=now,
+                    generation=0,
+                    is_open=True,
+                )
+                study = _locked_study(session, instance.study_uid)
             insert_if_absent(
                 session,
                 SeriesRow,

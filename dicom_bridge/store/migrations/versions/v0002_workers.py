@@ -1,5 +1,4 @@
-"""Several processes on several machines: who they are, what each receives and waits for, which jobs
-the engine has."""
+"""Several processes on several machines: who they are, what each receives, which jobs the engine has."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add workers, awaited reports, the receiver of an association, and when a job was submitted."""
+    """Add the workers, the receiver of an association, and when a job was submitted."""
     op.create_table(
         "workers",
         sa.Column("name", sa.String, primary_key=True),
@@ -23,13 +22,6 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double, nullable=False),
         sa.Column("beat_at", sa.Double, nullable=False),
         sa.Column("state", sa.String, nullable=False),
-    )
-    op.create_table(
-        "awaited_reports",
-        sa.Column("transaction_uid", sa.String, primary_key=True),
-        sa.Column("expected_at", sa.Double, nullable=False),
-        sa.Column("kept", sa.JSON),
-        sa.Column("failed", sa.JSON),
     )
     op.add_column("associations", sa.Column("receiver", sa.String))
     op.create_index("associations_open", "associations", ["receiver"], **_where("released_at IS NULL"))
