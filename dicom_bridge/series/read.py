@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_bridge.errors import SeriesGeometryError, UnsuitablePixelsError
+from dicom_bridge.maker import MANUFACTURER
 from dicom_bridge.series.geometry import FramePlane, arrange_stack, frame_planes, single_grid
 from dicom_bridge.series.grouping import InstanceGroup, group_instances, is_mosaic, without_duplicates
-from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instance, shown
+from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instance, shown, text, value
 from dicom_bridge.series.modality import modality_of
 from dicom_bridge.series.pixels import decode_frames, frame_values, window_of
 from dicom_bridge.series.splitting import Frame, Part, has_repeats, split_volumes, without_copies
@@ -109,6 +110,9 @@ def _read_group(group: InstanceGroup, wanted: Modality | None) -> list[Image]:
     )
     if group.left_out:
         raise SeriesGeometryError(f"{name}: {group.left_out}")
+    if text(first.header, "Manufacturer") == MANUFACTURER and value(first.header, "ContributingEquipmentSequence"):
+        # A PACS may bring our pictures back to us: looked at again they would make pictures of pictures without end.
+        raise NotAnImageError(f"{name}: a picture that RCMed made of its findings; it is not looked at again")
     modality, assumed = modality_of(first, wanted)
     for instance in group.instances:
         _require_suitable(instance, modality)
