@@ -115,7 +115,7 @@ class Route(BaseModel):
         conditions: all must match; none means every series.
         prompts: what is asked; none means "recognise what is there".
         destinations: names of the destinations.
-        priority: of its jobs; a series that says that it is more urgent is taken before.
+        priority: its jobs are at least as urgent; None: as urgent as the series says, else routine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -124,7 +124,7 @@ class Route(BaseModel):
     conditions: tuple[Condition, ...] = ()
     prompts: tuple[str, ...] = ()
     destinations: tuple[str, ...] = Field(min_length=1)
-    priority: Priority = Priority.ROUTINE
+    priority: Priority | None = None
 
     def matches(self, facts: SeriesFacts) -> bool:
         """Whether every condition matches."""
@@ -146,8 +146,8 @@ def match_routes(facts: SeriesFacts, routes: Sequence[Route]) -> tuple[Route, ..
 
 
 def job_priority(route: Route, facts: SeriesFacts) -> Priority:
-    """The more urgent of what the route and the series say."""
-    return most_urgent((route.priority, facts.priority)) or route.priority
+    """The more urgent of what the route and the series say; routine where neither says anything."""
+    return most_urgent((route.priority, facts.priority)) or Priority.ROUTINE
 
 
 def explain_routes(facts: SeriesFacts, routes: Sequence[Route]) -> tuple[RouteExplanation, ...]:
