@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
+from dicom_bridge.store.recording import Arriving, ReceivedInstance, record
 from dicom_bridge.store.tables import AssociationRow, FollowedRow, InstanceRow, JobRow, LineRow, SeriesRow, StudyRow
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReceivedInstance:
-    """What the receiver knows of an instance that lies on disk.
-
-    Attributes:
-        study_uid, series_uid, instance_uid, sop_class_uid, transfer_syntax_uid: validated.
-        path: relative to the state folder.
-        facts: of its series, as this instance tells.
-    """
-
-    study_uid: str
-    series_uid: str
-    instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    path: str
-    facts: SeriesFacts
 
 
 class StudyIndex:
@@ -128,57 +109,17 @@ class StudyIndex:
             return None if row is None else row.path
 
     def record_instance(self, instance: ReceivedInstance, association: str) -> bool:
-        """Record an instance and open its study.
+        """Record an instance and open its study; as `record_instances`."""
+        return self.record_instances([(instance, association)])[0]
+
+    def record_instances(self, arriving: Sequence[Arriving]) -> list[bool]:
+        """Record instances, each with the id of its association, in one transaction, and open their studies.
 
         Returns:
-            False when it was there already: a duplicate is no arrival and reopens nothing.
+            for each False when it was there already: a duplicate is no arrival and reopens nothing.
         """
-        now = self._clock()
-        key = (instance.study_uid, instance.series_uid, instance.instance_uid)
-        facts = instance.facts
         with self._database.writing() as session:
-            if session.get(InstanceRow, key) is not None:
-                return False
-            insert_if_absent(
-                session,
-                StudyRow,
-                study_uid=instance.study_uid,
-                description=facts.study_description,
-                first_received_at=now,
-                last_received_at=now,
-                generation=0,
-                is_open=True,
-            )
-            study = _locked_study(session, instance.study_uid)
-            assert study is not None
-            insert_if_absent(
-                session,
-                SeriesRow,
-                study_uid=instance.study_uid,
-                series_uid=instance.series_uid,
-                modality=facts.modality,
-                body_part=facts.body_part,
-                description=facts.series_description,
-                protocol_name=facts.protocol_name,
-                calling_ae=facts.calling_ae,
-                called_ae=facts.called_ae,
-            )
-            is_new = insert_if_absent(
-                session,
-                InstanceRow,
-                study_uid=instance.study_uid,
-                series_uid=instance.series_uid,
-                instance_uid=instance.instance_uid,
-                sop_class_uid=instance.sop_class_uid,
-                transfer_syntax_uid=instance.transfer_syntax_uid,
-                path=instance.path,
-                received_at=now,
-                association=association,
-            )
-            if is_new:
-                study.last_received_at = now
-                study.is_open = True
-        return is_new
+            return record(session, arriving, self._clock())
 
     # completion
 

@@ -79,9 +79,9 @@ def test_incoming_files_are_kept_or_dropped(tmp_path: Path) -> None:
     files = InstanceFiles(tmp_path)
     files.prepare()
     destination = files.path_of("1.2", "1.3", "1.4")
-    files.keep(files.write_incoming([b"ab", memoryview(b"cd")]), destination)
+    files.put([b"ab", memoryview(b"cd")], destination)
     assert destination.read_bytes() == b"abcd"
-    files.write_incoming([b"half"])
+    (tmp_path / "incoming" / "0.part").write_bytes(b"half")  # as a crash leaves it
     files.prepare()
     assert list((tmp_path / "incoming").iterdir()) == []
     assert destination.read_bytes() == b"abcd"
@@ -96,8 +96,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        files.write_incoming(parts())  # type: ignore[arg-type]
-    assert list((tmp_path / "incoming").iterdir()) == []
+        files.put(parts(), files.path_of("1.2", "1.3", "1.4"))  # type: ignore[arg-type]
+    assert list((tmp_path / "incoming").iterdir()) == list((tmp_path / "instances").iterdir()) == []
     write_durably(tmp_path / "results" / "a.json", b"{}")
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["a.json"]
 
