@@ -37,6 +37,9 @@ class Metrics:
         self.delivery_attempts = Counter(
             "rcmed_delivery_attempts", "Attempts to deliver.", ("destination", "outcome"), registry=self.registry
         )
+        self.removals = Counter(
+            "rcmed_removals", "Studies of which retention deleted something.", ("kind",), registry=self.registry
+        )
         self.http_refused = Counter("rcmed_http_refused", "Requests without the token.", registry=self.registry)
         self.step_seconds = Histogram(
             "rcmed_step_seconds", "Time of a job's step.", ("step",), buckets=_STEP_BUCKETS, registry=self.registry

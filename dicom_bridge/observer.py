@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from dicom_bridge.audit import AuditEvent, AuditTrail, Outcome
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.security.peers import Caller
+from dicom_bridge.store.removals import Removal
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,7 +71,11 @@ class Observer:
         """An association (or a request by HTTP, or a look into a folder) ended that brought instances."""
         if self._transferred is None or self._audit is None:
             return
-        told = self._transferred(association)
+        try:
+            told = self._transferred(association)
+        except DBAPIError as error:
+            _LOG.error("the audit trail lacks what association %s brought: %s", association, error.orig)
+            return
         if told.get("studies"):
             self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SUCCESS, **told)
 
@@ -105,6 +112,31 @@ class Observer:
             outcome = Outcome.SERIOUS_FAILURE
             self._record(AuditEvent.EXPORT, outcome, destination=destination, study=study_uid, reason=reason)
 
+    # cleaning
+
+    def study_deleted(self, removal: Removal) -> bool:
+        """Retention took something of a study away; returns whether the trail has it, else it is to be told again."""
+        self.metrics.removals.labels(removal.kind).inc()
+        return self._record(
+            AuditEvent.STUDY_DELETED,
+            Outcome.SUCCESS,
+            study=removal.study_uid,
+            deleted=removal.kind,
+            reason=removal.reason,
+            series=removal.series or None,
+            jobs=removal.jobs or None,
+            removal=removal.id,
+        )
+
+    # operators
+
+    def operated(self, action: str, address: str, user: str | None, **told: Any) -> None:
+        """An operator did something: cancelled, retried, drove again, said that a study is complete."""
+        _LOG.info("%s by an operator from %s", action, address, extra=told)
+        self._record(
+            AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **told
+        )
+
     # the gateway itself
 
     def started(self, **told: Any) -> None:
@@ -117,19 +149,25 @@ class Observer:
         self._record(AuditEvent.APPLICATION_STOP, Outcome.SUCCESS)
         self._log_head("stopped")
 
+    def logged_in(self, address: str, subject: str) -> None:
+        """Someone logged in by browser; `subject` is what the identity provider calls him."""
+        self._record(AuditEvent.USER_AUTHENTICATION, Outcome.SUCCESS, address=address, subject=subject)
+
     def request_refused(self, address: str, path: str) -> None:
         """A request by HTTP came without the token."""
         self.metrics.http_refused.inc()
         self._record(AuditEvent.USER_AUTHENTICATION, Outcome.MINOR_FAILURE, address=address, path=path)
 
-    def _record(self, event: AuditEvent, outcome: Outcome, **told: Any) -> None:
+    def _record(self, event: AuditEvent, outcome: Outcome, **told: Any) -> bool:
         if self._audit is None:
-            return
+            return True
         try:
             self._audit.record(event, outcome, **told)
         except (OSError, ValueError) as error:
             # A full disk must not keep instances from being refused in good order; the log says what the trail lacks.
             _LOG.error("the audit trail can't be written (%s): %s %s", error, event.value[1], told)
+            return False
+        return True
 
     def _log_head(self, what: str) -> None:
         if self._audit is not None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any
 
 from pydicom.charset import convert_encodings
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator, read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -20,65 +21,76 @@ from pydicom.uid import (
     PrivateTransferSyntaxes,
 )
 
-_CHARACTER_SET = 0x00080005
+from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.series.facts import FACT_ATTRIBUTES, series_facts
+
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_TEXTS = ("Modality", "BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
-_WANTED: list[BaseTag | int] = [_CHARACTER_SET, *(tag_for_keyword(name) or 0 for name in (*_UIDS, *_TEXTS))]
-_UID_TAGS, _TEXT_TAGS = _WANTED[1 : 1 + len(_UIDS)], _WANTED[1 + len(_UIDS) :]
+_EXPECTED = "NumberOfStudyRelatedInstances"
+_UID_TAGS = [tag_for_keyword(name) or 0 for name in _UIDS]
+_WANTED: list[BaseTag | int] = [*_UID_TAGS, *(tag_for_keyword(name) or 0 for name in (*FACT_ATTRIBUTES, _EXPECTED))]
+_CHARACTER_SET = 0x00080005
 _PIXELS = 0x7FE00008  # the first of the elements that hold pixels
 # A header is rarely longer; one that is longer is read from the whole instance.
 _START_BYTES = 1 << 18
 # Encodings that are not little endian, not as they are registered, or compressed as a whole (PS3.5 A).
 _UNUSUAL = {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, *PrivateTransferSyntaxes}
 
-_Elements = dict[int, RawDataElement]
-_Parser = Callable[[bytes], tuple[_Elements, str, bool]]
-"""From bytes to the wanted elements, the transfer syntax, and whether the pixels were reached."""
+_Read = tuple[Dataset, str, bool]
+"""The wanted elements, not yet decoded; the transfer syntax; whether the pixels were reached."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Texts as they stand in the header, without padding; None where an attribute is absent or empty."""
+    """What a header says.
+
+    Attributes:
+        transfer_syntax_uid: of the data set.
+        sop_class_uid, instance_uid, study_uid, series_uid: as they stand there; None where they are absent or empty.
+        facts: of its series.
+        expected: how many instances it says that its study has; None: it does not say.
+    """
 
     transfer_syntax_uid: str
     sop_class_uid: str | None
     instance_uid: str | None
     study_uid: str | None
     series_uid: str | None
-    modality: str | None
-    body_part: str | None
-    study_description: str | None
-    series_description: str | None
-    protocol_name: str | None
+    facts: SeriesFacts
+    expected: int | None
 
 
-def read_header(parts: Sequence[bytes | memoryview], transfer_syntax_uid: str | None = None) -> Header:
+def read_header(
+    parts: Sequence[bytes | memoryview],
+    calling_ae: str | None,
+    called_ae: str | None,
+    transfer_syntax_uid: str | None = None,
+) -> Header:
     """Read the header of an instance that is in memory, up to its pixels.
 
     Args:
         parts: a DICOM file (PS3.10) in pieces. Where the transfer syntax is given the first piece is preamble and file
             meta information, which need not be read again.
+        calling_ae, called_ae: who sent it to whom, for the facts.
         transfer_syntax_uid: of the data set, where it is known.
     Raises:
         Exception: whatever pydicom's parser meets in a damaged header.
     """
-    parse: _Parser = _of_file
+    read = _read_file
     if transfer_syntax_uid is not None and transfer_syntax_uid not in _UNUSUAL:
         parts = parts[1:]
-        parse = _of_data_set(transfer_syntax_uid)
+        read = partial(_read_data_set, syntax=transfer_syntax_uid)
     start, is_whole = _start(parts)
     try:
-        elements, syntax, at_pixels = parse(start)
+        header, syntax, at_pixels = read(start)
     except Exception:  # perhaps only because it is cut off here
         if is_whole:
             raise
         at_pixels = False
     if not at_pixels and not is_whole:
-        elements, syntax, _ = parse(b"".join(parts))
-    charset = _charset(elements.get(_CHARACTER_SET))
-    uids = (_uid(elements.get(tag)) for tag in _UID_TAGS)
-    texts = (_text(elements.get(tag), charset) for tag in _TEXT_TAGS)
-    return Header(syntax, *uids, *texts)
+        header, syntax, _ = read(b"".join(parts))
+    sop_class, instance, study, series = (_uid(header.get_item(tag)) if tag in header else None for tag in _UID_TAGS)
+    facts, expected = _facts(header, calling_ae, called_ae)
+    return Header(syntax, sop_class, instance, study, series, facts, expected)
 
 
 def _start(parts: Sequence[bytes | memoryview]) -> tuple[bytes, bool]:
@@ -104,50 +116,64 @@ class _AtPixels:
         return self.is_there
 
 
-def _of_file(content: bytes) -> tuple[_Elements, str, bool]:
+def _read_file(content: bytes) -> _Read:
     at_pixels = _AtPixels()
-    dataset = read_partial(BytesIO(content), at_pixels, specific_tags=_WANTED)
-    elements: Any = {tag.real: dataset.get_item(tag) for tag in _WANTED if tag in dataset}
-    return elements, str(dataset.file_meta.TransferSyntaxUID), at_pixels.is_there
+    header = read_partial(BytesIO(content), at_pixels, specific_tags=_WANTED)
+    return header, str(header.file_meta.TransferSyntaxUID), at_pixels.is_there
 
 
-def _of_data_set(syntax: str) -> _Parser:
-    def parse(content: bytes) -> tuple[_Elements, str, bool]:
-        at_pixels = _AtPixels()
-        implicit = syntax == ImplicitVRLittleEndian
-        found: Any = data_element_generator(BytesIO(content), implicit, True, at_pixels, specific_tags=_WANTED)
-        return {raw.tag.real: raw for raw in found}, syntax, at_pixels.is_there
+def _read_data_set(content: bytes, syntax: str) -> _Read:
+    at_pixels = _AtPixels()
+    is_implicit = syntax == ImplicitVRLittleEndian
+    elements: Any = data_element_generator(BytesIO(content), is_implicit, True, at_pixels, specific_tags=_WANTED)
+    header = Dataset({element.tag: element for element in elements})
+    header.set_original_encoding(is_implicit, True, _encodings(header))
+    return header, syntax, at_pixels.is_there
 
-    return parse
+
+def _encodings(header: Dataset) -> list[str]:
+    names = header.get(_CHARACTER_SET)
+    return convert_encodings(None if names is None else names.value)
 
 
 def _uid(element: Any) -> str | None:
-    value = None if element is None else element.value
+    value = element.value
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     return str(value).strip("\0 ") or None if value else None
 
 
-def _charset(element: Any) -> tuple[str, ...]:
-    value = None if element is None else element.value
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    if isinstance(value, str):
-        value = value.split("\\")
-    return tuple(str(name).strip("\0 ") for name in value or ())
+def _facts(header: Dataset, calling_ae: str | None, called_ae: str | None) -> tuple[SeriesFacts, int | None]:
+    elements: list[Any] = [
+        header.get_item(tag) for tag in _WANTED[len(_UID_TAGS) :] if tag in header and tag != _CHARACTER_SET
+    ]
+    if not all(isinstance(element, RawDataElement) for element in elements):
+        return _decoded(header, calling_ae, called_ae)
+    charset = header.get(_CHARACTER_SET)
+    names = () if charset is None or not charset.value else charset.value
+    told = tuple((e.tag.real, e.VR, e.value, e.is_implicit_VR, e.is_little_endian) for e in elements)
+    return _shared_facts(told, (names,) if isinstance(names, str) else tuple(names), calling_ae, called_ae)
 
 
-def _text(element: Any, charset: tuple[str, ...]) -> str | None:
-    if element is None or not element.value:
-        return None
-    if not isinstance(element, RawDataElement):
-        return str(element.value).strip() or None
-    return _decoded(element.tag.real, element.VR, element.value, charset)
+@lru_cache(maxsize=1024)
+def _shared_facts(
+    told: tuple[tuple[int, str | None, bytes, bool, bool], ...],
+    charset: tuple[str, ...],
+    calling_ae: str | None,
+    called_ae: str | None,
+) -> tuple[SeriesFacts, int | None]:
+    """Facts as they are encoded to facts; all instances of a series have the same, so they are decoded once."""
+    header = Dataset(
+        {
+            BaseTag(tag): RawDataElement(BaseTag(tag), vr, len(value or b""), value, 0, is_implicit, is_little)
+            for tag, vr, value, is_implicit, is_little in told
+        }
+    )
+    header.set_original_encoding(told[0][3] if told else True, True, convert_encodings(list(charset) or None))
+    return _decoded(header, calling_ae, called_ae)
 
 
-@lru_cache(maxsize=4096)
-def _decoded(tag: int, vr: str | None, value: bytes, charset: tuple[str, ...]) -> str | None:
-    """A text; all instances of a series have the same."""
-    raw = RawDataElement(BaseTag(tag), vr, len(value), value, 0, vr is None, True)
-    element = convert_raw_data_element(raw, encoding=convert_encodings(list(charset) or None))
-    return None if element.value is None else str(element.value).strip() or None
+def _decoded(header: Dataset, calling_ae: str | None, called_ae: str | None) -> tuple[SeriesFacts, int | None]:
+    expected = str(header.get(_EXPECTED)).strip()
+    is_number = expected.isascii() and expected.isdecimal() and 0 < int(expected) < 1_000_000
+    return series_facts(header, calling_ae, called_ae), int(expected) if is_number else None

@@ -16,7 +16,6 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicom_bridge.receive.header import read_header
-from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.files import InstanceFiles, require_uid
 from dicom_bridge.store.group_commit import GroupCommit
@@ -181,6 +180,11 @@ class InstanceIntake:
         self.index.release_association(origin.association)
         self._on_change()
 
+    def forget_count(self, study_uid: str) -> None:
+        """Instances of a study were taken away: count them anew when the next one comes."""
+        with self._lock:
+            self._counts.pop(study_uid, None)
+
     def _place(
         self,
         parts: Sequence[bytes | memoryview],
@@ -206,7 +210,7 @@ class InstanceIntake:
         self, parts: Sequence[bytes | memoryview], transfer_syntax: str | None, origin: Origin
     ) -> ReceivedInstance:
         try:
-            header = read_header(parts, transfer_syntax)
+            header = read_header(parts, origin.calling_ae, origin.called_ae, transfer_syntax)
         except Exception as error:  # pydicom raises whatever its parser met; the sender is told which
             raise RefusedInstanceError(
                 CANNOT_UNDERSTAND, f"the data set can't be parsed ({type(error).__name__}): mend or resend it"
@@ -222,15 +226,8 @@ class InstanceIntake:
             sop_class_uid=sop_class,
             transfer_syntax_uid=header.transfer_syntax_uid,
             path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
-            facts=SeriesFacts(
-                modality=header.modality,
-                body_part=header.body_part,
-                study_description=header.study_description,
-                series_description=header.series_description,
-                protocol_name=header.protocol_name,
-                calling_ae=origin.calling_ae,
-                called_ae=origin.called_ae,
-            ),
+            facts=header.facts,
+            expected=header.expected,
         )
 
     def _compare(self, parts: Sequence[bytes | memoryview], known: Path, instance: ReceivedInstance) -> Taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -37,10 +38,16 @@ def require_uid(text: str | None, name: str) -> str:
 class InstanceFiles:
     """The folder `instances/<study>/<series>/<instance>.dcm` and the folder `incoming` beside it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, receiver: str | None = None) -> None:
+        """Prepare.
+
+        Args:
+            root: the state folder.
+            receiver: name of this process, when several write into the folder.
+        """
         self.root = root
         self._instances = root / "instances"
-        self._incoming = root / "incoming"
+        self._incoming = root / "incoming" if receiver is None else root / "incoming" / receiver
         self._durable_folders: set[Path] = set()
 
     def prepare(self) -> None:
@@ -48,7 +55,16 @@ class InstanceFiles:
         self._instances.mkdir(parents=True, exist_ok=True)
         if self._incoming.exists():
             shutil.rmtree(self._incoming)
-        self._incoming.mkdir()
+        self._incoming.mkdir(parents=True)
+
+    def require(self) -> None:
+        """Whether the folder is there at all: a shared file system may be gone for a while.
+
+        Raises:
+            OSError: ESTALE, it is gone.
+        """
+        if not self._instances.is_dir():
+            raise OSError(errno.ESTALE, "the state folder is gone", str(self._instances))
 
     def path_of(self, study_uid: str, series_uid: str, instance_uid: str) -> Path:
         """Where an instance lies.
@@ -62,6 +78,15 @@ class InstanceFiles:
             / require_uid(series_uid, "Series Instance UID (0020,000E)")
             / f"{require_uid(instance_uid, 'SOP Instance UID (0008,0018)')}.dcm"
         )
+
+    def study_folder(self, study_uid: str) -> Path:
+        """Where the instances of a study lie, relative to the root.
+
+        Raises:
+            UnsafeUidError: not a UID.
+        """
+        folder = self._instances / require_uid(study_uid, "Study Instance UID (0020,000D)")
+        return folder.relative_to(self.root)
 
     def put(self, parts: Iterable[bytes | memoryview], destination: Path) -> None:
         """Write a file; its content and its name are durable on return.

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import insert_if_absent
-from dicom_bridge.store.tables import InstanceRow, SeriesRow, StudyRow
+from dicom_bridge.store.tables import CompletionMarkRow, InstanceRow, SeriesRow, StudyRow
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class ReceivedInstance:
         study_uid, series_uid, instance_uid, sop_class_uid, transfer_syntax_uid: validated.
         path: relative to the state folder.
         facts: of its series, as this instance tells.
+        expected: how many instances it says that its study has; None: it does not say.
     """
 
     study_uid: str
@@ -33,6 +34,7 @@ class ReceivedInstance:
     transfer_syntax_uid: str
     path: str
     facts: SeriesFacts
+    expected: int | None = None
 
 
 # Made once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
@@ -94,26 +96,29 @@ def record(session: Session, arriving: Sequence[Arriving], now: float) -> list[b
     grown = sorted({str(row["study_uid"]) for row, new in zip(rows, is_new, strict=True) if new})
     if grown:
         session.connection().execute(_REOPEN, {"grown": grown, "now": now})
+    for (instance, _), new in zip(arriving, is_new, strict=True):
+        if new and instance.expected is not None:
+            _expect(session, instance.study_uid, instance.expected, now)
     return is_new
 
 
 def _lock_studies(session: Session, facts: Mapping[str, SeriesFacts], now: float) -> None:
     """Make the studies that are not there; until the transaction's end nobody else takes or closes any of them."""
-    asked = {"studies": sorted(facts)}
-    new = sorted(set(facts) - set(session.connection().scalars(_LOCK, asked)))
-    for study_uid in new:
-        insert_if_absent(
-            session,
-            StudyRow,
-            study_uid=study_uid,
-            description=facts[study_uid].study_description,
-            first_received_at=now,
-            last_received_at=now,
-            generation=0,
-            is_open=True,
-        )
-    if new:
-        session.connection().scalars(_LOCK, asked).all()
+    locked: set[str] = set()
+    while missing := sorted(set(facts) - locked):
+        # One that is there may be removed before it is locked.
+        locked |= set(session.connection().scalars(_LOCK, {"studies": missing}))
+        for study_uid in sorted(set(facts) - locked):
+            insert_if_absent(
+                session,
+                StudyRow,
+                study_uid=study_uid,
+                description=facts[study_uid].study_description,
+                first_received_at=now,
+                last_received_at=now,
+                generation=0,
+                is_open=True,
+            )
 
 
 def _know_series(session: Session, facts: Mapping[tuple[str, str], SeriesFacts]) -> None:
@@ -132,7 +137,20 @@ def _know_series(session: Session, facts: Mapping[tuple[str, str], SeriesFacts])
             protocol_name=told.protocol_name,
             calling_ae=told.calling_ae,
             called_ae=told.called_ae,
+            priority=told.priority,
         )
+
+
+def _expect(session: Session, study_uid: str, expected: int, now: float) -> None:
+    """Note what the instances of a study say of their number, once for each time that they say another one."""
+    query = (
+        select(CompletionMarkRow.expected)
+        .where(CompletionMarkRow.study_uid == study_uid, CompletionMarkRow.is_trigger.is_(False))
+        .order_by(CompletionMarkRow.id.desc())
+        .limit(1)
+    )
+    if session.scalar(query) != expected:
+        session.add(CompletionMarkRow(study_uid=study_uid, at=now, expected=expected, is_trigger=False))
 
 
 @lru_cache

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dicom_bridge.audit import AuditError, AuditEvent, AuditTrail, Outcome, verify
+from dicom_bridge.audit import AuditError, AuditEvent, AuditTrail, Outcome, Rotation, trail_files, verified, verify
 
 
 @pytest.fixture
@@ -119,3 +119,81 @@ def test_another_file_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(AuditError):
         AuditTrail(other)
     assert other.read_text() == "hello\n"
+
+
+# files that are closed, with one chain through all
+
+
+@pytest.fixture
+def rotated(tmp_path: Path) -> Path:
+    """Twelve records in four files, written in two lives."""
+    path = tmp_path / "audit.jsonl"
+    for _ in range(2):
+        opened = AuditTrail(path, rotation=Rotation(bytes=1000))
+        for number in range(6):
+            opened.record(AuditEvent.EXPORT, Outcome.SUCCESS, destination="pacs", study=f"1.2.{number}")
+        opened.close()
+    return path
+
+
+def test_the_chain_goes_on_in_the_next_file(rotated: Path) -> None:
+    files = trail_files(rotated)
+    assert len(files) > 2 and files[-1] == rotated
+    assert [len(file.read_text().splitlines()) for file in files[:-1]] == [3] * (len(files) - 1)
+    assert files[0].name == "audit.0000000003.jsonl"
+    found = verified(rotated)
+    assert (found.first, found.last, found.files) == (1, 12, len(files))
+    assert all(file.stat().st_mode & 0o077 == 0 for file in files)
+
+
+def test_a_file_in_the_middle_that_is_missing_or_altered_is_found(rotated: Path) -> None:
+    second = trail_files(rotated)[1]
+    whole = second.read_text()
+    second.write_text(whole.replace("1.2.4", "1.2.9"))
+    with pytest.raises(AuditError, match=rf"{second.name}: line 2: it was altered"):
+        verify(rotated)
+    second.unlink()
+    with pytest.raises(AuditError, match=r"audit\.0000000009\.jsonl: line 1: records before it are missing"):
+        verify(rotated)
+
+
+def test_the_oldest_files_may_be_moved_away(rotated: Path) -> None:
+    trail_files(rotated)[0].unlink()
+    found = verified(rotated)
+    assert (found.first, found.last, found.records) == (4, 12, 9)
+
+
+def test_a_crash_between_two_files_loses_no_number(rotated: Path) -> None:
+    rotated.rename(rotated.with_name("audit.0000000012.jsonl"))
+    opened = AuditTrail(rotated)
+    opened.record(AuditEvent.APPLICATION_START, Outcome.SUCCESS)
+    opened.close()
+    assert verified(rotated).last == 13
+
+
+def test_a_file_is_closed_when_its_first_record_is_old(tmp_path: Path) -> None:
+    now = 1_700_000_000.0
+    path = tmp_path / "audit.jsonl"
+    opened = AuditTrail(path, lambda: now, Rotation(seconds=100))
+    for later in (0, 60, 99, 101, 150, 202):
+        now = 1_700_000_000.0 + later
+        opened.record(AuditEvent.EXPORT, Outcome.SUCCESS)
+    opened.close()
+    assert [file.name for file in trail_files(path)] == [
+        "audit.0000000003.jsonl",
+        "audit.0000000005.jsonl",
+        "audit.jsonl",
+    ]
+    assert verify(path) == 6
+
+
+def test_a_record_that_is_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    opened = AuditTrail(path)
+    for _ in range(2):
+        opened.record(AuditEvent.EXPORT, Outcome.SUCCESS, delivered=[f"1.2.{number}" for number in range(20_000)])
+    opened.close()
+    opened = AuditTrail(path)
+    opened.record(AuditEvent.EXPORT, Outcome.SUCCESS)
+    opened.close()
+    assert verify(path) == 3

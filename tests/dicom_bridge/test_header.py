@@ -20,19 +20,8 @@ from pydicom.uid import (
 )
 
 from dicom_bridge.receive.header import Header, read_header
+from dicom_bridge.series.facts import series_facts
 from synthetic_study import ct_slice
-
-KEYWORDS = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "BodyPartExamined",
-    "StudyDescription",
-    "SeriesDescription",
-    "ProtocolName",
-)
 
 
 def encoded(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
@@ -57,13 +46,23 @@ def sample() -> Dataset:
     item.SOPInstanceUID = generate_uid()  # of another instance
     item.SeriesInstanceUID = generate_uid()
     dataset.ReferencedImageSequence = [item]
+    dataset.NumberOfStudyRelatedInstances = 7
+    requested = Dataset()
+    requested.RequestedProcedurePriority = "STAT"
+    dataset.RequestAttributesSequence = [requested]
     dataset["ReferencedImageSequence"].is_undefined_length = True
     return dataset
 
 
 def expected(dataset: Dataset, syntax: str) -> Header:
-    values = [str(dataset.get(keyword) or "").strip() or None for keyword in KEYWORDS]
-    return Header(syntax, *values)
+    names = (dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
+    return Header(
+        syntax, *map(str, names), series_facts(dataset, "CT01", "RCMED"), dataset.NumberOfStudyRelatedInstances
+    )
+
+
+def read(*parts: bytes | memoryview, syntax: str | None = None) -> Header:
+    return read_header(parts, "CT01", "RCMED", syntax)
 
 
 def data_set_of(content: bytes) -> tuple[bytes, bytes]:
@@ -81,8 +80,8 @@ def test_every_encoding(syntax: str) -> None:
     if syntax == ExplicitVRBigEndian:
         dataset.PixelData = bytes(2048)
     content = encoded(dataset, syntax)
-    assert read_header((content,)) == expected(dataset, syntax)
-    assert read_header(data_set_of(content), syntax) == expected(dataset, syntax)
+    assert read(content) == expected(dataset, syntax)
+    assert read(*data_set_of(content), syntax=syntax) == expected(dataset, syntax)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -95,7 +94,7 @@ def test_a_header_longer_than_the_first_look(known: bool, before: bool) -> None:
     dataset.add_new((group, 0x1001), "OB", bytes(400_000))
     content = encoded(dataset)
     parts = data_set_of(content) if known else (content,)
-    assert read_header(parts, ExplicitVRLittleEndian if known else None) == expected(dataset, ExplicitVRLittleEndian)
+    assert read(*parts, syntax=ExplicitVRLittleEndian if known else None) == expected(dataset, ExplicitVRLittleEndian)
 
 
 def test_texts_in_other_characters() -> None:
@@ -103,9 +102,9 @@ def test_texts_in_other_characters() -> None:
     dataset.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
     dataset.StudyDescription = "頭部"
     content = encoded(dataset)
-    assert read_header((content,)).study_description == "頭部"
+    assert read(content).facts.study_description == "頭部"
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    assert read_header(data_set_of(encoded(dataset)), ExplicitVRLittleEndian).study_description == "頭部"
+    assert read(*data_set_of(encoded(dataset)), syntax=ExplicitVRLittleEndian).facts.study_description == "頭部"
 
 
 CONTENT = encoded(sample())
@@ -116,14 +115,14 @@ def test_pieces_do_not_matter(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(CONTENT)]
     view = memoryview(CONTENT)
     parts: list[Any] = [view[begin:end] for begin, end in zip(places, places[1:], strict=False)]
-    assert read_header(parts) == read_header((CONTENT,))
+    assert read(*parts) == read(CONTENT)
 
 
 @given(st.binary(max_size=300))
 def test_what_is_damaged_raises_or_is_read_but_never_hangs(damage: bytes) -> None:
     start, data_set = data_set_of(CONTENT)
     try:
-        read_header((start, data_set[:200] + damage + data_set[260:]), ExplicitVRLittleEndian)
+        read(start, data_set[:200] + damage + data_set[260:], syntax=ExplicitVRLittleEndian)
     except Exception as error:
         assert not isinstance(error, MemoryError)
 
@@ -131,4 +130,4 @@ def test_what_is_damaged_raises_or_is_read_but_never_hangs(damage: bytes) -> Non
 def test_it_reads_what_pydicom_wrote(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     path.write_bytes(CONTENT)
-    assert read_header((CONTENT,)) == expected(pydicom.dcmread(path), ExplicitVRLittleEndian)
+    assert read(CONTENT) == expected(pydicom.dcmread(path), ExplicitVRLittleEndian)
