@@ -111,6 +111,27 @@ def test_a_duplicate_is_no_arrival(index: StudyIndex, clock: Clock) -> None:
     assert [arrival.received_at for arrival in index.arrivals("1.2")] == [1000.0]
 
 
+def test_what_arrives_together_is_recorded_as_if_one_by_one(index: StudyIndex, clock: Clock) -> None:
+    first, second = (index.open_association(name, "RCMED", "peer") for name in "ab")
+    index.record_instance(instance(1), first)
+    index.close_generation("1.2", study_progress(index.arrivals("1.2"), CompletionRules(10), clock.now + 10), [])
+    assert index.open_studies() == []
+    clock.now += 20
+    told = index.record_instances(
+        [
+            (instance(1), second),  # was there
+            (instance(5, "1.3", "1.3.1"), first),
+            (instance(6, "1.3", "1.3.2"), second),
+            (instance(5, "1.3", "1.3.1"), second),  # comes twice
+        ]
+    )
+    assert told == [False, True, True, False]
+    assert index.open_studies() == ["1.3"]
+    assert [arrival.association for arrival in index.arrivals("1.3")].count(first) == 1
+    assert [uid for uid, _ in index.series_of("1.3")] == ["1.3.1", "1.3.2"]
+    assert index.instance_count("1.3") == 2
+
+
 def test_releases_reach_the_arrivals(index: StudyIndex, clock: Clock) -> None:
     first, second = (index.open_association(name, "RCMED", "peer") for name in "ab")
     index.record_instance(instance(1), first)
