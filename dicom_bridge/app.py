@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
+from fastapi import APIRouter
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -27,6 +28,9 @@ from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
 from dicom_bridge.operating import Operating
 from dicom_bridge.orthanc import OrthancFollower
+from dicom_bridge.pull import open_source
+from dicom_bridge.pull.orders import PullOrders
+from dicom_bridge.pull.puller import Puller
 from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
@@ -53,6 +57,7 @@ from dicom_bridge.web.application import build_application
 from dicom_bridge.web.connections import ConnectionLimits
 from dicom_bridge.web.door import open_door
 from dicom_bridge.web.operations import operations
+from dicom_bridge.web.pull import pull
 from dicom_bridge.web.server import WebServer
 from dicom_bridge.web.status import Shown, status_pages
 from dicom_bridge.web.stow import stow
@@ -97,7 +102,8 @@ class Gateway:
         self._web: WebServer | None = None
         self._audit: AuditTrail | None = None
         self._commitment: CommitmentScp | None = None
-        self._sources: dict[str, WatchedFolder | OrthancFollower] = {}
+        self._sources: dict[str, WatchedFolder | OrthancFollower | Puller] = {}
+        self._orders: PullOrders | None = None
         self._retention: Retention | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
@@ -309,6 +315,12 @@ class Gateway:
             self._sources["folder"] = WatchedFolder(settings.folder, intake, observer, our_ae)
         if settings.orthanc.url is not None:
             self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
+        self._orders = None if self._database is None else PullOrders(self._database)
+        if settings.sources and self._orders is not None:
+            if self._database is not None and not self._database.is_shared:
+                self._orders.take_up_again()
+            archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
+            self._sources["pull"] = Puller(settings.pull, archives, self._orders, intake, self.ledger, observer, our_ae)
         for source in self._sources.values():
             source.start()
 
@@ -329,12 +341,15 @@ class Gateway:
 
     def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
         web, receive = self.settings.web, self.settings.receive
-        parts = (
+        parts: tuple[APIRouter, ...] = (
             operations(self.health, self.metrics),
             stow(intake, observer, receive.ae_title, receive.idle_seconds),
             status_pages(self._shown()),
             actions(self.operating),
         )
+        puller = self._sources.get("pull")
+        if isinstance(puller, Puller) and self._orders is not None:
+            parts += (pull(self._orders, self.settings.sources, puller.wake),)
         names = [web.host, *web.host_names]
         application = build_application(parts, open_door(web, observer), names, observer.request_refused)
         tls = None if web.tls is None else server_context(web.tls, "web.tls")

@@ -17,6 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from dicom_bridge.audit import AuditError, trail_files, verified
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.pull import open_source
+from dicom_bridge.pull.source import SourceUnavailableError
 from dicom_bridge.security.oidc import Provider, ProviderUnavailableError
 from dicom_bridge.security.tls import expiry, server_context
 from dicom_bridge.security.token import Token
@@ -53,6 +55,7 @@ def examine(settings: GatewaySettings) -> Iterator[Check]:
     yield from _database(settings)
     yield from _ports(settings)
     yield from _destinations(settings)
+    yield from _sources(settings)
 
 
 def _installed(settings: GatewaySettings) -> Iterator[Check]:
@@ -232,3 +235,13 @@ def _destinations(settings: GatewaySettings) -> Iterator[Check]:
     named = {destination for route in settings.routing.routes for destination in route.destinations}
     for name in sorted(set(settings.routing.destinations) - named):
         yield Check(f"destination {name}", Verdict.NOTE, "no route names it")
+
+
+def _sources(settings: GatewaySettings) -> Iterator[Check]:
+    for name, told in settings.sources.items():
+        about = f"source {name}"
+        try:
+            source = open_source(name, told, settings.pull, settings.receive.ae_title)
+            yield Check(about, Verdict.OK, source.check())
+        except (SourceUnavailableError, ConfigurationError) as error:
+            yield Check(about, Verdict.WRONG, str(error))

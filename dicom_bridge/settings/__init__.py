@@ -17,6 +17,7 @@ from dicom_bridge.settings.network import (
     ServerTlsSettings,
     WebSettings,
 )
+from dicom_bridge.settings.pulling import AnySource, DicomWebSource, PullSettings, QueryRetrieveSource
 from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import (
     AnyDestination,
@@ -32,12 +33,14 @@ from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolder
 
 __all__ = [
     "AnyDestination",
+    "AnySource",
     "CStoreDestination",
     "ClientTlsSettings",
     "CompletionSettings",
     "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
+    "DicomWebSource",
     "FolderDestination",
     "FollowedOrthancSettings",
     "GatewaySettings",
@@ -47,6 +50,8 @@ __all__ = [
     "OidcSettings",
     "OrthancDestination",
     "PeerSettings",
+    "PullSettings",
+    "QueryRetrieveSource",
     "ReceiveSettings",
     "RetentionSettings",
     "RoutingSettings",

@@ -174,6 +174,25 @@ class RemovalRow(Table):
     finished_at: Mapped[float | None] = mapped_column(index=True)
 
 
+class PullRow(Table):
+    """An order to fetch a study from an archive, or (`study_uid` is None) all that meets a query.
+
+    `due_at`: when it is to be worked on; while it is, until when nobody else may.
+    """
+
+    __tablename__ = "pulls"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    study_uid: Mapped[str | None]
+    query: Mapped[dict[str, str] | None] = mapped_column(JSON)
+    state: Mapped[str]
+    attempts: Mapped[int]
+    due_at: Mapped[float]
+    asked_at: Mapped[float]
+    text: Mapped[str | None]
+    __table_args__ = (Index("pulls_due", "state", "due_at"),)
+
+
 class FollowedRow(Table):
     """How far the changes of a server were followed."""
 
