@@ -165,6 +165,13 @@ def test_instances_go_after_their_days_and_results_after_theirs(cleaned: Cleaned
     assert verify(cleaned.stored.trail) == 2
 
 
+def test_what_an_operator_cancelled_goes_too(cleaned: Cleaned) -> None:
+    cleaned.receive(*cleaned.sources)
+    cleaned.close_study(cleaned.job(JobState.CANCELLED))
+    cleaned.retention(2, instances_days=1).look()
+    assert cleaned.files() == cleaned.recorded() == set()
+
+
 def open_study(cleaned: Cleaned) -> None:
     cleaned.receive(*cleaned.sources)
 
