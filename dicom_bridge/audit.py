@@ -39,6 +39,7 @@ class AuditError(RCMedError):
 class AuditEvent(Enum):
     """(code of DCM, meaning) of the events that are recorded (PS3.16 CID 400 and 401)."""
 
+    APPLICATION_ACTIVITY = ("110100", "Application Activity")
     APPLICATION_START = ("110120", "Application Start")
     APPLICATION_STOP = ("110121", "Application Stop")
     INSTANCES_TRANSFERRED = ("110104", "DICOM Instances Transferred")

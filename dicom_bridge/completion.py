@@ -4,6 +4,10 @@ DIMSE has no "end of study" message (PS3.4 B: each C-STORE stands alone), so com
 The judgement is a pure function of what arrived, the rules and the clock: the same arrivals give the same answer after
 a restart, and no timer or lock file has to survive. An instance that comes after a study was complete opens its next
 generation; earlier generations never change.
+
+Two things can be said about a study beside silence: that it is complete now, and how many instances it will have (by
+Number of Study Related Instances (0020,1208), or by whoever triggers). A number that was said is waited for: the study
+is complete with the instance that reaches it, and before that only quiet ends the waiting.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ class CompletionRules:
         quiet_seconds: complete when nothing arrived for this long, open associations or not.
         released_seconds: complete when every association that brought an instance is released and this much time has
             passed since the last release or arrival; None: releases are not looked at.
+        believes_headers: whether what instances say of their number counts; the caller leaves those marks out if not.
     """
 
     quiet_seconds: float
     released_seconds: float | None = None
+    believes_headers: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,21 @@ class Arrival:
 
 
 @dataclass(frozen=True)
+class CompletionMark:
+    """Something that was said about a study's completeness.
+
+    Attributes:
+        at: seconds since the epoch.
+        expected: how many instances the study will have; None: as many as are there.
+        is_trigger: someone said it on purpose; else an instance's header did.
+    """
+
+    at: float
+    expected: int | None = None
+    is_trigger: bool = True
+
+
+@dataclass(frozen=True)
 class StudyProgress:
     """Where a study stands.
 
@@ -51,21 +72,28 @@ class StudyProgress:
         complete: whether this generation is complete at the time asked for.
         due_at: when it was or will be complete if nothing more arrives, as far as is known now; None when nothing
             arrived.
+        rule: in words, by which rule it is complete then.
+        expected: how many instances it is said to have; None: nothing was said.
     """
 
     generation: int
     instances: int
     complete: bool
     due_at: float | None
+    rule: str = ""
+    expected: int | None = None
 
 
-def study_progress(arrivals: Sequence[Arrival], rules: CompletionRules, now: float) -> StudyProgress:
+def study_progress(
+    arrivals: Sequence[Arrival], rules: CompletionRules, now: float, marks: Sequence[CompletionMark] = ()
+) -> StudyProgress:
     """Judge a study.
 
     Args:
         arrivals: in any order; those later than `now` are ignored, so are releases later than `now`.
         rules: how long silence must last.
         now: seconds since the epoch.
+        marks: what was said of it, in any order; those later than `now` are ignored.
     Returns:
         The generation that is open or was completed last.
     """
@@ -73,38 +101,61 @@ def study_progress(arrivals: Sequence[Arrival], rules: CompletionRules, now: flo
     if not ordered:
         return StudyProgress(0, 0, False, None)
     generation = 1
-    closes_at = _ClosingTime(rules, now)
-    for arrival in ordered:
-        if closes_at.due is not None and closes_at.due <= arrival.received_at:
+    said = sorted((mark for mark in marks if mark.at <= now), key=lambda mark: mark.at)
+    closing = _ClosingTime(rules, now, said, 0)
+    for count, arrival in enumerate(ordered, start=1):
+        if closing.due[0] <= arrival.received_at:
             generation += 1
-            closes_at = _ClosingTime(rules, now)
-        closes_at.add(arrival)
-    due = closes_at.due
-    return StudyProgress(generation, len(ordered), due is not None and due <= now, due)
+            closing = _ClosingTime(rules, now, said, count - 1)
+        closing.add(arrival)
+    due, rule = closing.due
+    return StudyProgress(generation, len(ordered), due <= now, due, rule, closing.expected_at(now))
 
 
 class _ClosingTime:
-    """When one generation closes, as its arrivals are added in the order of time."""
+    """When one generation closes, and by which rule, as its arrivals are added in the order of time."""
 
-    def __init__(self, rules: CompletionRules, now: float) -> None:
+    def __init__(self, rules: CompletionRules, now: float, marks: Sequence[CompletionMark], before: int) -> None:
         self._rules = rules
         self._now = now
-        self._last_arrival: float | None = None
+        self._marks = marks
+        self._before = self._count = before
+        self._last_arrival = float("inf")
         self._last_release = float("-inf")
         self._any_open = False
+        self._reached_at: float | None = None
 
     def add(self, arrival: Arrival) -> None:
+        self._count += 1
         self._last_arrival = arrival.received_at
         if arrival.released_at is None or arrival.released_at > self._now:
             self._any_open = True
         else:
             self._last_release = max(self._last_release, arrival.released_at)
+        # Only the generation in which the number is reached ends by it; those of late instances end by silence.
+        expected = self.expected_at(arrival.received_at)
+        reached = expected is not None and self._before < expected <= self._count
+        self._reached_at = arrival.received_at if reached else None
+
+    def expected_at(self, time: float) -> int | None:
+        """How many instances the study was last said to have."""
+        said = [mark.expected for mark in self._marks if mark.at <= time and mark.expected is not None]
+        return said[-1] if said else None
 
     @property
-    def due(self) -> float | None:
-        if self._last_arrival is None:
-            return None
-        quiet = self._last_arrival + self._rules.quiet_seconds
-        if self._rules.released_seconds is None or self._any_open:
-            return quiet
-        return min(quiet, max(self._last_arrival, self._last_release) + self._rules.released_seconds)
+    def due(self) -> tuple[float, str]:
+        """(seconds since the epoch, the rule in words); infinite before the first arrival."""
+        last, rules = self._last_arrival, self._rules
+        if self._reached_at is not None:
+            return self._reached_at, f"all {self._count} expected instances came"
+        expected = self.expected_at(self._now)
+        is_waiting = expected is not None and self._count < expected
+        missing = f"; {self._count} of {expected} expected instances came" if is_waiting else ""
+        due = [(last + rules.quiet_seconds, f"nothing came for {rules.quiet_seconds:g} s{missing}")]
+        if rules.released_seconds is not None and not self._any_open and not is_waiting:
+            released = max(last, self._last_release) + rules.released_seconds
+            due.append((released, f"the last association was released {rules.released_seconds:g} s before"))
+        for mark in self._marks:
+            if mark.is_trigger and mark.at >= last and (mark.expected is None or mark.expected <= self._count):
+                due.append((mark.at, "it was said to be complete"))
+        return min(due)

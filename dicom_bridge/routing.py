@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dicom_bridge.priority import Priority, most_urgent
+
 
 class RouteField(StrEnum):
     """What a condition may look at."""
@@ -23,6 +25,7 @@ class RouteField(StrEnum):
     PROTOCOL_NAME = "protocol_name"
     CALLING_AE = "calling_ae"
     CALLED_AE = "called_ae"
+    PRIORITY = "priority"
 
 
 class RouteOperator(StrEnum):
@@ -33,6 +36,19 @@ class RouteOperator(StrEnum):
     CONTAINS = "contains"
     STARTS_WITH = "starts_with"
     ONE_OF = "one_of"
+
+
+class ResultKind(StrEnum):
+    """A DICOM object that answers a series; `docs/results.md` tells what each is for."""
+
+    SEG = "seg"
+    SR = "sr"
+    SECONDARY_CAPTURE = "secondary_capture"
+    KEY_OBJECTS = "key_objects"
+    RTSTRUCT = "rtstruct"
+
+
+DEFAULT_RESULTS = (ResultKind.SEG, ResultKind.SR)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class SeriesFacts:
         protocol_name: (0018,1030).
         calling_ae: AE title of the sender.
         called_ae: AE title under which the gateway was called.
+        priority: how urgent the instances say that it is; see `dicom_bridge.priority`.
     """
 
     modality: str | None = None
@@ -56,6 +73,7 @@ class SeriesFacts:
     protocol_name: str | None = None
     calling_ae: str | None = None
     called_ae: str | None = None
+    priority: Priority | None = None
 
 
 class Condition(BaseModel):
@@ -97,7 +115,7 @@ class Condition(BaseModel):
         """One line: what was asked, what the series says, and the outcome."""
         found = getattr(facts, self.field.value)
         value = self.value if isinstance(self.value, str) else ", ".join(self.value)
-        told = "is absent" if _normalised(found) is None else f"is {found!r}"
+        told = "is absent" if _normalised(found) is None else f"is {str(found)!r}"
         outcome = "match" if self.matches(facts) else "no match"
         return f"{self.field} {self.operator} {value!r}: {self.field} {told}, {outcome}"
 
@@ -110,6 +128,8 @@ class Route(BaseModel):
         conditions: all must match; none means every series.
         prompts: what is asked; none means "recognise what is there".
         destinations: names of the destinations.
+        priority: of its jobs; a series that says that it is more urgent is taken before.
+        results: which objects are written and delivered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -118,6 +138,8 @@ class Route(BaseModel):
     conditions: tuple[Condition, ...] = ()
     prompts: tuple[str, ...] = ()
     destinations: tuple[str, ...] = Field(min_length=1)
+    priority: Priority = Priority.ROUTINE
+    results: tuple[ResultKind, ...] = Field(default=DEFAULT_RESULTS, min_length=1)
 
     def matches(self, facts: SeriesFacts) -> bool:
         """Whether every condition matches."""
@@ -136,6 +158,11 @@ class RouteExplanation:
 def match_routes(facts: SeriesFacts, routes: Sequence[Route]) -> tuple[Route, ...]:
     """All routes whose conditions the series meets, in the order of the configuration."""
     return tuple(route for route in routes if route.matches(facts))
+
+
+def job_priority(route: Route, facts: SeriesFacts) -> Priority:
+    """The more urgent of what the route and the series say."""
+    return most_urgent((route.priority, facts.priority)) or route.priority
 
 
 def explain_routes(facts: SeriesFacts, routes: Sequence[Route]) -> tuple[RouteExplanation, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +17,10 @@ from PIL import Image as PillowImage
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
 from dicom_bridge.observer import Observer
+from dicom_bridge.priority import Priority
+from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
 from dicom_bridge.settings import DeliverySettings
-from dicom_bridge.store.files import write_durably
+from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
@@ -29,6 +32,7 @@ FINDINGS_FILE = "findings.json"
 FIRST_RESULT_SERIES_NUMBER = 9001
 
 _LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0
 
 
 class FindsInImages(Protocol):
@@ -60,6 +64,21 @@ class _Memory:
     findings: dict[int, Findings] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Submission:
+    """What the engine has to have of a job.
+
+    Attributes:
+        drive: how often it was driven, this time included.
+        priority: of it and its deliveries.
+        deliveries: destination -> drive, of those that are to be made.
+    """
+
+    drive: int
+    priority: Priority
+    deliveries: Mapping[str, int]
+
+
 class JobWorker:
     """Does the steps of jobs. Knows nothing of the engine that calls it."""
 
@@ -74,6 +93,7 @@ class JobWorker:
         on_change: Callable[[], None] = lambda: None,
         observer: Observer | None = None,
         conditions: DestinationConditions | None = None,
+        routes: Sequence[Route] = (),
     ) -> None:
         """Prepare.
 
@@ -87,6 +107,7 @@ class JobWorker:
             on_change: called when a job's or a delivery's state changed.
             observer: is told of steps and deliveries.
             conditions: of the destinations, kept up to date.
+            routes: say which objects are written; a job of a route that is gone gets SEG and SR.
         """
         self._root = root
         self._index = index
@@ -97,6 +118,7 @@ class JobWorker:
         self._on_change = on_change
         self._observer = observer or Observer()
         self._conditions = conditions or DestinationConditions(destinations)
+        self._results = {route.name: route.results for route in routes}
         self._memory: dict[str, _Memory] = {}
         self.stopping = threading.Event()
 
@@ -149,7 +171,7 @@ class JobWorker:
         return [str(path.relative_to(self._root)) for path in files]
 
     def build_results(self, job_id: str) -> list[str]:
-        """Write SEG and SR of every image; returns their paths, relative to the state folder."""
+        """Write what the route asks for of every image; returns the paths, relative to the state folder."""
         from dicom_bridge.results.filing import file_results
         from dicom_bridge.results.identifiers import ResultIdentifiers
 
@@ -164,9 +186,9 @@ class JobWorker:
             folder = self._image_folder(job, number)
             image, findings = self._image(job, number), self._findings(job, number)
             with self._observer.step("results"):
-                filed = file_results(image, findings, identifiers, folder)
-            if filed.refusal is not None:
-                self._say(job, filed.refusal, level="warning" if filed.files else "error")
+                filed = file_results(image, findings, identifiers, folder, self._results_of(job))
+            for refusal in filed.refusals:
+                self._say(job, refusal, level="warning" if filed.files else "error")
             files += [str(file.relative_to(self._root)) for file in filed.files]
         return files
 
@@ -194,8 +216,10 @@ class JobWorker:
         Raises:
             GatewayStoppingError: the gateway stops during the wait.
         """
-        if attempt > 1 and self.stopping.wait(self._patience.wait_before(attempt - 1)):
-            raise GatewayStoppingError
+        if attempt > 1:
+            self._wait_for_next_attempt(job_id, destination, self._patience.wait_before(attempt - 1))
+        if self._ledger.is_delivery_ended(job_id, destination):
+            return True
         job = self._ledger.job(job_id)
         target = self._destinations.get(destination)
         try:
@@ -223,13 +247,54 @@ class JobWorker:
         self._on_change()
         return True
 
+    def result_files(self, job_id: str) -> list[str]:
+        """What a job has to deliver, relative to the state folder: the DICOM files in its folder."""
+        return sorted(str(path.relative_to(self._root)) for path in self.job_folder(job_id).glob("**/*.dcm"))
+
+    def submission(self, job_id: str) -> Submission:
+        """What the engine has to have of an unfinished job; asked for again it is the same.
+
+        Raises:
+            LookupError: no such job.
+        """
+        job = self._ledger.job(job_id)
+        deliveries = {
+            row.destination: row.drive
+            for row in (self._ledger.deliveries(job_id) if job.state == JobState.DELIVERING else ())
+            if not self._ledger.is_delivery_ended(job_id, row.destination)
+        }
+        return Submission(job.drive, Priority(job.priority), deliveries)
+
+    def delivery_drive(self, job_id: str, destination: str) -> int:
+        """How often a delivery was driven, this time included."""
+        drives = {row.destination: row.drive for row in self._ledger.deliveries(job_id)}
+        return drives[destination]
+
+    def forget(self, job_id: str) -> None:
+        """A job does not go on: let go of what was kept for its next step."""
+        self._memory.pop(job_id, None)
+
+    def _wait_for_next_attempt(self, job_id: str, destination: str, seconds: float) -> None:
+        """Wait; ends before where the delivery was cancelled, by whichever process.
+
+        Raises:
+            GatewayStoppingError: the gateway stops.
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.stopping.wait(min(left, _LOOK_SECONDS)):
+                raise GatewayStoppingError
+            if self._ledger.is_delivery_ended(job_id, destination):
+                return
+
     def _not_delivered(self, job: JobRow, destination: str, attempt: int, reason: str, is_known: bool) -> bool:
         """Record an attempt that failed; returns whether it was the last one."""
         given_up = not is_known or attempt >= self._patience.maximum_attempts
         outcome = "given up" if given_up else "will be tried again"
         self._say(job, f"destination {destination}: {reason}; {outcome}", level="error" if given_up else "warning")
         state = DeliveryState.FAILED if given_up else DeliveryState.WAITING
-        self._ledger.set_delivery(job.job_id, destination, state, attempts=attempt, text=reason)
+        if not self._ledger.set_delivery(job.job_id, destination, state, attempts=attempt, text=reason):
+            return True
         self._conditions.failed(destination, reason, self._patience.wait_before(attempt))
         self._observer.delivery_failed(destination, job.study_uid, reason, given_up)
         self._on_change()
@@ -238,6 +303,7 @@ class JobWorker:
     def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
         from dicom_bridge.series.read import read_series
 
+        InstanceFiles(self._root).require()
         known = self._index.instances_of(job.study_uid, job.series_uid)
         reading = read_series([self._root / known[uid] for uid in job.instances if uid in known])
         return tuple(reading.images), [str(refusal.reason) for refusal in reading.refusals]
@@ -253,7 +319,7 @@ class JobWorker:
 
     def _findings(self, job: JobRow, number: int) -> Findings:
         image = self._image(job, number)
-        memory = self._memory[job.job_id]
+        memory = self._memory.setdefault(job.job_id, _Memory())
         if number not in memory.findings:
             memory.findings[number] = self._assistant.find(image, job.prompts or "")
         return memory.findings[number]
@@ -261,6 +327,9 @@ class JobWorker:
     def _image_folder(self, job: JobRow, number: int) -> Path:
         folder = self.job_folder(job.job_id)
         return folder if len(self._images(job)) == 1 else folder / f"image-{number + 1}"
+
+    def _results_of(self, job: JobRow) -> tuple[ResultKind, ...]:
+        return self._results.get(job.route, DEFAULT_RESULTS)
 
     def _say(self, job: JobRow, text: str, level: str = "error") -> None:
         self._index.add_line(text, level=level, study_uid=job.study_uid, series_uid=job.series_uid, job_id=job.job_id)

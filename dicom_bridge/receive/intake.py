@@ -17,7 +17,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.series.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.files import InstanceFiles, require_uid
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
@@ -27,18 +27,8 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 SOP_CLASS_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-_HEADER = (
-    "SpecificCharacterSet",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "Modality",
-    "StudyDescription",
-    "SeriesDescription",
-    "BodyPartExamined",
-    "ProtocolName",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-)
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_HEADER = (*_UIDS, *FACT_ATTRIBUTES, "NumberOfStudyRelatedInstances")
 _STUDIES_COUNTED = 1024
 
 
@@ -223,11 +213,13 @@ class InstanceIntake:
     def _describe(self, path: Path, origin: Origin) -> ReceivedInstance:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
-            values = {name: _text(header, name) for name in _HEADER[1:]}
+            values = {name: _text(header, name) for name in _UIDS}
+            facts = series_facts(header, origin.calling_ae, origin.called_ae)
+            expected = _count(header.get("NumberOfStudyRelatedInstances"))
             transfer_syntax = str(header.file_meta.TransferSyntaxUID)
-        except OSError:
-            raise
         except Exception as error:  # pydicom raises whatever its parser met; the sender is told which
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk; pydicom's own OSErrors have no number
             raise RefusedInstanceError(
                 CANNOT_UNDERSTAND, f"the data set can't be parsed ({type(error).__name__}): mend or resend it"
             ) from None
@@ -242,15 +234,8 @@ class InstanceIntake:
             sop_class_uid=sop_class,
             transfer_syntax_uid=transfer_syntax,
             path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
-            facts=SeriesFacts(
-                modality=values["Modality"],
-                body_part=values["BodyPartExamined"],
-                study_description=values["StudyDescription"],
-                series_description=values["SeriesDescription"],
-                protocol_name=values["ProtocolName"],
-                calling_ae=origin.calling_ae,
-                called_ae=origin.called_ae,
-            ),
+            facts=facts,
+            expected=expected,
         )
 
     def _compare(self, incoming: Path, known: Path, instance: ReceivedInstance) -> Taken:
@@ -296,6 +281,11 @@ def _require_as_asked_for(
 
 def _arrived(instance: ReceivedInstance, outcome: Taken) -> Arrived:
     return Arrived(instance.study_uid, instance.series_uid, instance.instance_uid, instance.sop_class_uid, outcome)
+
+
+def _count(told: object) -> int | None:
+    text = str(told).strip()
+    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text) < 1_000_000 else None
 
 
 def _text(header: Dataset, name: str) -> str | None:

@@ -12,6 +12,18 @@ from rcmed.errors import ConfigurationError
 LEAST_LENGTH = 32
 
 
+def user_in(authorization: str | None) -> str | None:
+    """The user name that an Authorization header claims, for the audit trail; nobody checks it."""
+    kind, _, value = (authorization or "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        name = base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return name[:64] or None
+
+
 class Token:
     """Compares what a request brings with the secret, in a time that does not depend on where they differ."""
 

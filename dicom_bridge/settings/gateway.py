@@ -14,6 +14,7 @@ from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, Settings
 from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
+from dicom_bridge.settings.pulling import PullSettings, SourceName, SourceSettings
 from dicom_bridge.settings.reading import SettingsFile, validate
 from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
@@ -25,11 +26,12 @@ class CompletionSettings(Settings):
 
     quiet_seconds: float = Field(default=30.0, gt=0)
     released_seconds: float | None = Field(default=5.0, ge=0)
+    expected: bool = True
 
     @property
     def rules(self) -> CompletionRules:
         """The same as the pure function's argument."""
-        return CompletionRules(self.quiet_seconds, self.released_seconds)
+        return CompletionRules(self.quiet_seconds, self.released_seconds, self.expected)
 
 
 class ModelSettings(Settings):
@@ -49,9 +51,16 @@ class ModelSettings(Settings):
 
 
 class JobSettings(Settings):
-    """The job engine: how many jobs run at the same time, and how often queues are looked at."""
+    """The job engine.
+
+    Attributes:
+        concurrency: jobs of the model that run at the same time in one process.
+        global_concurrency: in all processes that share a database; None: only `concurrency` limits.
+        polling_seconds: how often queues are looked at.
+    """
 
     concurrency: int = Field(default=1, ge=1)
+    global_concurrency: int | None = Field(default=None, ge=1)
     polling_seconds: float = Field(default=0.2, gt=0)
 
 
@@ -67,6 +76,7 @@ class GatewaySettings(Settings):
 
     Attributes:
         state_folder: where instances, index, jobs and results live; relative paths are taken from the working folder.
+        sources: archives by name, that studies are fetched from when someone asks.
         routing: in YAML either the settings themselves or the path of a file with them, relative to this file.
     """
 
@@ -76,6 +86,8 @@ class GatewaySettings(Settings):
     receive: ReceiveSettings = ReceiveSettings()
     folder: WatchedFolderSettings = WatchedFolderSettings()
     orthanc: FollowedOrthancSettings = FollowedOrthancSettings()
+    sources: dict[SourceName, SourceSettings] = Field(default_factory=dict)
+    pull: PullSettings = PullSettings()
     completion: CompletionSettings = CompletionSettings()
     model: ModelSettings = ModelSettings()
     jobs: JobSettings = JobSettings()

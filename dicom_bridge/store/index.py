@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from dicom_bridge.completion import Arrival, StudyProgress
+from dicom_bridge.completion import Arrival, CompletionMark, StudyProgress
+from dicom_bridge.priority import Priority
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.tables import (
     AssociationRow,
+    CompletionMarkRow,
     FollowedRow,
+    GenerationRow,
     InstanceRow,
     JobRow,
     LineRow,
@@ -38,6 +43,7 @@ class ReceivedInstance:
         study_uid, series_uid, instance_uid, sop_class_uid, transfer_syntax_uid: validated.
         path: relative to the state folder.
         facts: of its series, as this instance tells.
+        expected: how many instances it says that its study has; None: it does not say.
     """
 
     study_uid: str
@@ -47,6 +53,26 @@ class ReceivedInstance:
     transfer_syntax_uid: str
     path: str
     facts: SeriesFacts
+    expected: int | None = None
+
+
+@dataclass(frozen=True)
+class BroughtBy:
+    """An association (or a request by HTTP, or a look into a folder) and how many new instances it brought.
+
+    Attributes:
+        calling_ae, called_ae, address: who, to whom, from where.
+        opened_at, released_at: seconds since the epoch; None: it is open.
+        instances, series: how many.
+    """
+
+    calling_ae: str
+    called_ae: str
+    address: str
+    opened_at: float
+    released_at: float | None
+    instances: int
+    series: int
 
 
 class StudyIndex:
@@ -63,6 +89,7 @@ class StudyIndex:
         self._database = database
         self._clock = clock
         self._receiver = receiver
+        self._not_released: deque[tuple[str, float]] = deque()
 
     # associations
 
@@ -84,12 +111,33 @@ class StudyIndex:
         return association
 
     def release_association(self, association: str) -> None:
-        """Record that an association ended; the first end counts."""
+        """Record that an association ended; the first end counts.
+
+        An end that can't be recorded now is recorded by `release_the_rest`; nobody would tell of it again.
+        """
+        ended_at = self._clock()
+        try:
+            self._release(association, ended_at)
+        except DBAPIError as error:
+            _LOG.warning("the end of an association can't be recorded now: %s", str(error.orig).partition("\n")[0])
+            self._not_released.append((association, ended_at))
+
+    def release_the_rest(self) -> None:
+        """Record the ends of associations that could not be recorded when they ended.
+
+        Raises:
+            DBAPIError: they still can't be.
+        """
+        while self._not_released:
+            self._release(*self._not_released[0])
+            self._not_released.popleft()
+
+    def _release(self, association: str, ended_at: float) -> None:
         with self._database.writing() as session:
             session.execute(
                 update(AssociationRow)
                 .where(AssociationRow.id == association, AssociationRow.released_at.is_(None))
-                .values(released_at=self._clock())
+                .values(released_at=ended_at)
             )
 
     def release_all_associations(self, receiver: str | None = None) -> list[str]:
@@ -148,18 +196,19 @@ class StudyIndex:
         with self._database.writing() as session:
             if session.get(InstanceRow, key) is not None:
                 return False
-            insert_if_absent(
-                session,
-                StudyRow,
-                study_uid=instance.study_uid,
-                description=facts.study_description,
-                first_received_at=now,
-                last_received_at=now,
-                generation=0,
-                is_open=True,
-            )
-            study = _locked_study(session, instance.study_uid)
-            assert study is not None
+            study = None
+            while study is None:  # one that is there may be removed before it is locked
+                insert_if_absent(
+                    session,
+                    StudyRow,
+                    study_uid=instance.study_uid,
+                    description=facts.study_description,
+                    first_received_at=now,
+                    last_received_at=now,
+                    generation=0,
+                    is_open=True,
+                )
+                study = _locked_study(session, instance.study_uid)
             insert_if_absent(
                 session,
                 SeriesRow,
@@ -171,6 +220,7 @@ class StudyIndex:
                 protocol_name=facts.protocol_name,
                 calling_ae=facts.calling_ae,
                 called_ae=facts.called_ae,
+                priority=facts.priority,
             )
             is_new = insert_if_absent(
                 session,
@@ -187,6 +237,8 @@ class StudyIndex:
             if is_new:
                 study.last_received_at = now
                 study.is_open = True
+                if instance.expected is not None:
+                    _expect(session, instance.study_uid, instance.expected, now)
         return is_new
 
     # completion
@@ -215,6 +267,36 @@ class StudyIndex:
         with self._database.reading() as session:
             return session.scalar(query) or 0
 
+    def marks(self, study_uid: str) -> list[CompletionMark]:
+        """What was said about a study's completeness, oldest first."""
+        query = select(CompletionMarkRow).where(CompletionMarkRow.study_uid == study_uid).order_by(CompletionMarkRow.id)
+        with self._database.reading() as session:
+            return [CompletionMark(row.at, row.expected, row.is_trigger) for row in session.scalars(query)]
+
+    def mark_complete(self, study_uid: str, expected: int | None = None) -> bool:
+        """Somebody says that a study is complete, or that it is with so many instances.
+
+        Returns:
+            False when no generation of it is open: nothing is recorded.
+        Raises:
+            LookupError: no such study.
+        """
+        with self._database.writing() as session:
+            study = _locked_study(session, study_uid)
+            if study is None:
+                raise LookupError(f"no study {study_uid}")
+            if study.is_open:
+                session.add(
+                    CompletionMarkRow(study_uid=study_uid, at=self._clock(), expected=expected, is_trigger=True)
+                )
+            return study.is_open
+
+    def generations(self, study_uid: str) -> list[GenerationRow]:
+        """The generations of a study that were complete, first to last."""
+        query = select(GenerationRow).where(GenerationRow.study_uid == study_uid).order_by(GenerationRow.generation)
+        with self._database.reading() as session:
+            return list(session.scalars(query))
+
     def close_generation(self, study_uid: str, progress: StudyProgress, jobs: Iterable[JobRow]) -> list[str] | None:
         """Take a complete generation: close the study and write its jobs, in one transaction.
 
@@ -231,6 +313,15 @@ class StudyIndex:
                 return None
             study.generation = progress.generation
             study.is_open = False
+            session.merge(
+                GenerationRow(
+                    study_uid=study_uid,
+                    generation=progress.generation,
+                    completed_at=self._clock() if progress.due_at is None else progress.due_at,
+                    instances=progress.instances,
+                    rule=progress.rule,
+                )
+            )
             new = [job for job in jobs if session.get(JobRow, job.job_id) is None]
             session.add_all(new)
             return [job.job_id for job in new]
@@ -255,6 +346,7 @@ class StudyIndex:
                         protocol_name=row.protocol_name,
                         calling_ae=row.calling_ae,
                         called_ae=row.called_ae,
+                        priority=None if row.priority is None else Priority(row.priority),
                     ),
                 )
                 for row in rows
@@ -285,6 +377,19 @@ class StudyIndex:
         with self._database.reading() as session:
             condition = InstanceRow.study_uid == study_uid
             return session.scalar(select(func.count()).select_from(InstanceRow).where(condition)) or 0
+
+    def associations(self, limit: int = 10) -> list[BroughtBy]:
+        """The latest associations that brought instances, those that are open first."""
+        is_open = AssociationRow.released_at.is_(None)
+        query = select(AssociationRow.id).order_by(is_open.desc(), AssociationRow.opened_at.desc()).limit(limit)
+        with self._database.reading() as session:
+            found = _brought(session, InstanceRow.association.in_(list(session.scalars(query))))
+        return sorted(found, key=lambda one: (one.released_at is None, one.opened_at), reverse=True)
+
+    def brought(self, study_uid: str) -> list[BroughtBy]:
+        """Who brought the instances of a study, in the order of time."""
+        with self._database.reading() as session:
+            return _brought(session, InstanceRow.study_uid == study_uid)
 
     # servers that are followed
 
@@ -339,19 +444,56 @@ class StudyIndex:
                     )
                 )
 
-    def lines(self, study_uid: str | None = None, limit: int = 200) -> list[LineRow]:
-        """The latest lines, of one study or of all, latest first."""
+    def lines(
+        self, study_uid: str | None = None, limit: int = 200, levels: Sequence[str] | None = None
+    ) -> list[LineRow]:
+        """The latest lines, of one study or of all, of some levels or of all, latest first."""
         query = select(LineRow).order_by(LineRow.id.desc()).limit(limit)
+        if levels is not None:
+            query = query.where(LineRow.level.in_(levels))
         if study_uid is not None:
             query = query.where(LineRow.study_uid == study_uid)
         with self._database.reading() as session:
             return list(session.scalars(query))
 
 
+def _brought(session: Session, which: ColumnElement[bool]) -> list[BroughtBy]:
+    """What associations brought of some instances, in the order of time."""
+    counted = (
+        select(
+            InstanceRow.association.label("id"),
+            func.count().label("instances"),
+            func.count(InstanceRow.series_uid.distinct()).label("series"),
+        )
+        .where(which)
+        .group_by(InstanceRow.association)
+        .subquery()
+    )
+    query = select(AssociationRow, counted.c.instances, counted.c.series).join(
+        counted, counted.c.id == AssociationRow.id
+    )
+    return [
+        BroughtBy(row.calling_ae, row.called_ae, row.peer, row.opened_at, row.released_at, instances, series)
+        for row, instances, series in session.execute(query.order_by(AssociationRow.opened_at))
+    ]
+
+
 def _locked_study(session: Session, study_uid: str) -> StudyRow | None:
     """A study as it is now; until the transaction's end no other one takes or closes it."""
     query = select(StudyRow).where(StudyRow.study_uid == study_uid).with_for_update()
     return session.scalar(query.execution_options(populate_existing=True))
+
+
+def _expect(session: Session, study_uid: str, expected: int, now: float) -> None:
+    """Note what the instances of a study say of their number, once for each time that they say another one."""
+    query = (
+        select(CompletionMarkRow.expected)
+        .where(CompletionMarkRow.study_uid == study_uid, CompletionMarkRow.is_trigger.is_(False))
+        .order_by(CompletionMarkRow.id.desc())
+        .limit(1)
+    )
+    if session.scalar(query) != expected:
+        session.add(CompletionMarkRow(study_uid=study_uid, at=now, expected=expected, is_trigger=False))
 
 
 def _same(column: InstrumentedAttribute[str | None], value: str | None) -> ColumnElement[bool]:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import case, exists, func, select, update
 from sqlalchemy.orm import Session
 
+from dicom_bridge.priority import Priority
 from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 
@@ -22,6 +23,7 @@ class JobState(StrEnum):
     DONE = "done"
     REFUSED = "refused"  # the series holds nothing that can be looked at; its lines say why
     FAILED = "failed"
+    CANCELLED = "cancelled"  # by an operator
 
 
 class DeliveryState(StrEnum):
@@ -32,11 +34,17 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     REFUSED = "refused"  # answered, but at least one object was not taken
     FAILED = "failed"  # given up
+    CANCELLED = "cancelled"  # with its job, by an operator
 
 
-FINAL_JOB_STATES = (JobState.DONE, JobState.REFUSED, JobState.FAILED)
+FINAL_JOB_STATES = (JobState.DONE, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED)
 UNFINISHED_JOB_STATES = tuple(state for state in JobState if state not in FINAL_JOB_STATES)
-FINAL_DELIVERY_STATES = (DeliveryState.DELIVERED, DeliveryState.REFUSED, DeliveryState.FAILED)
+FINAL_DELIVERY_STATES = (
+    DeliveryState.DELIVERED,
+    DeliveryState.REFUSED,
+    DeliveryState.FAILED,
+    DeliveryState.CANCELLED,
+)
 
 
 class JobLedger:
@@ -72,6 +80,14 @@ class JobLedger:
         with self._database.reading() as session:
             return list(session.scalars(query))
 
+    def queue(self, limit: int) -> list[JobRow]:
+        """Unfinished jobs in the order in which they are taken: running, then the most urgent, then the oldest."""
+        running = case({JobState.RUNNING: 0, JobState.DELIVERING: 1}, value=JobRow.state, else_=2)
+        urgency = case({priority: priority.rank for priority in Priority}, value=JobRow.priority, else_=0)
+        query = select(JobRow).where(JobRow.state.in_(UNFINISHED_JOB_STATES))
+        with self._database.reading() as session:
+            return list(session.scalars(query.order_by(running, urgency, JobRow.created_at).limit(limit)))
+
     def has_unfinished(self) -> bool:
         """Whether any job has to go on."""
         with self._database.reading() as session:
@@ -83,12 +99,12 @@ class JobLedger:
             return session.scalar(select(func.count()).select_from(JobRow).where(JobRow.state == state)) or 0
 
     def set_state(self, job_id: str, state: JobState, error: str | None = None) -> None:
-        """Write a job's state; it only goes forward, and a final one is never left.
+        """Write a job's state; it only goes forward, and a final one is left by an operator's re-drive alone.
 
         A worker that was paused, and whose job another one finished meanwhile, changes nothing.
         """
         with self._database.writing() as session:
-            row = _locked_job(session, job_id)
+            row = locked_job(session, job_id)
             if row is None or row.state in FINAL_JOB_STATES:
                 return
             if (row.state, state) == (JobState.DELIVERING, JobState.RUNNING):
@@ -127,9 +143,11 @@ class JobLedger:
     def begin_deliveries(self, job_id: str) -> list[str]:
         """Write a pending delivery for each destination of a job; returns the destinations."""
         with self._database.writing() as session:
-            row = _locked_job(session, job_id)
+            row = locked_job(session, job_id)
             if row is None:
                 raise LookupError(f"no job {job_id}")
+            if row.state == JobState.CANCELLED:
+                return []
             for destination in row.destinations:
                 insert_if_absent(
                     session,
@@ -162,7 +180,7 @@ class JobLedger:
             False, and nothing was changed, when the delivery had its end already: another worker made it.
         """
         with self._database.writing() as session:
-            job = _locked_job(session, job_id)
+            job = locked_job(session, job_id)
             row = session.get(DeliveryRow, (job_id, destination))
             if job is None or row is None:
                 raise LookupError(f"no delivery of job {job_id} to {destination}")
@@ -185,6 +203,12 @@ class JobLedger:
                 job.finished_at = self._clock()
         return True
 
+    def is_delivery_ended(self, job_id: str, destination: str) -> bool:
+        """Whether nothing more is to be done for a delivery."""
+        with self._database.reading() as session:
+            row = session.get(DeliveryRow, (job_id, destination))
+            return row is not None and row.state in FINAL_DELIVERY_STATES
+
     def deliveries(self, job_id: str) -> list[DeliveryRow]:
         """A job's deliveries, in the order of the destinations' names."""
         query = select(DeliveryRow).where(DeliveryRow.job_id == job_id).order_by(DeliveryRow.destination)
@@ -200,7 +224,7 @@ class JobLedger:
             return {(destination, state): count for destination, state, count in session.execute(query)}
 
 
-def _locked_job(session: Session, job_id: str) -> JobRow | None:
+def locked_job(session: Session, job_id: str) -> JobRow | None:
     """A job as it is now; until the transaction's end no other one changes it or its deliveries."""
     query = select(JobRow).where(JobRow.job_id == job_id).with_for_update()
     return session.scalar(query.execution_options(populate_existing=True))

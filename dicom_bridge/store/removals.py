@@ -21,7 +21,9 @@ from dicom_bridge.store.ledger import DeliveryState, JobState
 from dicom_bridge.store.tables import (
     AssociationRow,
     CommitmentRow,
+    CompletionMarkRow,
     DeliveryRow,
+    GenerationRow,
     InstanceRow,
     JobRow,
     LineRow,
@@ -143,10 +145,12 @@ class Removals:
             row.decided_at = self._clock()
             session.execute(delete(InstanceRow).where(of_study))
             session.execute(delete(SeriesRow).where(SeriesRow.study_uid == removal.study_uid))
+            session.execute(delete(CompletionMarkRow).where(CompletionMarkRow.study_uid == removal.study_uid))
             if removal.kind == RemovalKind.RESULTS:
                 session.execute(delete(DeliveryRow).where(DeliveryRow.job_id.in_(_jobs_of(removal.study_uid))))
                 session.execute(delete(JobRow).where(JobRow.study_uid == removal.study_uid))
-                session.execute(delete(LineRow).where(LineRow.study_uid == removal.study_uid))
+                for table in (LineRow, GenerationRow):
+                    session.execute(delete(table).where(table.study_uid == removal.study_uid))
                 earlier = and_(RemovalRow.study_uid == removal.study_uid, RemovalRow.id != removal.id)
                 session.execute(delete(RemovalRow).where(earlier))
                 session.delete(study)

@@ -5,6 +5,8 @@ A change here needs a step in `dicom_bridge.store.migrations`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -57,6 +59,7 @@ class SeriesRow(Table):
     protocol_name: Mapped[str | None]
     calling_ae: Mapped[str | None]
     called_ae: Mapped[str | None]
+    priority: Mapped[str | None]
 
 
 class InstanceRow(Table):
@@ -78,7 +81,7 @@ class InstanceRow(Table):
 
 
 class JobRow(Table):
-    """One series through one route; `submitted_at` when the job engine had it."""
+    """One series through one route; `submitted_at`: the job engine had it; `drive`: how often it was driven."""
 
     __tablename__ = "jobs"
     job_id: Mapped[str] = mapped_column(primary_key=True)
@@ -94,11 +97,13 @@ class JobRow(Table):
     created_at: Mapped[float]
     finished_at: Mapped[float | None]
     submitted_at: Mapped[float | None]
+    priority: Mapped[str] = mapped_column(default="routine", server_default="routine")
+    drive: Mapped[int] = mapped_column(default=1, server_default="1")
     __table_args__ = (_partial_index("jobs_not_submitted", "created_at", "submitted_at IS NULL"),)
 
 
 class DeliveryRow(Table):
-    """The results of one job to one destination."""
+    """The results of one job to one destination; `drive`: how often it was driven."""
 
     __tablename__ = "deliveries"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
@@ -109,6 +114,30 @@ class DeliveryRow(Table):
     refused: Mapped[list[str]] = mapped_column(JSON)
     text: Mapped[str | None]
     updated_at: Mapped[float]
+    drive: Mapped[int] = mapped_column(default=1, server_default="1")
+    __table_args__ = (_partial_index("deliveries_dead", "updated_at", "state IN ('failed', 'refused')"),)
+
+
+class GenerationRow(Table):
+    """A generation of a study that was complete, and by which rule."""
+
+    __tablename__ = "generations"
+    study_uid: Mapped[str] = mapped_column(ForeignKey("studies.study_uid"), primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    completed_at: Mapped[float]
+    instances: Mapped[int]
+    rule: Mapped[str]
+
+
+class CompletionMarkRow(Table):
+    """Something that was said about a study's completeness; `is_trigger`: it was said to be complete."""
+
+    __tablename__ = "completion_marks"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    study_uid: Mapped[str] = mapped_column(ForeignKey("studies.study_uid"), index=True)
+    at: Mapped[float]
+    expected: Mapped[int | None]
+    is_trigger: Mapped[bool]
 
 
 class CommitmentRow(Table):
@@ -145,12 +174,41 @@ class RemovalRow(Table):
     finished_at: Mapped[float | None] = mapped_column(index=True)
 
 
+class PullRow(Table):
+    """An order to fetch a study from an archive, or (`study_uid` is None) all that meets a query.
+
+    `due_at`: when it is to be worked on; while it is, until when nobody else may.
+    """
+
+    __tablename__ = "pulls"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    study_uid: Mapped[str | None]
+    query: Mapped[dict[str, str] | None] = mapped_column(JSON)
+    state: Mapped[str]
+    attempts: Mapped[int]
+    due_at: Mapped[float]
+    asked_at: Mapped[float]
+    text: Mapped[str | None]
+    __table_args__ = (Index("pulls_due", "state", "due_at"),)
+
+
 class FollowedRow(Table):
     """How far the changes of a server were followed."""
 
     __tablename__ = "followed"
     url: Mapped[str] = mapped_column(primary_key=True)
     sequence: Mapped[int]
+
+
+class AwaitedReportRow(Table):
+    """A report of storage commitment that a process waits for, and that a peer may bring to another one."""
+
+    __tablename__ = "awaited_reports"
+    transaction_uid: Mapped[str] = mapped_column(primary_key=True)
+    expected_at: Mapped[float]
+    kept: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    failed: Mapped[list[list[Any]] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class WorkerRow(Table):

@@ -1,81 +1,135 @@
-"""The status pages. Everything is read from index, ledger and job folders."""
+"""The status pages. Everything is read from index, ledger, engine and job folders."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
-from fastapi.templating import Jinja2Templates
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from dicom_bridge.delivery.condition import Condition
+from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
+from dicom_bridge.routing import Route, explain_routes
+from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.ledger import JobLedger, JobState
+from dicom_bridge.store.ledger import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
+from dicom_bridge.web.actions import accepts_html
+from dicom_bridge.web.pages import page_templates
 
 _PICTURE = re.compile(r"(image-\d+/)?overlay-\d+\.png")
+_TROUBLE = ("error", "warning")
 
 
-def status_pages(
-    index: StudyIndex,
-    ledger: JobLedger,
-    root: Path,
-    health: Callable[[], dict[str, str]],
-    conditions: Callable[[], Mapping[str, Condition]],
-) -> APIRouter:
-    """The part of the web application.
+@dataclass(frozen=True)
+class Shown:
+    """What the pages are made of.
 
-    Args:
-        index, ledger: what is shown.
+    Attributes:
+        index, ledger, control: of studies and jobs.
         root: the state folder, for the findings and pictures of the jobs.
+        routes: that are configured.
         health: name of a part -> "ok" or what is wrong with it.
         conditions: of the destinations, by name.
+        associations: how many are established now.
+        steps: of a job.
     """
+
+    index: StudyIndex
+    ledger: JobLedger
+    control: JobControl
+    root: Path
+    routes: Sequence[Route]
+    health: Callable[[], Mapping[str, str]]
+    conditions: Callable[[], Mapping[str, Condition]]
+    associations: Callable[[], int]
+    steps: Callable[[JobRow], Sequence[JobStep]]
+
+
+def status_pages(shown: Shown) -> APIRouter:
+    """The part of the web application."""
     router = APIRouter()
-    templates = Jinja2Templates(Path(__file__).parent / "templates")
-    templates.env.filters["time"] = _time
-    templates.env.filters["measurement"] = _measurement
+    templates = page_templates()
+    index, ledger, control = shown.index, shown.ledger, shown.control
+
+    def page(request: Request, name: str, **content: Any) -> Response:
+        content["dead_count"] = sum(control.dead_letter_counts().values())
+        return templates.TemplateResponse(request, name, content)
 
     @router.get("/", response_class=HTMLResponse)
-    def studies(request: Request) -> Response:
+    def overview(request: Request) -> Response:
         rows = [
             {"study": study, "instances": index.instance_count(study.study_uid), "jobs": ledger.jobs(study.study_uid)}
-            for study in index.studies(limit=100)
+            for study in index.studies(limit=50)
         ]
-        counts = {state.value: ledger.count(state) for state in JobState}
-        content = {"rows": rows, "counts": counts, "lines": index.lines(limit=50), "health": health()}
-        content |= {"destinations": conditions(), "deliveries": ledger.delivery_counts()}
-        return templates.TemplateResponse(request, "studies.html", content)
+        return page(
+            request,
+            "overview.html",
+            rows=rows,
+            counts={state.value: ledger.count(state) for state in JobState},
+            queue=ledger.queue(limit=20),
+            lines=index.lines(limit=30, levels=_TROUBLE),
+            health=shown.health(),
+            destinations=shown.conditions(),
+            deliveries=ledger.delivery_counts(),
+            associations=index.associations(limit=8),
+            association_count=shown.associations(),
+        )
+
+    @router.get("/dead-letters")
+    def dead_letters(request: Request) -> Response:
+        letters = control.dead_letters(limit=200)
+        if not accepts_html(request):
+            return JSONResponse([asdict(letter) for letter in letters])
+        counts = sorted(control.dead_letter_counts().items(), key=lambda one: -one[1])
+        return page(request, "dead_letters.html", letters=letters, counts=counts)
 
     @router.get("/studies/{study_uid}", response_class=HTMLResponse)
     def study(request: Request, study_uid: str) -> Response:
         row = index.study(study_uid)
         if row is None:
             raise HTTPException(404, "no such study")
-        content = {
-            "study": row,
-            "instances": index.instance_count(study_uid),
-            "series": index.series_of(study_uid),
-            "jobs": [
-                {"job": job, "answers": _answers(root, job), "deliveries": ledger.deliveries(job.job_id)}
-                for job in ledger.jobs(study_uid)
-            ],
-            "lines": index.lines(study_uid),
-        }
-        return templates.TemplateResponse(request, "study.html", content)
+        jobs = ledger.jobs(study_uid)
+        expected = [mark.expected for mark in index.marks(study_uid) if mark.expected is not None]
+        return page(
+            request,
+            "study.html",
+            study=row,
+            instances=index.instance_count(study_uid),
+            expected=expected[-1] if expected else None,
+            brought=index.brought(study_uid),
+            generations=index.generations(study_uid),
+            series=[_series(shown, study_uid, uid, facts, jobs) for uid, facts in index.series_of(study_uid)],
+            jobs=[_job(shown, job) for job in jobs],
+            lines=index.lines(study_uid),
+        )
+
+    @router.get("/jobs/{job_id}")
+    def job(job_id: str) -> Response:
+        """One job by REST."""
+        try:
+            row = ledger.job(job_id)
+        except LookupError:
+            raise HTTPException(404, "no such job") from None
+        told = {name: getattr(row, name) for name in ("job_id", "study_uid", "series_uid", "generation", "route")}
+        told |= {name: getattr(row, name) for name in ("state", "priority", "drive", "error", "created_at")}
+        names = ("destination", "state", "attempts", "delivered", "refused", "text", "drive", "updated_at")
+        told["deliveries"] = [{name: getattr(one, name) for name in names} for one in ledger.deliveries(job_id)]
+        told["steps"] = [asdict(step) for step in shown.steps(row)]
+        return JSONResponse(told)
 
     @router.get("/jobs/{job_id}/{name:path}")
     def picture(job_id: str, name: str) -> Response:
         if _PICTURE.fullmatch(name) is None:
             raise HTTPException(404, "no such picture")
         try:
-            path = job_folder(root, job_id) / name
+            path = job_folder(shown.root, job_id) / name
         except ValueError:
             raise HTTPException(404, "no such job") from None
         if not path.is_file():
@@ -83,6 +137,29 @@ def status_pages(
         return FileResponse(path, media_type="image/png")
 
     return router
+
+
+def _series(shown: Shown, study_uid: str, uid: str, facts: Any, jobs: Sequence[JobRow]) -> dict[str, Any]:
+    return {
+        "uid": uid,
+        "facts": facts,
+        "instances": len(shown.index.instances_of(study_uid, uid)),
+        "routes": explain_routes(facts, shown.routes),
+        "jobs": [job for job in jobs if job.series_uid == uid],
+    }
+
+
+def _job(shown: Shown, job: JobRow) -> dict[str, Any]:
+    deliveries = shown.ledger.deliveries(job.job_id)
+    is_final = job.state in FINAL_JOB_STATES
+    return {
+        "job": job,
+        "answers": _answers(shown.root, job),
+        "deliveries": deliveries,
+        "steps": shown.steps(job),
+        "can_cancel": job.state in UNFINISHED_JOB_STATES,
+        "can_retry": is_final and job.state != JobState.DONE,
+    }
 
 
 def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:
@@ -101,17 +178,3 @@ def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:
             finding["picture"] = f"/jobs/{job.job_id}/{name}" if (folder / name).is_file() else None
         answers.append(answer)
     return answers
-
-
-def _measurement(told: Mapping[str, Any]) -> str:
-    """Name, value and unit of a measurement of findings.json."""
-    from rcmed.measurements import written  # with SciPy, which receiving does without
-
-    value = "not finite" if told["value"] is None else written(float(told["value"]), str(told["unit"]))
-    return f"{told['name']}: {value}"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -12,9 +12,12 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicom_bridge.app import Gateway
 from dicom_bridge.demo.returned import find_problems
 from dicom_bridge.results.reading import read_segments
+from dicom_bridge.sending import send_files
 from dicom_bridge.series.read import read_series
+from dicom_bridge.settings import GatewaySettings
 from rcmed import Assistant, cli
 
 
@@ -102,3 +105,71 @@ def test_no_patient_name_reaches_the_log(make_ct_series: Any, tmp_path: Path) ->
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]" and (tmp_path / "report.dcm").exists()
     assert "ONLYONECOMPONENT" not in ended.stderr
+
+
+RULES = """\
+routes:
+  - name: abdomen
+    conditions: [{field: modality, value: CT}, {field: calling_ae, operator: starts_with, value: CT}]
+    prompts: [liver, spleen]
+    destinations: [results]
+    priority: high
+  - {name: brain, conditions: [{field: modality, value: MR}], destinations: [results]}
+destinations: {results: {type: folder, path: results}}
+"""
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    (tmp_path / "routing.yaml").write_text(RULES)
+    told = {
+        "state_folder": str(tmp_path / "state"),
+        "receive": {"port": 0, "minimum_free_megabytes": 0},
+        "completion": {"released_seconds": 0.1},
+        "web": {"enabled": False},
+        "routing": "routing.yaml",
+    }
+    path = tmp_path / "gateway.yaml"
+    path.write_text(json.dumps(told))
+    return path
+
+
+def test_route_explains_a_folder(rules: Path, make_ct_series: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    files = make_ct_series(3)
+    files[2].write_bytes(files[2].read_bytes()[:400])
+    arguments = ("route", "--explain", str(files[0].parent), "--config", str(rules))
+    assert status_of(*arguments) == 0
+    said = capsys.readouterr()
+    series = pydicom.dcmread(files[0]).SeriesInstanceUID
+    assert said.out.splitlines()[1:] == [
+        f"series {series}: CT, ABDOMEN, Square 2.5, 2 instances",
+        "  route abdomen: no match",
+        "    modality equals 'CT': modality is 'CT', match",
+        "    calling_ae starts_with 'CT': calling_ae is absent, no match",
+        "  route brain: no match",
+        "    modality equals 'MR': modality is 'CT', no match",
+        "  => nothing is asked: no route matches",
+    ]
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"{files[2]}: can't be read")
+    assert status_of(*arguments, "--calling-ae", "CT07") == 0
+    said = capsys.readouterr()
+    assert "    => asks: liver; spleen; priority high; results to results" in said.out.splitlines()
+
+
+def test_route_explains_a_study_of_a_gateway_that_runs(
+    rules: Path, make_ct_series: Any, stub: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = make_ct_series(2)
+    study = pydicom.dcmread(files[0]).StudyInstanceUID
+    with Gateway(GatewaySettings.from_yaml(rules), stub) as gateway:
+        send_files(files, "127.0.0.1", gateway.ports.dicom, "RCMED", "CT01")
+        gateway.wait_for_study(study, 60)
+        assert status_of("route", "--explain", study, "--config", str(rules)) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[0] == f"study {study}" and "  route abdomen: match" in said
+        assert "    calling_ae starts_with 'CT': calling_ae is 'CT01', match" in said
+        assert status_of("route", "--explain", "1.2.3", "--config", str(rules)) == 2
+        assert "no study 1.2.3" in capsys.readouterr().err
+        assert status_of("route", "--explain", "nothing", "--config", str(rules)) == 2
+        assert "neither a folder nor a Study Instance UID" in capsys.readouterr().err

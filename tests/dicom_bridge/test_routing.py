@@ -4,8 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from pydicom.dataset import Dataset
 
-from dicom_bridge.routing import Condition, Route, RouteField, RouteOperator, SeriesFacts, explain_routes, match_routes
+from dicom_bridge.priority import Priority, most_urgent
+from dicom_bridge.routing import (
+    Condition,
+    Route,
+    RouteField,
+    RouteOperator,
+    SeriesFacts,
+    explain_routes,
+    job_priority,
+    match_routes,
+)
+from dicom_bridge.series.facts import series_facts
 
 CT_ABDOMEN = SeriesFacts(modality="CT", body_part="ABDOMEN", series_description="Abdomen 3.0 B30f ", calling_ae="CT01")
 
@@ -57,3 +69,41 @@ def test_all_conditions_must_match_and_all_matching_routes_are_taken() -> None:
     explained = explain_routes(CT_ABDOMEN, (every, ct, both))
     assert [entry.matched for entry in explained] == [True, True, False]
     assert explained[2].lines[1] == "calling_ae equals 'MR01': calling_ae is 'CT01', no match"
+
+
+def requested(priority: str) -> Dataset:
+    item = Dataset()
+    item.RequestedProcedurePriority = priority
+    return item
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, None),
+        ({"RequestedProcedurePriority": "STAT"}, Priority.STAT),
+        ({"RequestedProcedurePriority": " medium "}, Priority.ROUTINE),
+        ({"RequestedProcedurePriority": "URGENT"}, None),
+        ({"StudyPriorityID": "HIGH"}, Priority.HIGH),
+        ({"RequestAttributesSequence": []}, None),
+        ({"RequestAttributesSequence": [requested("LOW"), Dataset(), requested("STAT")]}, Priority.STAT),
+        ({"RequestedProcedurePriority": "LOW", "RequestAttributesSequence": [requested("HIGH")]}, Priority.HIGH),
+    ],
+)
+def test_the_priority_that_instances_tell(attributes: dict[str, object], expected: Priority | None) -> None:
+    header = Dataset()
+    for name, value in attributes.items():
+        setattr(header, name, value)
+    assert series_facts(header, None, None).priority is expected
+
+
+def test_the_more_urgent_of_route_and_series_counts() -> None:
+    assert most_urgent(()) is None
+    assert most_urgent(reversed(Priority)) is Priority.STAT
+    high = Route(name="r", destinations=("a",), priority=Priority.HIGH)
+    assert job_priority(high, SeriesFacts()) is Priority.HIGH
+    assert job_priority(high, SeriesFacts(priority=Priority.LOW)) is Priority.HIGH
+    assert job_priority(high, SeriesFacts(priority=Priority.STAT)) is Priority.STAT
+    stat = Condition(field=RouteField.PRIORITY, value="STAT")
+    assert stat.matches(SeriesFacts(priority=Priority.STAT)) and not stat.matches(SeriesFacts(priority=Priority.HIGH))
+    assert "priority is 'stat'" in stat.explain(SeriesFacts(priority=Priority.STAT))
