@@ -12,9 +12,12 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.audit import AuditEvent, AuditTrail, Outcome
+from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.security.peers import Caller
 from dicom_bridge.store.removals import Removal
+from dicom_bridge.store.tables import JobRow
+from dicom_bridge.telemetry import Telemetry
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class Observer:
         metrics: Metrics | None = None,
         audit: AuditTrail | None = None,
         transferred: Callable[[str], Mapping[str, Any]] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Prepare.
 
@@ -34,11 +38,13 @@ class Observer:
             metrics: counts; None: counts of its own that nobody reads.
             audit: the trail; None: nothing is written.
             transferred: what an association brought, by its id in the index.
+            telemetry: makes traces; None: none.
         """
         self.metrics = metrics or Metrics()
         self._audit = audit
         self._transferred = transferred
         self._not_told: deque[str] = deque()
+        self._telemetry = telemetry or Telemetry()
 
     # receiving
 
@@ -100,13 +106,18 @@ class Observer:
     # working and delivering
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str, job: JobRow, **told: str | int) -> Iterator[None]:
         """Measures a step of a job."""
         begun = time.monotonic()
         try:
-            yield
+            with self._telemetry.step(name, job, told):
+                yield
         finally:
             self.metrics.step_seconds.labels(name).observe(time.monotonic() - begun)
+
+    def study_completed(self, study_uid: str, progress: StudyProgress, arrivals: Sequence[Arrival], jobs: int) -> None:
+        """A generation of a study was complete and handed to the jobs."""
+        self._telemetry.study_completed(study_uid, progress, arrivals, jobs)
 
     def delivered(
         self, destination: str, study_uid: str, delivered: Sequence[str], refused: Sequence[str], confirmed_by: str
