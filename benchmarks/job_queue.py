@@ -1,6 +1,6 @@
 """Cost per job with many studies queued, on PostgreSQL, with several workers and a model that does nothing.
 
-    python benchmarks/queue.py --queued 100 1000 10000 --workers 1 2 4
+    python benchmarks/job_queue.py --queued 100 1000 10000 --workers 1 2 4
 
 For each row so many studies are queued, the workers warm up, and then the processor time of the workers and of
 PostgreSQL is taken over the next jobs, while the rest stays queued. Processor time, because a machine that does other
@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Instead of this folder, whose queue.py would hide Python's.
-sys.path[0] = str(Path(__file__).parents[1] / "tests" / "dicom_bridge" / "support")
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dicom_bridge" / "support"))
 
 from dbos import DBOS  # noqa: E402
 from pydicom.uid import generate_uid  # noqa: E402
