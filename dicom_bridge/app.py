@@ -188,9 +188,11 @@ class Gateway:
             for association in self.index.release_all_associations(name):
                 observer.instances_transferred(association)
 
-        self._upkeep = Upkeep(
-            self.settings.workers, self.name, roll, self.ledger, engine, on_lost, self.index.release_the_rest
-        )
+        def on_look() -> None:
+            self.index.release_the_rest()
+            observer.tell_the_rest()
+
+        self._upkeep = Upkeep(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
         self._upkeep.start()
         self._watch = StudyWatch(
             self.index,
@@ -320,6 +322,13 @@ class Gateway:
             if self._database is not None and not self._database.is_shared:
                 self._orders.take_up_again()
             archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
+            orders = self._orders
+            self.metrics.show(
+                "rcmed_pulls",
+                "Orders to fetch studies, by state.",
+                ("state",),
+                lambda: {(state,): count for state, count in orders.counts().items()},
+            )
             self._sources["pull"] = Puller(settings.pull, archives, self._orders, intake, self.ledger, observer, our_ae)
         for source in self._sources.values():
             source.start()

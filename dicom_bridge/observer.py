@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,7 @@ class Observer:
         self._audit = audit
         self._transferred = transferred
         self._telemetry = telemetry or Telemetry()
+        self._not_told: deque[str] = deque()
 
     # receiving
 
@@ -74,14 +76,30 @@ class Observer:
         self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SERIOUS_FAILURE, **told)
 
     def instances_transferred(self, association: str) -> None:
-        """An association (or a request by HTTP, or a look into a folder) ended that brought instances."""
+        """An association (or a request by HTTP, or a look into a folder) ended that brought instances.
+
+        What it brought is read from the index; while that does not answer it is kept for `tell_the_rest`.
+        """
+        try:
+            self._tell_transferred(association)
+        except DBAPIError as error:
+            _LOG.warning("the audit trail is told later what an association brought: %s", error.orig)
+            self._not_told.append(association)
+
+    def tell_the_rest(self) -> None:
+        """Write into the trail what associations brought that ended while the index did not answer.
+
+        Raises:
+            DBAPIError: it still does not.
+        """
+        while self._not_told:
+            self._tell_transferred(self._not_told[0])
+            self._not_told.popleft()
+
+    def _tell_transferred(self, association: str) -> None:
         if self._transferred is None or self._audit is None:
             return
-        try:
-            told = self._transferred(association)
-        except DBAPIError as error:
-            _LOG.error("the audit trail lacks what association %s brought: %s", association, error.orig)
-            return
+        told = self._transferred(association)
         if told.get("studies"):
             self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SUCCESS, **told)
 
