@@ -43,8 +43,8 @@ class Observer:
         self.metrics = metrics or Metrics()
         self._audit = audit
         self._transferred = transferred
-        self._telemetry = telemetry or Telemetry()
         self._not_told: deque[str] = deque()
+        self._telemetry = telemetry or Telemetry()
 
     # receiving
 

@@ -19,8 +19,10 @@ from dicom_bridge.store.tables import JobRow
 
 _LOG = logging.getLogger(__name__)
 
-# Between two looks at the open studies while instances pour in, so that looking costs little beside receiving.
-_SHORTEST_LOOK_SECONDS = 0.2
+# Between two looks at the open studies while instances pour in: some times what the last look took, so that looking
+# costs little beside receiving, and never so long that completion would wait for it.
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.0
+_PAUSE_PER_LOOK = 10
 _LONGEST_LOOK_SECONDS = 5.0
 
 
@@ -86,13 +88,16 @@ class StudyWatch:
         return "; ".join(f"{what}: {fault}" for what, fault in sorted(self._faults.copy().items())[:3]) or "ok"
 
     def _run(self) -> None:
-        wait = 0.0
+        wait, pause = 0.0, _SHORTEST_PAUSE_SECONDS
         while True:
             self._look.wait(wait)
-            if self._stopping.wait(_SHORTEST_LOOK_SECONDS):
+            if self._stopping.wait(pause):
                 return
             self._look.clear()
+            begun = time.monotonic()
             wait = self._look_at_open_studies()
+            pause = _PAUSE_PER_LOOK * (time.monotonic() - begun)
+            pause = min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
 
     def _look_at_open_studies(self) -> float:
         """Hand complete studies to the jobs; returns the seconds until the next one may be complete."""

@@ -296,7 +296,7 @@ class JobWorker:
         state = DeliveryState.FAILED if given_up else DeliveryState.WAITING
         if not self._ledger.set_delivery(job.job_id, destination, state, attempts=attempt, text=reason):
             return True
-        self._conditions.failed(destination, reason, self._patience.wait_before(attempt))
+        self._conditions.failed(destination, reason, None if given_up else self._patience.wait_before(attempt))
         self._observer.delivery_failed(destination, job.study_uid, reason, given_up)
         self._on_change()
         return given_up
