@@ -127,11 +127,12 @@ class CommitmentScp:
         for request in self._requests.unreported():
             if self._stopping.is_set():
                 return 0.0
+            held = request.transaction_uid in self._open
             due = self._requests.due_at(request.transaction_uid) - time.time()
-            if due > 0:
+            if due > 0 and not held:
                 wait = min(wait, due)
-                continue
-            wait = min(wait, self._report(request))
+            elif self._requests.claim(request.transaction_uid, held):
+                wait = min(wait, self._report(request))
         return wait
 
     def _report(self, request: CommitmentRequest) -> float:

@@ -11,6 +11,9 @@ from sqlalchemy import select, update
 from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.tables import CommitmentRow, InstanceRow
 
+# Of several processes, the one that was asked reports first, and one that began to is not disturbed.
+_FIRST_SECONDS = 2.0
+_CLAIMED_SECONDS = 120.0
 _AT_ONCE = 500  # variables of one statement; SQLite's own limit is higher
 
 
@@ -54,7 +57,7 @@ class CommitmentRequests:
                 "objects": [list(pair) for pair in request.objects],
                 "requested_at": self._clock(),
                 "attempts": 0,
-                "due_at": 0.0,
+                "due_at": self._clock() + _FIRST_SECONDS,
                 "reported_at": None,
             }
             if not insert_if_absent(session, CommitmentRow, transaction_uid=request.transaction_uid, **asked):
@@ -77,6 +80,22 @@ class CommitmentRequests:
         with self._database.reading() as session:
             row = session.get(CommitmentRow, transaction_uid)
             return 0.0 if row is None else row.due_at
+
+    def claim(self, transaction_uid: str, holds_association: bool) -> bool:
+        """Whether this process is to report now; then the others leave it alone for a while.
+
+        Args:
+            transaction_uid: of the request.
+            holds_association: the peer asked this process, on an association that may still be there: it need not
+                wait until the attempt is due.
+        """
+        now = self._clock()
+        with self._database.writing() as session:
+            row = session.get(CommitmentRow, transaction_uid, with_for_update=True)
+            if row is None or row.reported_at is not None or (row.due_at > now and not holds_association):
+                return False
+            row.due_at = now + _CLAIMED_SECONDS
+            return True
 
     def attempts(self, transaction_uid: str) -> int:
         """How many attempts failed."""

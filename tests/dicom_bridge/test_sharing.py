@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
+from sqlalchemy import URL
 
 from dicom_bridge.app import Gateway
 from dicom_bridge.delivery.commitment import CommitmentReport, reference
 from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.folder_lock import claim_name, lock_state_folder
 from dicom_bridge.store.shared_reports import SharedCommitmentReports
@@ -122,3 +124,24 @@ def test_a_report_reaches_who_waits_in_another_process(shared_database: Any) -> 
         assert report.result() == CommitmentReport(frozenset({"2.25.1"}), (("2.25.2", 0x0110),))
     waiting.forget(transaction)
     assert not receiving.arrived(information)
+
+
+def test_a_storage_commitment_is_reported_by_one_process(any_database: Path | URL) -> None:
+    databases = [Database(any_database), Database(any_database)]
+    now = [1000.0]
+    asked, other = (CommitmentRequests(database, lambda: now[0]) for database in databases)
+    request = CommitmentRequest("2.25.7", "CT01", "127.0.0.1", [("1.2", "1.2.3")])
+    asked.add(request)
+    assert not other.claim("2.25.7", holds_association=False)  # who was asked comes first
+    assert asked.claim("2.25.7", holds_association=True)
+    now[0] += 10
+    assert not other.claim("2.25.7", holds_association=False)  # it is being reported
+    asked.put_off("2.25.7", now[0] + 5)
+    now[0] += 5
+    assert other.claim("2.25.7", holds_association=False)  # by whoever comes first from now on
+    assert not asked.claim("2.25.7", holds_association=False)
+    other.reported("2.25.7")
+    now[0] += 1000
+    assert not asked.claim("2.25.7", holds_association=True)
+    for database in databases:
+        database.close()
