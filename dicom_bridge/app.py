@@ -194,6 +194,10 @@ class Gateway:
 
         self._upkeep = Upkeep(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
         self._upkeep.start()
+        if self.settings.sources:
+            self._orders = PullOrders(self._database)
+            if self._receives and not shared:
+                self._orders.take_up_again()
         self._watch = StudyWatch(
             self.index,
             self.settings.completion.rules,
@@ -203,6 +207,7 @@ class Gateway:
             self._on_change,
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
             on_complete=observer.study_completed,
+            is_awaited=self._orders.is_pulling if self._orders is not None else lambda study_uid: False,
         )
         self._watch.start()
         self._control = JobControl(self._database)
@@ -317,10 +322,7 @@ class Gateway:
             self._sources["folder"] = WatchedFolder(settings.folder, intake, observer, our_ae)
         if settings.orthanc.url is not None:
             self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
-        self._orders = None if self._database is None else PullOrders(self._database)
-        if settings.sources and self._orders is not None:
-            if self._database is not None and not self._database.is_shared:
-                self._orders.take_up_again()
+        if self._orders is not None:
             archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
             orders = self._orders
             self.metrics.show(
