@@ -128,7 +128,7 @@ class Route(BaseModel):
         conditions: all must match; none means every series.
         prompts: what is asked; none means "recognise what is there".
         destinations: names of the destinations.
-        priority: of its jobs; a series that says that it is more urgent is taken before.
+        priority: its jobs are at least as urgent; None: as urgent as the series says, else routine.
         results: which objects are written and delivered.
     """
 
@@ -138,7 +138,7 @@ class Route(BaseModel):
     conditions: tuple[Condition, ...] = ()
     prompts: tuple[str, ...] = ()
     destinations: tuple[str, ...] = Field(min_length=1)
-    priority: Priority = Priority.ROUTINE
+    priority: Priority | None = None
     results: tuple[ResultKind, ...] = Field(default=DEFAULT_RESULTS, min_length=1)
 
     def matches(self, facts: SeriesFacts) -> bool:
@@ -161,8 +161,8 @@ def match_routes(facts: SeriesFacts, routes: Sequence[Route]) -> tuple[Route, ..
 
 
 def job_priority(route: Route, facts: SeriesFacts) -> Priority:
-    """The more urgent of what the route and the series say."""
-    return most_urgent((route.priority, facts.priority)) or route.priority
+    """The more urgent of what the route and the series say; routine where neither says anything."""
+    return most_urgent((route.priority, facts.priority)) or Priority.ROUTINE
 
 
 def explain_routes(facts: SeriesFacts, routes: Sequence[Route]) -> tuple[RouteExplanation, ...]:

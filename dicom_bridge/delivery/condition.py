@@ -16,7 +16,7 @@ class Condition:
         is_suspended: the last attempt failed; the next one is made at `next_attempt_at`, others wait behind it.
         failures: attempts in a row that failed.
         since: seconds since the epoch, when it became so; None: nothing was delivered to it yet.
-        next_attempt_at: seconds since the epoch; None when it is not suspended.
+        next_attempt_at: seconds since the epoch; None when it is not suspended, or given up.
         text: why the last attempt failed.
     """
 
@@ -42,8 +42,8 @@ class DestinationConditions:
             if before.is_suspended or before.since is None:
                 self._conditions[name] = Condition(since=self._clock())
 
-    def failed(self, name: str, text: str, wait_seconds: float) -> None:
-        """It is sick; the next attempt is made after a wait."""
+    def failed(self, name: str, text: str, wait_seconds: float | None) -> None:
+        """It is sick; the next attempt is made after a wait; None: this delivery was given up."""
         now = self._clock()
         with self._lock:
             before = self._conditions.get(name, Condition())
@@ -52,7 +52,7 @@ class DestinationConditions:
                 is_suspended=True,
                 failures=before.failures + 1,
                 since=before.since if before.is_suspended else now,
-                next_attempt_at=now + wait_seconds,
+                next_attempt_at=None if wait_seconds is None else now + wait_seconds,
                 text=text,
             )
 

@@ -131,7 +131,7 @@ class JobWorker:
         job = self._ledger.job(job_id)
         self._ledger.set_state(job_id, JobState.RUNNING)
         self._on_change()
-        with self._observer.step("read"):
+        with self._observer.step("read", job):
             images, refusals = self._read_images(job)
         for reason in refusals:
             self._say(job, reason)
@@ -152,7 +152,7 @@ class JobWorker:
 
         job = self._ledger.job(job_id)
         image = self._image(job, number)
-        with self._observer.step("find"):
+        with self._observer.step("find", job):
             findings = self._findings(job, number)
         folder = self._image_folder(job, number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ class JobWorker:
             )
             folder = self._image_folder(job, number)
             image, findings = self._image(job, number), self._findings(job, number)
-            with self._observer.step("results"):
+            with self._observer.step("results", job):
                 filed = file_results(image, findings, identifiers, folder, self._results_of(job))
             for refusal in filed.refusals:
                 self._say(job, refusal, level="warning" if filed.files else "error")
@@ -225,7 +225,8 @@ class JobWorker:
         try:
             if target is None:
                 raise DestinationUnavailableError("is not configured any more")
-            receipt = target.deliver([self._root / file for file in files])
+            with self._observer.step("deliver", job, destination=destination, attempt=attempt):
+                receipt = target.deliver([self._root / file for file in files])
         except DestinationUnavailableError as error:
             return self._not_delivered(job, destination, attempt, str(error), is_known=target is not None)
         for refused in receipt.refused:
@@ -295,7 +296,7 @@ class JobWorker:
         state = DeliveryState.FAILED if given_up else DeliveryState.WAITING
         if not self._ledger.set_delivery(job.job_id, destination, state, attempts=attempt, text=reason):
             return True
-        self._conditions.failed(destination, reason, self._patience.wait_before(attempt))
+        self._conditions.failed(destination, reason, None if given_up else self._patience.wait_before(attempt))
         self._observer.delivery_failed(destination, job.study_uid, reason, given_up)
         self._on_change()
         return given_up

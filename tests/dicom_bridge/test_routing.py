@@ -104,6 +104,9 @@ def test_the_more_urgent_of_route_and_series_counts() -> None:
     assert job_priority(high, SeriesFacts()) is Priority.HIGH
     assert job_priority(high, SeriesFacts(priority=Priority.LOW)) is Priority.HIGH
     assert job_priority(high, SeriesFacts(priority=Priority.STAT)) is Priority.STAT
+    route = Route(name="r", destinations=("a",))
+    assert job_priority(route, SeriesFacts()) is Priority.ROUTINE
+    assert job_priority(route, SeriesFacts(priority=Priority.LOW)) is Priority.LOW
     stat = Condition(field=RouteField.PRIORITY, value="STAT")
     assert stat.matches(SeriesFacts(priority=Priority.STAT)) and not stat.matches(SeriesFacts(priority=Priority.HIGH))
     assert "priority is 'stat'" in stat.explain(SeriesFacts(priority=Priority.STAT))
