@@ -13,7 +13,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.key_objects import build_key_objects
 from dicom_bridge.results.report import build_report
 from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.source import read_source
+from dicom_bridge.results.source import read_source, sources_read_once
 from dicom_bridge.results.structure_set import build_structure_set
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
 from rcmed.errors import InputError
@@ -47,6 +47,7 @@ class ResultObjects:
             yield name, buffer.getvalue()
 
 
+@sources_read_once()
 def build_objects(
     image: Image,
     findings: Findings,
