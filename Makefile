@@ -29,7 +29,7 @@ $(SET_UP): pyproject.toml $(BIN)/python
 	touch $@
 
 debian-packages:
-	.ci/debian-packages dcmtk dicom3tools orthanc orthanc-dicomweb chromium postgresql
+	.ci/debian-packages dcmtk dicom3tools plastimatch orthanc orthanc-dicomweb chromium postgresql systemd docker-compose
 
 lint: $(SET_UP)
 	$(BIN)/ruff check .

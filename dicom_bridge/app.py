@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
+from fastapi import APIRouter
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -27,27 +28,36 @@ from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
 from dicom_bridge.operating import Operating
 from dicom_bridge.orthanc import OrthancFollower
+from dicom_bridge.pull import open_source
+from dicom_bridge.pull.orders import PullOrders
+from dicom_bridge.pull.puller import Puller
 from dicom_bridge.receive.commitment import CommitmentScp
 from dicom_bridge.receive.intake import InstanceIntake
 from dicom_bridge.receive.scp import StorageScp
 from dicom_bridge.receive.watched_folder import WatchedFolder
 from dicom_bridge.retention import Retention
 from dicom_bridge.security.tls import server_context
-from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
-from dicom_bridge.store.folder_lock import lock_state_folder
+from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.removals import Removals
+from dicom_bridge.store.shared_reports import SharedCommitmentReports
+from dicom_bridge.store.story import StudyStory
 from dicom_bridge.store.tables import JobRow
+from dicom_bridge.store.workers import WorkerRoll
 from dicom_bridge.study_watch import StudyWatch
+from dicom_bridge.upkeep import Upkeep
 from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
+from dicom_bridge.web.connections import ConnectionLimits
+from dicom_bridge.web.door import open_door
 from dicom_bridge.web.operations import operations
+from dicom_bridge.web.pull import pull
 from dicom_bridge.web.server import WebServer
 from dicom_bridge.web.status import Shown, status_pages
 from dicom_bridge.web.stow import stow
@@ -65,27 +75,35 @@ class GatewayPorts:
 
 
 class Gateway:
-    """Everything between a C-STORE and a delivered result. One per process and per state folder."""
+    """Everything between a C-STORE and a delivered result. One per process.
 
-    def __init__(self, settings: GatewaySettings, assistant: FindsInImages) -> None:
+    With SQLite one per state folder; those that share a PostgreSQL database share the state folder, too.
+    """
+
+    def __init__(self, settings: GatewaySettings, assistant: FindsInImages, receives: bool = True) -> None:
         """Prepare; nothing is opened before `start`.
 
         Args:
             settings: of everything.
             assistant: finds; `rcmed.Assistant` or anything with its `identity` and `find`.
+            receives: whether it listens, follows and watches; else it only works. That needs PostgreSQL.
         """
         self.settings = settings
         self.root = settings.state_folder.resolve()
         self._assistant = assistant
+        self._receives = receives
         self._changed = threading.Condition()
-        self._lock_file: IO[str] | None = None
+        self._locks = ExitStack()
+        self._turn = Turn(self.root, "retention")
+        self._upkeep: Upkeep | None = None
         self._database: Database | None = None
         self._scp: StorageScp | None = None
         self._engine: JobEngine | None = None
         self._web: WebServer | None = None
         self._audit: AuditTrail | None = None
         self._commitment: CommitmentScp | None = None
-        self._sources: dict[str, WatchedFolder | OrthancFollower] = {}
+        self._sources: dict[str, WatchedFolder | OrthancFollower | Puller] = {}
+        self._orders: PullOrders | None = None
         self._retention: Retention | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
@@ -93,7 +111,9 @@ class Gateway:
         self._watch: StudyWatch | None = None
         self.operating: Operating
         self._files = InstanceFiles(self.root)
+        self.name = "gateway"
         self.index: StudyIndex
+        self.story: StudyStory
         self.ledger: JobLedger
 
     @property
@@ -114,20 +134,31 @@ class Gateway:
             raise
 
     def _start(self) -> None:
-        self._lock_file = lock_state_folder(self.root)
-        self._files.prepare()
         address = index_address(self.settings.database, self.root)
+        shared = isinstance(address, URL)
+        if not (self._receives or shared):
+            raise ConfigurationError("database.url: must name a PostgreSQL database: SQLite serves one process")
+        self._locks.enter_context(lock_state_folder(self.root, shared))
+        self._locks.callback(self._turn.end)
+        audit = "audit.jsonl"
+        if shared:
+            self.name, lock = claim_name(self.root, self.settings.workers.name)
+            self._locks.enter_context(lock)
+            self._files = InstanceFiles(self.root, self.name)
+            audit = f"audit-{self.name}.jsonl"
+        self._files.prepare()
         self._database = _open(address)
-        self.index = StudyIndex(self._database)
+        self.index = StudyIndex(self._database, receiver=self.name if shared else None)
+        self.story = StudyStory(self._database)
         self.ledger = JobLedger(self._database)
-        self._audit = AuditTrail(self.root / "audit.jsonl", rotation=_rotation(self.settings.retention))
+        self._audit = AuditTrail(self.root / audit, rotation=_rotation(self.settings.retention))
         self.metrics = Metrics()
         observer = Observer(self.metrics, self._audit, self.index.transferred)
         for association in self.index.release_all_associations():
             observer.instances_transferred(association)
         routing = self.settings.routing
         patience = self.settings.delivery
-        reports = CommitmentReports()
+        reports = SharedCommitmentReports(self._database) if shared else CommitmentReports()
         self._conditions = DestinationConditions(routing.destinations)
         worker = JobWorker(
             self.root,
@@ -139,15 +170,28 @@ class Gateway:
             self._on_change,
             observer,
             self._conditions,
+            routing.routes,
         )
         jobs = self.root / "jobs.sqlite" if isinstance(address, Path) else address
-        engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations)
+        engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name)
         engine.start()
         self._engine = engine
-        retention = self._prepare_retention(Removals(self._database), observer, engine)
-        for job in self.ledger.unfinished():
-            engine.submit(job.job_id)
-            self.ledger.submitted([job.job_id])
+        if self._receives:
+            self._retention = self._prepare_retention(Removals(self._database), observer, engine)
+        roll = WorkerRoll(self._database) if shared else None
+        if roll is not None:
+            roll.enter(self.name, self._receives)
+        else:
+            self._submit([job.job_id for job in self.ledger.unfinished()])
+
+        def on_lost(name: str) -> None:
+            for association in self.index.release_all_associations(name):
+                observer.instances_transferred(association)
+
+        self._upkeep = Upkeep(
+            self.settings.workers, self.name, roll, self.ledger, engine, on_lost, self.index.release_the_rest
+        )
+        self._upkeep.start()
         self._watch = StudyWatch(
             self.index,
             self.settings.completion.rules,
@@ -155,6 +199,7 @@ class Gateway:
             lambda: self._assistant.identity.weights_sha256,
             self._submit,
             self._on_change,
+            overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
         )
         self._watch.start()
         self._control = JobControl(self._database)
@@ -169,10 +214,17 @@ class Gateway:
             observer,
             self._on_operated,
         )
+        if self._receives:
+            self._receive(observer, reports)
+        observer.started(version=version("rcmed"), worker=self.name)
+        self._observer = observer
+
+    def _receive(self, observer: Observer, reports: CommitmentReports) -> None:
+        assert self._database is not None and self._watch is not None
         receive = self.settings.receive
         intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
-        if self.settings.retention.deletes:
-            self._retention = retention
+        retention = self._retention
+        if retention is not None and self.settings.retention.deletes:
             retention.start(intake.forget_count)
             text = "Finished studies that are kept because a job failed or a result was not delivered."
             self.metrics.show("rcmed_studies_kept", text, (), lambda: {(): retention.kept_count()})
@@ -191,8 +243,6 @@ class Gateway:
         if self.settings.web.enabled:
             self._web = self._open_web(intake, observer)
         show_state(self.metrics, self.index, self.ledger, self._conditions, self._files, self._scp, self.health)
-        observer.started(version=version("rcmed"))
-        self._observer = observer
         _LOG.info("listening for DICOM on port %s, status page on port %s", self.ports.dicom, self.ports.web)
 
     def stop(self) -> None:
@@ -214,15 +264,16 @@ class Gateway:
             self._assistant.stop()
         if self._engine is not None:
             self._engine.stop()
+        if self._upkeep is not None:
+            self._upkeep.stop()
         if self._observer is not None:
             self._observer.stopped()
         if self._audit is not None:
             self._audit.close()
         if self._database is not None:
             self._database.close()
-        if self._lock_file is not None:
-            self._lock_file.close()
-        self._scp = self._web = self._watch = self._engine = self._database = self._lock_file = None
+        self._locks.close()
+        self._scp = self._web = self._watch = self._engine = self._database = self._upkeep = None
         self._observer = self._audit = self._commitment = self._retention = None
 
     def __enter__(self) -> Gateway:
@@ -236,12 +287,15 @@ class Gateway:
 
     def health(self) -> dict[str, str]:
         """Name of a part -> "ok", or what is wrong with it."""
-        parts = {"receive": "ok" if self._scp is not None and self._scp.port else "not listening"}
+        parts = {}
+        if self._receives:
+            parts["receive"] = "ok" if self._scp is not None and self._scp.port else "not listening"
+        parts["upkeep"] = self._upkeep.health() if self._upkeep is not None else "not running"
         parts["completion"] = self._watch.health() if self._watch is not None else "not running"
         if isinstance(self._assistant, LoadingAssistant):
             parts["model"] = self._assistant.health()
         parts |= {name: source.health() for name, source in self._sources.items()}
-        if self._retention is not None:
+        if self._retention is not None and self.settings.retention.deletes:
             parts["retention"] = self._retention.health()
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
         parts["disk"] = "ok" if free >= least else f"{free:.0f} MB free, {least} needed"
@@ -260,6 +314,12 @@ class Gateway:
             self._sources["folder"] = WatchedFolder(settings.folder, intake, observer, our_ae)
         if settings.orthanc.url is not None:
             self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
+        self._orders = None if self._database is None else PullOrders(self._database)
+        if settings.sources and self._orders is not None:
+            if self._database is not None and not self._database.is_shared:
+                self._orders.take_up_again()
+            archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
+            self._sources["pull"] = Puller(settings.pull, archives, self._orders, intake, self.ledger, observer, our_ae)
         for source in self._sources.values():
             source.start()
 
@@ -273,23 +333,27 @@ class Gateway:
             observer,
             lambda job_id: job_folder(Path(), job_id),
             engine.forget,
+            may_look=self._turn.is_ours,
         )
         retention.recover()
         return retention
 
     def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
         web, receive = self.settings.web, self.settings.receive
-        parts = (
+        parts: tuple[APIRouter, ...] = (
             operations(self.health, self.metrics),
             stow(intake, observer, receive.ae_title, receive.idle_seconds),
             status_pages(self._shown()),
             actions(self.operating),
         )
+        puller = self._sources.get("pull")
+        if isinstance(puller, Puller) and self._orders is not None:
+            parts += (pull(self._orders, self.settings.sources, puller.wake),)
         names = [web.host, *web.host_names]
-        token = None if web.token_file is None else Token.from_file(web.token_file)
-        application = build_application(parts, token, names, observer.request_refused)
+        application = build_application(parts, open_door(web, observer), names, observer.request_refused)
         tls = None if web.tls is None else server_context(web.tls, "web.tls")
-        server = WebServer(application, web.host, web.port, tls)
+        limits = ConnectionLimits(web.request_seconds, web.idle_seconds, web.maximum_connections)
+        server = WebServer(application, web.host, web.port, tls, limits)
         _listen(server.start, "web", web.host, web.port)
         return server
 
@@ -298,6 +362,7 @@ class Gateway:
         engine, scp = self._engine, self._scp
         return Shown(
             self.index,
+            self.story,
             self.ledger,
             self._control,
             self.root,
@@ -347,10 +412,11 @@ class Gateway:
 
     # inside
 
-    def _submit(self, job_id: str) -> None:
+    def _submit(self, job_ids: Sequence[str]) -> None:
         assert self._engine is not None
-        self._engine.submit(job_id)
-        self.ledger.submitted([job_id])
+        for job_id in job_ids:
+            self._engine.submit(job_id)
+        self.ledger.submitted(job_ids)
 
     def _on_operated(self) -> None:
         if self._watch is not None:

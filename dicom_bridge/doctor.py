@@ -12,12 +12,19 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from dicom_bridge.audit import AuditError, trail_files, verified
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.pull import open_source
+from dicom_bridge.pull.source import SourceUnavailableError
+from dicom_bridge.security.oidc import Provider, ProviderUnavailableError
 from dicom_bridge.security.tls import expiry, server_context
 from dicom_bridge.security.token import Token
-from dicom_bridge.settings import GatewaySettings, ServerTlsSettings
+from dicom_bridge.settings import GatewaySettings, OidcSettings, ServerTlsSettings
+from dicom_bridge.store.database import Database, index_address
+from dicom_bridge.store.workers import WorkerRoll, WorkerState
 from rcmed.errors import CheckpointError, ConfigurationError
 
 PACKAGES = ("torch", "transformers", "pydicom", "pynetdicom", "highdicom", "dbos", "fastapi", "monailabel")
@@ -45,8 +52,10 @@ def examine(settings: GatewaySettings) -> Iterator[Check]:
     """Every check, in an order that a reader can follow; peers are asked as their turn comes."""
     yield from _installed(settings)
     yield from _state_folder(settings)
+    yield from _database(settings)
     yield from _ports(settings)
     yield from _destinations(settings)
+    yield from _sources(settings)
 
 
 def _installed(settings: GatewaySettings) -> Iterator[Check]:
@@ -90,12 +99,35 @@ def _state_folder(settings: GatewaySettings) -> Iterator[Check]:
     enough = free > 2 * least
     text = f"{free:.0f} MB free, instances are refused below {least}"
     yield Check(f"disk of {folder}", Verdict.OK if enough else Verdict.WRONG, text)
-    yield from _audit_trail(folder / "audit.jsonl")
+    # The trails of processes that share the folder; what was rotated has one more dot in its name.
+    trails = sorted(trail for trail in folder.glob("audit*.jsonl") if trail.name.count(".") == 1)
+    for trail in trails or [folder / "audit.jsonl"]:
+        yield from _audit_trail(trail)
     yield from _retention(settings)
 
 
+def _database(settings: GatewaySettings) -> Iterator[Check]:
+    if settings.database.address is None:
+        return
+    about = f"database {settings.database.url}"
+    try:
+        database = Database(index_address(settings.database, settings.state_folder))
+    except (ConfigurationError, DBAPIError) as error:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+        yield Check(about, Verdict.WRONG, reason)
+        return
+    try:
+        yield Check(about, Verdict.OK, "answers, its tables are up to date")
+        for worker in WorkerRoll(database).all():
+            silent = worker.silent_seconds > settings.workers.lost_seconds and worker.state == WorkerState.ALIVE
+            text = f"{worker.state} on {worker.host}, said so {worker.silent_seconds:.0f} s ago"
+            yield Check(f"worker {worker.name}", Verdict.NOTE if silent else Verdict.OK, text)
+    finally:
+        database.close()
+
+
 def _audit_trail(trail: Path) -> Iterator[Check]:
-    about = "audit trail"
+    about = "audit trail" if trail.name == "audit.jsonl" else f"audit trail {trail.name}"
     if not trail_files(trail):
         yield Check(about, Verdict.NOTE, f"{trail} is not there yet")
         return
@@ -138,8 +170,11 @@ def _ports(settings: GatewaySettings) -> Iterator[Check]:
     yield _port("web", web.host, web.port)
     if web.tls is not None:
         yield from _certificate(web.tls, "web.tls")
+    if web.oidc is not None:
+        yield _identity_provider(web.oidc)
     if web.token_file is None:
-        yield Check("web.token_file", Verdict.NOTE, "none: whoever reaches the port sees the status page")
+        if web.oidc is None:
+            yield Check("web.token_file", Verdict.NOTE, "none: whoever reaches the port sees the status page")
         return
     try:
         Token.from_file(web.token_file)
@@ -149,6 +184,14 @@ def _ports(settings: GatewaySettings) -> Iterator[Check]:
     open_to_others = web.token_file.stat().st_mode & 0o077
     text = "others may read it: chmod 600" if open_to_others else "only its owner may read it"
     yield Check("web.token_file", Verdict.NOTE if open_to_others else Verdict.OK, text)
+
+
+def _identity_provider(settings: OidcSettings) -> Check:
+    try:
+        Provider(settings).discover()
+    except (ProviderUnavailableError, ConfigurationError) as error:
+        return Check("web.oidc", Verdict.WRONG, str(error))
+    return Check("web.oidc", Verdict.OK, f"{settings.issuer} answers")
 
 
 def _port(section: str, host: str, port: int) -> Check:
@@ -192,3 +235,13 @@ def _destinations(settings: GatewaySettings) -> Iterator[Check]:
     named = {destination for route in settings.routing.routes for destination in route.destinations}
     for name in sorted(set(settings.routing.destinations) - named):
         yield Check(f"destination {name}", Verdict.NOTE, "no route names it")
+
+
+def _sources(settings: GatewaySettings) -> Iterator[Check]:
+    for name, told in settings.sources.items():
+        about = f"source {name}"
+        try:
+            source = open_source(name, told, settings.pull, settings.receive.ae_title)
+            yield Check(about, Verdict.OK, source.check())
+        except (SourceUnavailableError, ConfigurationError) as error:
+            yield Check(about, Verdict.WRONG, str(error))

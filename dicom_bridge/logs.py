@@ -18,7 +18,7 @@ from pythonjsonlogger.json import JsonFormatter
 from dicom_bridge.settings.gateway import LogSettings
 
 _SILENT = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
-_QUIET = ("dbos", "httpx", "httpcore", "urllib3", "uvicorn", "dicomweb_client", "orthanc_api_client")
+_QUIET = ("alembic", "dbos", "httpx", "httpcore", "urllib3", "uvicorn", "dicomweb_client", "orthanc_api_client")
 _Exception = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 

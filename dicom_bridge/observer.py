@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from dicom_bridge.audit import AuditEvent, AuditTrail, Outcome
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.security.peers import Caller
@@ -69,7 +71,11 @@ class Observer:
         """An association (or a request by HTTP, or a look into a folder) ended that brought instances."""
         if self._transferred is None or self._audit is None:
             return
-        told = self._transferred(association)
+        try:
+            told = self._transferred(association)
+        except DBAPIError as error:
+            _LOG.error("the audit trail lacks what association %s brought: %s", association, error.orig)
+            return
         if told.get("studies"):
             self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SUCCESS, **told)
 
@@ -106,15 +112,6 @@ class Observer:
             outcome = Outcome.SERIOUS_FAILURE
             self._record(AuditEvent.EXPORT, outcome, destination=destination, study=study_uid, reason=reason)
 
-    # operators
-
-    def operated(self, action: str, address: str, user: str | None, **told: Any) -> None:
-        """An operator did something: cancelled, retried, drove again, said that a study is complete."""
-        _LOG.info("%s by an operator from %s", action, address, extra=told)
-        self._record(
-            AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **told
-        )
-
     # cleaning
 
     def study_deleted(self, removal: Removal) -> bool:
@@ -131,6 +128,15 @@ class Observer:
             removal=removal.id,
         )
 
+    # operators
+
+    def operated(self, action: str, address: str, user: str | None, **told: Any) -> None:
+        """An operator did something: cancelled, retried, drove again, said that a study is complete."""
+        _LOG.info("%s by an operator from %s", action, address, extra=told)
+        self._record(
+            AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **told
+        )
+
     # the gateway itself
 
     def started(self, **told: Any) -> None:
@@ -142,6 +148,10 @@ class Observer:
         """The gateway ends in good order."""
         self._record(AuditEvent.APPLICATION_STOP, Outcome.SUCCESS)
         self._log_head("stopped")
+
+    def logged_in(self, address: str, subject: str) -> None:
+        """Someone logged in by browser; `subject` is what the identity provider calls him."""
+        self._record(AuditEvent.USER_AUTHENTICATION, Outcome.SUCCESS, address=address, subject=subject)
 
     def request_refused(self, address: str, path: str) -> None:
         """A request by HTTP came without the token."""

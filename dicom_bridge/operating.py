@@ -30,7 +30,7 @@ class Operating:
         control: JobControl,
         ledger: JobLedger,
         index: StudyIndex,
-        submit: Callable[[str], None],
+        submit: Callable[[Sequence[str]], None],
         cancel: Callable[[JobRow, Sequence[DeliveryRow]], None],
         has_results: Callable[[str], bool],
         destinations: Collection[str],
@@ -41,7 +41,7 @@ class Operating:
 
         Args:
             control, ledger, index: of jobs and studies.
-            submit: hands an unfinished job to the engine.
+            submit: hands unfinished jobs to the engine.
             cancel: takes a job and deliveries of it from the engine.
             has_results: whether a job's results are still there to be delivered.
             destinations: that are configured.
@@ -85,7 +85,7 @@ class Operating:
             self._control.redrive_deliveries(job_id)
         else:
             job = self._control.redrive_job(job_id)
-        self._submit(job_id)
+        self._submit([job_id])
         self._done("retry", by, job)
 
     def redrive(self, job_id: str, destination: str, by: Operator) -> None:
@@ -100,7 +100,7 @@ class Operating:
         if not self._has_results(job_id):
             raise NotPossibleError("the results of the job are not there any more: retry the job")
         self._control.redrive_deliveries(job_id, destination)
-        self._submit(job_id)
+        self._submit([job_id])
         self._done("re-drive", by, job, destination=destination)
 
     def redrive_all(self, destination: str | None, reason: str | None, by: Operator) -> int:

@@ -38,6 +38,7 @@ class Retention:
         job_folder: Callable[[str], Path],
         forget_job: Callable[[str], bool],
         clock: Callable[[], float] = time.time,
+        may_look: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare.
 
@@ -50,7 +51,9 @@ class Retention:
             job_folder: of a job, by its id, relative to the state folder.
             forget_job: makes the job engine forget a job; False: not yet.
             clock: seconds since the epoch.
+            may_look: False while another process of the state folder does it.
         """
+        self._may_look = may_look
         self._settings = settings
         self._files = files
         self._index = index
@@ -96,6 +99,8 @@ class Retention:
         Raises:
             OSError: the disk is full or failing.
         """
+        if not self._may_look():
+            return
         for removal in self._removals.unfinished():
             if removal.is_decided:
                 self._finish(removal)
@@ -109,6 +114,8 @@ class Retention:
             OSError: the disk is full or failing; nothing is lost, the next look goes on.
             DBAPIError: so is the database.
         """
+        if not self._may_look():
+            return
         settings, now = self._settings, self._clock()
         faults: list[str] = []
         self.recover()

@@ -38,6 +38,19 @@ class RouteOperator(StrEnum):
     ONE_OF = "one_of"
 
 
+class ResultKind(StrEnum):
+    """A DICOM object that answers a series; `docs/results.md` tells what each is for."""
+
+    SEG = "seg"
+    SR = "sr"
+    SECONDARY_CAPTURE = "secondary_capture"
+    KEY_OBJECTS = "key_objects"
+    RTSTRUCT = "rtstruct"
+
+
+DEFAULT_RESULTS = (ResultKind.SEG, ResultKind.SR)
+
+
 @dataclass(frozen=True)
 class SeriesFacts:
     """What routing knows of a series; None where the attribute is absent or empty.
@@ -116,6 +129,7 @@ class Route(BaseModel):
         prompts: what is asked; none means "recognise what is there".
         destinations: names of the destinations.
         priority: its jobs are at least as urgent; None: as urgent as the series says, else routine.
+        results: which objects are written and delivered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -125,6 +139,7 @@ class Route(BaseModel):
     prompts: tuple[str, ...] = ()
     destinations: tuple[str, ...] = Field(min_length=1)
     priority: Priority | None = None
+    results: tuple[ResultKind, ...] = Field(default=DEFAULT_RESULTS, min_length=1)
 
     def matches(self, facts: SeriesFacts) -> bool:
         """Whether every condition matches."""

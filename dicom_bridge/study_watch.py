@@ -33,18 +33,20 @@ class StudyWatch:
         rules: CompletionRules,
         routes: Sequence[Route],
         weights_sha256: Callable[[], str],
-        submit: Callable[[str], None],
+        submit: Callable[[Sequence[str]], None],
         on_change: Callable[[], None] = lambda: None,
+        overdue_seconds: float = 0.0,
     ) -> None:
-        """Prepare.
+        """Prepare. Several processes may watch the same studies: each generation is taken by one of them.
 
         Args:
             index: of what arrived.
             rules: when a study is complete.
             routes: which series are asked what.
             weights_sha256: tells it of the model that will be asked; part of a job's identity.
-            submit: takes the id of each new job.
+            submit: takes the ids of new jobs.
             on_change: called when a study was closed.
+            overdue_seconds: a study is left to others until it has been complete for so long.
         """
         self._index = index
         self._rules = rules
@@ -52,6 +54,7 @@ class StudyWatch:
         self._weights = weights_sha256
         self._submit = submit
         self._on_change = on_change
+        self._overdue = overdue_seconds
         self._look = threading.Event()
         self._stopping = threading.Event()
         self._faults: dict[str, str] = {}
@@ -115,9 +118,12 @@ class StudyWatch:
         progress = study_progress(self._index.arrivals(study_uid), self._rules, now, marks)
         if not progress.complete:
             return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
+        if progress.due_at is not None and progress.due_at + self._overdue > now:
+            return progress.due_at + self._overdue - now
         generation = progress.generation + self._index.earlier_generations(study_uid)
         progress = replace(progress, generation=generation)
-        new = self._index.close_generation(study_uid, progress, self._jobs_of(study_uid, progress.generation))
+        jobs, without_route = self._jobs_of(study_uid, progress.generation)
+        new = self._index.close_generation(study_uid, progress, jobs)
         if new is None:
             return 0.0
         _LOG.info(
@@ -127,18 +133,22 @@ class StudyWatch:
             progress.rule,
             len(new),
         )
-        for job_id in new:
-            self._submit(job_id)
+        for series_uid, text in without_route:
+            self._index.add_line(text, level="info", study_uid=study_uid, series_uid=series_uid)
+        if new:
+            self._submit(new)
         self._on_change()
         return _LONGEST_LOOK_SECONDS
 
-    def _jobs_of(self, study_uid: str, generation: int) -> list[JobRow]:
+    def _jobs_of(self, study_uid: str, generation: int) -> tuple[list[JobRow], list[tuple[str, str]]]:
+        """The jobs of a generation, and (Series Instance UID, why) of series that no route takes."""
         jobs = []
+        without_route = []
         for series_uid, facts in self._index.series_of(study_uid):
             routes = match_routes(facts, self._routes)
             if not routes:
                 text = f"no route matches (modality {facts.modality or 'absent'}, from {facts.calling_ae or 'unknown'})"
-                self._index.add_line(text, level="info", study_uid=study_uid, series_uid=series_uid)
+                without_route.append((series_uid, text))
             instances = list(self._index.instances_of(study_uid, series_uid))
             for route in routes:
                 identifier = job_identity(
@@ -164,4 +174,4 @@ class StudyWatch:
                         created_at=time.time(),
                     )
                 )
-        return jobs
+        return jobs, without_route

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from dicom_bridge.settings import GatewaySettings
 
 
 def serve(
@@ -14,6 +17,18 @@ def serve(
     ] = None,
 ) -> None:
     """Receive studies by DICOM, find what the routes ask for, and deliver SEG and SR. Ends at SIGTERM or SIGINT."""
+    from dicom_bridge.settings import GatewaySettings
+
+    run_gateway(GatewaySettings() if config is None else GatewaySettings.from_yaml(config))
+
+
+def run_gateway(settings: GatewaySettings, receives: bool = True) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        settings: of everything.
+        receives: whether it listens; else it only works.
+    """
     import os
     import signal
 
@@ -23,19 +38,18 @@ def serve(
     from dicom_bridge.app import Gateway
     from dicom_bridge.jobs.loading import LoadingAssistant
     from dicom_bridge.logs import set_up_logging
-    from dicom_bridge.settings import GatewaySettings
 
-    settings = GatewaySettings() if config is None else GatewaySettings.from_yaml(config)
     set_up_logging(settings.log)
     # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
     stops = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     assistant = LoadingAssistant.from_settings(settings.model)
-    with Gateway(settings, assistant) as gateway:
+    with Gateway(settings, assistant, receives) as gateway:
         ports = gateway.ports
         scheme = "http" if settings.web.tls is None else "https"
         page = f", status page {scheme}://{settings.web.host}:{ports.web}/" if ports.web is not None else ""
-        typer.echo(f"listening as {settings.receive.ae_title} on {settings.receive.host}:{ports.dicom}{page}")
+        listening = f"listening as {settings.receive.ae_title} on {settings.receive.host}:{ports.dicom}{page}"
+        typer.echo(listening if receives else f"working as {gateway.name}")
         if settings.model.load == "at start":
             assistant.begin()
         signal.sigwait(stops)

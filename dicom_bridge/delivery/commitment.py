@@ -57,18 +57,24 @@ class CommitmentReports:
 
     def arrived(self, information: Dataset) -> bool:
         """Take the Event Information of an N-EVENT-REPORT; False when nobody waits for it (any more)."""
+        transaction, report = self.read(information)
         with self._lock:
-            expected = self._expected.get(str(information.get("TransactionUID", "")))
+            expected = self._expected.get(transaction)
         if expected is None:
             return False
+        expected.report = report
+        expected.arrived.set()
+        return True
+
+    @staticmethod
+    def read(information: Dataset) -> tuple[str, CommitmentReport]:
+        """Transaction UID and content of a report."""
         kept = frozenset(str(item.ReferencedSOPInstanceUID) for item in information.get("ReferencedSOPSequence", []))
         failed = tuple(
             (str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason", 0)))
             for item in information.get("FailedSOPSequence", [])
         )
-        expected.report = CommitmentReport(kept, failed)
-        expected.arrived.set()
-        return True
+        return str(information.get("TransactionUID", "")), CommitmentReport(kept, failed)
 
     def wait(self, transaction: str, seconds: float) -> CommitmentReport | None:
         """The report, or None when it did not come in time."""

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image as PillowImage
+from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
 from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
+from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
 from dicom_bridge.settings import DeliverySettings
-from dicom_bridge.store.files import write_durably
+from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
@@ -92,6 +94,7 @@ class JobWorker:
         on_change: Callable[[], None] = lambda: None,
         observer: Observer | None = None,
         conditions: DestinationConditions | None = None,
+        routes: Sequence[Route] = (),
     ) -> None:
         """Prepare.
 
@@ -105,6 +108,7 @@ class JobWorker:
             on_change: called when a job's or a delivery's state changed.
             observer: is told of steps and deliveries.
             conditions: of the destinations, kept up to date.
+            routes: say which objects are written; a job of a route that is gone gets SEG and SR.
         """
         self._root = root
         self._index = index
@@ -115,6 +119,7 @@ class JobWorker:
         self._on_change = on_change
         self._observer = observer or Observer()
         self._conditions = conditions or DestinationConditions(destinations)
+        self._results = {route.name: route.results for route in routes}
         self._memory: dict[str, _Memory] = {}
         self.stopping = threading.Event()
 
@@ -167,7 +172,7 @@ class JobWorker:
         return [str(path.relative_to(self._root)) for path in files]
 
     def build_results(self, job_id: str) -> list[str]:
-        """Write SEG and SR of every image; returns their paths, relative to the state folder."""
+        """Write what the route asks for of every image; returns the paths, relative to the state folder."""
         from dicom_bridge.results.filing import file_results
         from dicom_bridge.results.identifiers import ResultIdentifiers
 
@@ -182,9 +187,11 @@ class JobWorker:
             folder = self._image_folder(job, number)
             image, findings = self._image(job, number), self._findings(job, number)
             with self._observer.step("results"):
-                filed = file_results(image, findings, identifiers, folder)
-            if filed.refusal is not None:
-                self._say(job, filed.refusal, level="warning" if filed.files else "error")
+                filed = file_results(
+                    image, findings, identifiers, folder, self._results_of(job), self._predecessors(job, folder)
+                )
+            for refusal in filed.refusals:
+                self._say(job, refusal, level="warning" if filed.files else "error")
             files += [str(file.relative_to(self._root)) for file in filed.files]
         return files
 
@@ -299,6 +306,7 @@ class JobWorker:
     def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
         from dicom_bridge.series.read import read_series
 
+        InstanceFiles(self._root).require()
         known = self._index.instances_of(job.study_uid, job.series_uid)
         reading = read_series([self._root / known[uid] for uid in job.instances if uid in known])
         return tuple(reading.images), [str(refusal.reason) for refusal in reading.refusals]
@@ -322,6 +330,15 @@ class JobWorker:
     def _image_folder(self, job: JobRow, number: int) -> Path:
         folder = self.job_folder(job.job_id)
         return folder if len(self._images(job)) == 1 else folder / f"image-{number + 1}"
+
+    def _results_of(self, job: JobRow) -> tuple[ResultKind, ...]:
+        return self._results.get(job.route, DEFAULT_RESULTS)
+
+    def _predecessors(self, job: JobRow, image_folder: Path) -> list[Dataset]:
+        from dicom_bridge.results.predecessors import earlier_reports
+
+        earlier = [self.job_folder(one.job_id) for one in self._ledger.earlier_generations(job)]
+        return earlier_reports(earlier, image_folder.relative_to(self.job_folder(job.job_id)).as_posix())
 
     def _say(self, job: JobRow, text: str, level: str = "error") -> None:
         self._index.add_line(text, level=level, study_uid=job.study_uid, series_uid=job.series_uid, job_id=job.job_id)

@@ -8,29 +8,49 @@ tries again and the others wait behind it, and no other destination is held up.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
 from dbos import error as dbos_error
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from dicom_bridge.jobs.steps import JobStep
-from dicom_bridge.jobs.worker import JobWorker
+from dicom_bridge.jobs.worker import GatewayStoppingError, JobWorker
 from dicom_bridge.priority import Priority
 from dicom_bridge.settings import JobSettings
 from dicom_bridge.store.ledger import JobState
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 _LOG = logging.getLogger(__name__)
+# DBOS writes past the log, to what is standard error when it is imported, unless its logger has a handler.
+logging.getLogger("dbos").handlers[:] = [logging.NullHandler()]
+logging.getLogger("dbos").propagate = True
 _JOBS = "jobs"
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 # DBOS takes up pending workflows of the same application version only, and by default computes it from the source of
 # the workflows: an update of the gateway would strand them. Count this up when a workflow's steps change their order.
 _WORKFLOW_VERSION = "1"
+
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 10.0
+# A full disk, and what a shared file system tells while its server is away.
+_AWAY = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
+_POOL_SIZE = 10
+_POSTGRESQL = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10, "application_name": "rcmed-jobs"}}
+
+T = TypeVar("T")
+
+_running: dict[str, int] = {}
+_running_lock = threading.Lock()
 
 # DBOS is one per process, and what is durable can't carry objects: the steps find the worker here.
 _worker: JobWorker | None = None
@@ -43,42 +63,90 @@ def _the_worker() -> JobWorker:
 
 
 def _is_passing(error: BaseException) -> bool:
-    """A full disk or a locked file may mend itself; anything else would fail again."""
+    """A locked file may mend itself; anything else would fail again."""
     return isinstance(error, OSError)
+
+
+def _do(step: Callable[[JobWorker], T]) -> T:
+    """Let the worker do something, again and again while the database, the disk or the shared folder is away.
+
+    Every step can be done again as a whole. A step that raised instead would end its workflow, and with it a job that
+    nobody would ever finish.
+    """
+    worker = _the_worker()
+    wait = _FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return step(worker)
+        except (DBAPIError, OSError) as error:
+            if not _is_away(error):
+                raise
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            _LOG.warning("a step waits for %g s: %s", wait, str(reason).strip().partition("\n")[0])
+        if worker.stopping.wait(wait):
+            raise GatewayStoppingError
+        wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+
+def _is_away(error: DBAPIError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _AWAY
+    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
 
 
 @DBOS.step(name="read", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _read(job_id: str) -> int:
-    return _the_worker().read(job_id)
+    return _do(lambda worker: worker.read(job_id))
 
 
 @DBOS.step(name="find", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _find(job_id: str, number: int) -> list[str]:
-    return _the_worker().find(job_id, number)
+    return _do(lambda worker: worker.find(job_id, number))
 
 
 @DBOS.step(name="results", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _results(job_id: str) -> list[str]:
-    return _the_worker().build_results(job_id)
+    return _do(lambda worker: worker.build_results(job_id))
 
 
 @DBOS.step(name="hand over")
 def _hand_over(job_id: str) -> list[str]:
-    return _the_worker().hand_over(job_id)
+    return _do(lambda worker: worker.hand_over(job_id))
 
 
 @DBOS.step(name="finish")
 def _finish(job_id: str, state: str, error: str | None) -> None:
-    _the_worker().finish(job_id, JobState(state), error)
+    _do(lambda worker: worker.finish(job_id, JobState(state), error))
 
 
 @DBOS.step(name="attempt delivery")
 def _attempt_delivery(job_id: str, destination: str, files: list[str], attempt: int) -> bool:
-    return _the_worker().attempt_delivery(job_id, destination, files, attempt)
+    return _do(lambda worker: worker.attempt_delivery(job_id, destination, files, attempt))
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """While the calling workflow runs in this process."""
+    workflow_id = DBOS.workflow_id
+    assert workflow_id is not None
+    with _running_lock:
+        _running[workflow_id] = _running.get(workflow_id, 0) + 1
+    try:
+        yield
+    finally:
+        with _running_lock:
+            _running[workflow_id] -= 1
+            if not _running[workflow_id]:
+                del _running[workflow_id]
 
 
 @DBOS.workflow(name="job", max_recovery_attempts=1000)
 def _run_job(job_id: str) -> str:
+    with _counted():
+        return _steps_of_job(job_id)
+
+
+def _steps_of_job(job_id: str) -> str:
     try:
         images = _read(job_id)
         if images == 0:
@@ -105,10 +173,11 @@ def _run_job(job_id: str) -> str:
 
 @DBOS.workflow(name="deliver", max_recovery_attempts=1000)
 def _deliver(job_id: str, destination: str, files: list[str]) -> int:
-    attempt = 1
-    while not _attempt_delivery(job_id, destination, files, attempt):
-        attempt += 1
-    return attempt
+    with _counted():
+        attempt = 1
+        while not _attempt_delivery(job_id, destination, files, attempt):
+            attempt += 1
+        return attempt
 
 
 def _enqueue_delivery(job_id: str, destination: str, drive: int, priority: Priority, files: list[str]) -> None:
@@ -130,7 +199,12 @@ class JobEngine:
     """Runs jobs durably. One at a time in a process, as DBOS is."""
 
     def __init__(
-        self, database: Path | URL, worker: JobWorker, settings: JobSettings, destinations: Iterable[str]
+        self,
+        database: Path | URL,
+        worker: JobWorker,
+        settings: JobSettings,
+        destinations: Iterable[str],
+        name: str = "gateway",
     ) -> None:
         """Prepare.
 
@@ -139,11 +213,14 @@ class JobEngine:
             worker: does the steps.
             settings: concurrency and polling.
             destinations: names; each gets a queue.
+            name: of this process among those that share the database; what it began goes on when it starts again.
         """
         self._database = database
         self._worker = worker
         self._settings = settings
         self._destinations = tuple(destinations)
+        self._name = name
+        self._strays: set[str] = set()
 
     def start(self) -> None:
         """Start; what an earlier run left pending goes on.
@@ -167,9 +244,11 @@ class JobEngine:
             "system_database_url": address,
             "serializer": DBOSPortableJSONSerializer(),
             "application_version": _WORKFLOW_VERSION,
-            "executor_id": "gateway",
+            "executor_id": self._name,
             "log_level": "WARNING",
         }
+        if isinstance(self._database, URL):
+            config |= {"sys_db_pool_size": _POOL_SIZE, "db_engine_kwargs": _POSTGRESQL}
         try:
             DBOS(config=config)
             DBOS.launch()
@@ -207,6 +286,29 @@ class JobEngine:
             and (ended := step["completed_at_epoch_ms"]) is not None
             and step["child_workflow_id"] is None
         ]
+
+    def recover(self, name: str) -> int:
+        """Put what a lost process had begun back into the queues; returns how much that was.
+
+        What it had begun is its no more: when it was only paused, the engine drops what it brings later.
+        """
+        return len(DBOS._recover_pending_workflows([name]))
+
+    def recover_strays(self) -> int:
+        """Put back what this process took and never began; returns how much that was.
+
+        A workflow is taken by a commit. When the connection breaks just then, the database has it and this process
+        does not know. What is found twice in a row is such a one, and not one about to begin.
+        """
+        taken = DBOS.list_workflows(status="PENDING", executor_id=self._name, load_input=False, load_output=False)
+        with _running_lock:
+            strays = {one.workflow_id: one.queue_name for one in taken if one.workflow_id not in _running}
+        found = [workflow for workflow in strays if workflow in self._strays]
+        for workflow in found:
+            _LOG.warning("workflow %s was taken and not begun; it is queued again", workflow)
+            DBOS.resume_workflow(workflow, queue_name=strays[workflow])
+        self._strays = set(strays) - set(found)
+        return len(found)
 
     def forget(self, job_id: str) -> bool:
         """Forget that a job ever ran, so that it can be submitted again; False while any part of it is unfinished."""

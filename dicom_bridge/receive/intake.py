@@ -217,9 +217,9 @@ class InstanceIntake:
             facts = series_facts(header, origin.calling_ae, origin.called_ae)
             expected = _count(header.get("NumberOfStudyRelatedInstances"))
             transfer_syntax = str(header.file_meta.TransferSyntaxUID)
-        except OSError:
-            raise
         except Exception as error:  # pydicom raises whatever its parser met; the sender is told which
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk; pydicom's own OSErrors have no number
             raise RefusedInstanceError(
                 CANNOT_UNDERSTAND, f"the data set can't be parsed ({type(error).__name__}): mend or resend it"
             ) from None

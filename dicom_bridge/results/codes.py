@@ -44,14 +44,18 @@ def model_name(model: ModelIdentity) -> str:
     return long_string(name)
 
 
-def algorithm(model: ModelIdentity) -> AlgorithmIdentificationSequence:
-    """Who segmented: name, version and weights, family 123110 DCM "Artificial Intelligence" (CID 7162)."""
+def algorithm(model: ModelIdentity, prompt: str) -> AlgorithmIdentificationSequence:
+    """Who segmented: name, version, weights and prompt, family 123110 DCM "Artificial Intelligence" (CID 7162)."""
     return AlgorithmIdentificationSequence(
         name=model_name(model),
         version=long_string(model.version),
         family=codes.DCM.ArtificialIntelligence,
         source=MANUFACTURER,
-        parameters={"weights_sha256": long_string(model.weights_sha256)},
+        parameters={
+            "weights_sha256": long_string(model.weights_sha256),
+            # Commas and equals signs part the parameters.
+            "prompt": unlimited_text(prompt).replace(",", ";").replace("=", ":")[:1024],
+        },
     )
 
 

@@ -1,12 +1,16 @@
-"""SEG and SR of one image as files: for `rcmed find` (through `rcmed.writers`) and for the jobs of the gateway."""
+"""The results of one image as files: for `rcmed find` (through `rcmed.writers`) and for the jobs of the gateway."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.objects import build_objects
+from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
 from dicom_bridge.store.files import write_durably
 from rcmed.errors import InputError
 from rcmed.findings import Findings
@@ -18,29 +22,36 @@ class FiledResults:
     """What was written of one image's results.
 
     Attributes:
-        files: SEG (where there is one) and SR.
-        refusal: one line: what is not written, and why; None where all is.
+        files: of the objects, in the order of `ResultKind`.
+        refusals: a line for each thing that is not written, and why.
     """
 
     files: tuple[Path, ...]
-    refusal: str | None = None
+    refusals: tuple[str, ...] = ()
 
 
-def file_results(image: Image, findings: Findings, identifiers: ResultIdentifiers, folder: Path) -> FiledResults:
-    """Write `segmentation.dcm` and `report.dcm` into `folder`, each there whole or not at all.
+def file_results(
+    image: Image,
+    findings: Findings,
+    identifiers: ResultIdentifiers,
+    folder: Path,
+    kinds: Collection[ResultKind] = DEFAULT_RESULTS,
+    predecessors: Sequence[Dataset] = (),
+) -> FiledResults:
+    """Write the objects of these kinds into `folder`, each there whole or not at all; `build_objects` has the rest.
 
     Raises:
         OSError: the folder can't be written.
     """
     try:
-        objects = build_objects(image, findings, identifiers)
+        objects = build_objects(image, findings, identifiers, kinds, predecessors)
     except InputError as error:
-        return FiledResults((), f"no SEG and SR are written: {error}")
+        return FiledResults((), (f"no {_in_words(kinds)} are written: {error}",))
     files = []
     for name, content in objects.files():
         write_durably(folder / name, content)
         files.append(folder / name)
-    return FiledResults(tuple(files), objects.segmentation_refusal)
+    return FiledResults(tuple(files), objects.refusals)
 
 
 def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
@@ -58,5 +69,8 @@ def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
         findings.model.weights_sha256,
         *(finding.prompt for finding in findings.findings),
     ]
-    filed = file_results(image, findings, ResultIdentifiers.derive("\n".join(identity)), folder)
-    return [filed.refusal] if filed.refusal else []
+    return list(file_results(image, findings, ResultIdentifiers.derive("\n".join(identity)), folder).refusals)
+
+
+def _in_words(kinds: Collection[ResultKind]) -> str:
+    return " and ".join(kind.upper().replace("_", " ") for kind in ResultKind if kind in kinds)

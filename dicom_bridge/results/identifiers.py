@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pydicom.valuerep import DT
+from pydicom.valuerep import DA, DT, TM
 
 # Any fixed UUID will do as the name space (RFC 4122, 4.3); changing it would change the UIDs of every result.
 _NAME_SPACE = uuid.UUID("5b2d4f0e-6c1a-4b57-9f2e-8d3c7a1e90b4")
@@ -21,7 +21,7 @@ def derive_uid(*parts: str) -> UID:
 
 @dataclass(frozen=True)
 class ResultIdentifiers:
-    """What identifies the SEG and the SR of one job.
+    """What identifies the results of one job.
 
     Attributes:
         job_id: whatever identifies the job; the same text gives the same UIDs.
@@ -62,12 +62,20 @@ class ResultIdentifiers:
         """The tracking UID of a finding, counted from 0 in the order of the findings; the same in SEG and SR."""
         return derive_uid(self.job_id, "tracking", str(finding_number))
 
+    def series_uid_of(self, kind: str) -> UID:
+        """The Series Instance UID of the results of another kind ("capture", "contours", ...)."""
+        return derive_uid(self.job_id, f"{kind} series")
+
+    def uid_of(self, kind: str, number: int = 1) -> UID:
+        """The SOP Instance UID of a result of another kind, counted from 1."""
+        return derive_uid(self.job_id, kind, str(number))
+
     def date(self, dataset: Dataset) -> None:
         """Date everything that a result says of its making by `created`; without it the clock's time stays."""
         if self.created is None:
             return
-        dataset.InstanceCreationDate = dataset.ContentDate
-        dataset.InstanceCreationTime = dataset.ContentTime
+        dataset.InstanceCreationDate = DA(self.created.date())
+        dataset.InstanceCreationTime = TM(self.created.time())
         # highdicom lists itself last, after the equipment of the source, whose date is its own.
         for equipment in dataset.get("ContributingEquipmentSequence", [])[-1:]:
             equipment.ContributionDateTime = DT(self.created)

@@ -42,7 +42,7 @@ _MODALITIES = {
     "XC": "External-camera Photography",
 }
 _ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
-_SOURCE = CodedConcept("260753009", "SCT", "Source")
+SOURCE = CodedConcept("260753009", "SCT", "Source")
 
 
 def image_library(source: Source) -> ContainerContentItem:
@@ -60,7 +60,7 @@ def image_library(source: Source) -> ContainerContentItem:
     for headers in groups.values():
         group = ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=RelationshipTypeValues.CONTAINS)
         items = [
-            ImageContentItem(_SOURCE, h.SOPClassUID, h.SOPInstanceUID, relationship_type="CONTAINS") for h in headers
+            ImageContentItem(SOURCE, h.SOPClassUID, h.SOPInstanceUID, relationship_type="CONTAINS") for h in headers
         ]
         group.ContentSequence = ContentSequence([*_descriptors(headers[0]), *items])
         library.ContentSequence.append(group)

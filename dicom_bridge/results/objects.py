@@ -1,22 +1,29 @@
-"""The DICOM objects that answer one image: a SEG where something has a region, and always an SR."""
+"""The DICOM objects that answer one image, of the kinds that were asked for."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from dicom_bridge.results.capture import build_captures
 from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.key_objects import build_key_objects
 from dicom_bridge.results.report import build_report
 from dicom_bridge.results.segmentation import build_segmentation
 from dicom_bridge.results.source import read_source
+from dicom_bridge.results.structure_set import build_structure_set
+from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
+from rcmed.errors import InputError
 from rcmed.findings import Findings
 from rcmed.image import Image
 
 SEGMENTATION_FILE = "segmentation.dcm"
 REPORT_FILE = "report.dcm"
+KEY_OBJECTS_FILE = "key-objects.dcm"
+STRUCTURE_SET_FILE = "contours.dcm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,33 +31,58 @@ class ResultObjects:
     """What is written for one image.
 
     Attributes:
-        segmentation: None where nothing was found, or where no SEG is allowed.
-        report: of all findings.
-        segmentation_refusal: one line: why there is no SEG though something was found.
+        datasets: file name -> object. Of a SEG, a secondary capture, a key object selection and a structure set there
+            is none where nothing was found.
+        refusals: a line for each object that was asked for and can't be made though something was found.
     """
 
-    segmentation: Dataset | None
-    report: Dataset
-    segmentation_refusal: str | None
+    datasets: dict[str, Dataset]
+    refusals: tuple[str, ...] = ()
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Name and content of each DICOM file."""
-        for name, dataset in ((SEGMENTATION_FILE, self.segmentation), (REPORT_FILE, self.report)):
-            if dataset is not None:
-                buffer = io.BytesIO()
-                dataset.save_as(buffer, enforce_file_format=True)
-                yield name, buffer.getvalue()
+        for name, dataset in self.datasets.items():
+            buffer = io.BytesIO()
+            dataset.save_as(buffer, enforce_file_format=True)
+            yield name, buffer.getvalue()
 
 
-def build_objects(image: Image, findings: Findings, identifiers: ResultIdentifiers) -> ResultObjects:
-    """Build SEG and SR of the findings in one image.
+def build_objects(
+    image: Image,
+    findings: Findings,
+    identifiers: ResultIdentifiers,
+    kinds: Collection[ResultKind] = DEFAULT_RESULTS,
+    predecessors: Sequence[Dataset] = (),
+) -> ResultObjects:
+    """Build the objects of these kinds for the findings in one image; the report refers to the SEG where both are.
 
+    Args:
+        image, findings, identifiers: as `build_segmentation` has them.
+        kinds: which objects.
+        predecessors: reports of earlier generations, to which this one refers.
     Raises:
         InputError: the source can't hold a result.
         GridMismatchError: findings, image and source do not lie on one grid.
     """
-    segmentation = build_segmentation(findings, image, identifiers)
-    refusal = None
-    if segmentation is None and any(finding.is_present for finding in findings.findings):
-        refusal = f"no SEG is written: {read_source(image).segmentation_refusal or 'every region is empty'}"
-    return ResultObjects(segmentation, build_report(findings, image, segmentation, identifiers), refusal)
+    datasets: dict[str, Dataset | None] = {}
+    refusals: list[str] = []
+    if ResultKind.SEG in kinds:
+        segmentation = datasets[SEGMENTATION_FILE] = build_segmentation(findings, image, identifiers)
+        if segmentation is None and any(finding.is_present for finding in findings.findings):
+            reason = read_source(image).segmentation_refusal or "every region is empty"
+            refusals.append(f"no SEG is written: {reason}")
+    if ResultKind.SR in kinds:
+        datasets[REPORT_FILE] = build_report(
+            findings, image, datasets.get(SEGMENTATION_FILE), identifiers, predecessors
+        )
+    if ResultKind.SECONDARY_CAPTURE in kinds:
+        for number, capture in enumerate(build_captures(findings, image, identifiers), start=1):
+            datasets[f"capture-{number}.dcm"] = capture
+    if ResultKind.KEY_OBJECTS in kinds:
+        datasets[KEY_OBJECTS_FILE] = build_key_objects(findings, image, identifiers)
+    if ResultKind.RTSTRUCT in kinds:
+        try:
+            datasets[STRUCTURE_SET_FILE] = build_structure_set(findings, image, identifiers)
+        except InputError as error:
+            refusals.append(f"no RTSTRUCT is written: {error}")
+    return ResultObjects({name: built for name, built in datasets.items() if built is not None}, tuple(refusals))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from highdicom.sr import (
@@ -11,12 +11,10 @@ from highdicom.sr import (
     CodedConcept,
     Comprehensive3DSR,
     ContentSequence,
-    DeviceObserverIdentifyingAttributes,
     FindingSite,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
-    ObserverContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     ReferencedSegment,
@@ -36,17 +34,18 @@ from dicom_bridge.results.codes import (
     MANUFACTURER,
     concept,
     finding_name,
-    long_string,
     model_name,
     tracking_id,
     unit_concept,
     unlimited_text,
 )
-from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
+from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.library import image_library
+from dicom_bridge.results.making import made_by, tell_making
+from dicom_bridge.results.observer import observer
 from dicom_bridge.results.source import Source, as_secondary_capture, read_source
 from rcmed.codes import Code
-from rcmed.findings import Finding, Findings, FindingStatus, Measurement, ModelIdentity
+from rcmed.findings import Finding, Findings, FindingStatus, Measurement
 from rcmed.image import Image
 
 _Group = (
@@ -82,7 +81,11 @@ class _Report(Comprehensive3DSR):
 
 
 def build_report(
-    findings: Findings, image: Image, segmentation: Dataset | None, identifiers: ResultIdentifiers
+    findings: Findings,
+    image: Image,
+    segmentation: Dataset | None,
+    identifiers: ResultIdentifiers,
+    predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
     """Build the structured report of all findings: found, uncertain, absent and unresolved.
 
@@ -95,6 +98,7 @@ def build_report(
         image: with source instances; their files are read again (headers only).
         segmentation: what `build_segmentation` made of the same findings; None where it made none.
         identifiers: of the job; the same job gives the same UIDs.
+        predecessors: reports of the study's earlier generations that this one takes the place of.
     Returns:
         the SR: complete, preliminary, unverified (no human read it), for research.
     Raises:
@@ -107,7 +111,7 @@ def build_report(
         groups = [_nothing(findings, source, identifiers)]
     modality = str(source.headers[0].Modality)
     report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_observer(model)),
+        observation_context=ObservationContext(observer_device_context=observer(model)),
         procedure_reported=concept(_PROCEDURES.get(modality, _ANY_PROCEDURE)),
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
@@ -115,7 +119,6 @@ def build_report(
     root = report[0].ContentSequence
     # The library goes before the measurements (TID 1500, order significant).
     report[0].ContentSequence = ContentSequence([*root[:-1], image_library(source), root[-1]])
-    created = identifiers.created or datetime.now()
     evidence = [*source.instances, *([segmentation] if segmentation is not None else [])]
     document = _Report(
         evidence=evidence,
@@ -124,36 +127,15 @@ def build_report(
         series_number=identifiers.series_number + 1,
         sop_instance_uid=identifiers.report_uid,
         instance_number=1,
-        manufacturer=MANUFACTURER,
         is_complete=True,
         is_final=False,
         is_verified=False,
-        manufacturer_model_name=model_name(model),
-        software_versions=long_string(model.version),
-        device_serial_number=long_string(model.weights_sha256),
         series_description="RCMed report",
-        content_qualification="RESEARCH",
-        content_date=created.date(),
-        content_time=created.time(),
-        series_date=created.date(),
-        series_time=created.time(),
+        previous_versions=list(predecessors) or None,
+        **made_by(findings, identifiers),
     )
-    identifiers.date(document)
+    tell_making(document, findings, identifiers)
     return document
-
-
-def _observer(model: ModelIdentity) -> ObserverContext:
-    """The model as a device observer (TID 1004), its weights as the serial number."""
-    return ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=derive_uid("device", model.name, model.version, model.weights_sha256),
-            name=model_name(model),
-            manufacturer_name=MANUFACTURER,
-            model_name=f"{model_name(model)} {model.version}",
-            serial_number=unlimited_text(model.weights_sha256),
-        ),
-    )
 
 
 def _algorithm(findings: Findings, finding: Finding | None) -> AlgorithmIdentification:

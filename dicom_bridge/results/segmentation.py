@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import numpy as np
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
@@ -15,8 +14,9 @@ from pydicom.tag import Tag
 from pydicom.valuerep import DSfloat
 
 from dicom_bridge.results.authorship import BY_MODEL, Authorship
-from dicom_bridge.results.codes import MANUFACTURER, long_string, model_name, person_name
+from dicom_bridge.results.codes import long_string, person_name
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
+from dicom_bridge.results.making import made_by, tell_making
 from dicom_bridge.results.segments import describe_segment, segmented_findings
 from dicom_bridge.results.source import Plane, Source, as_secondary_capture, read_source
 from rcmed.errors import GridMismatchError
@@ -90,7 +90,7 @@ def build_segmentation(
         if in_place is None:
             _measure(segmentation, image)
     _refer(segmentation, source)
-    _finish(segmentation, source, identifiers)
+    _finish(segmentation, source, findings, identifiers)
     return segmentation
 
 
@@ -104,7 +104,6 @@ def _make(
     authorship: Authorship,
 ) -> HighdicomSegmentation:
     stand_ins = _stand_ins(source, planes)
-    created = identifiers.created or datetime.now()
     return HighdicomSegmentation(
         source_images=stand_ins,
         pixel_array=_stack_masks(masks),
@@ -114,20 +113,12 @@ def _make(
         series_number=identifiers.series_number,
         sop_instance_uid=identifiers.segmentation_uid,
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=model_name(findings.model),
-        software_versions=long_string(findings.model.version),
-        device_serial_number=long_string(findings.model.weights_sha256),
         content_label=authorship.content_label,
         content_description=long_string(authorship.content_description),
         content_creator_name=person_name(authorship.creator) if authorship.creator else None,
         series_description=long_string(authorship.series_description),
-        content_qualification="RESEARCH",
-        content_date=created.date(),
-        content_time=created.time(),
-        series_date=created.date(),
-        series_time=created.time(),
         omit_empty_frames=True,
+        **made_by(findings, identifiers),
     )
 
 
@@ -269,7 +260,7 @@ def _refer(segmentation: Dataset, source: Source) -> None:
         segmentation.ReferencedSeriesSequence.append(item)
 
 
-def _finish(segmentation: Dataset, source: Source, identifiers: ResultIdentifiers) -> None:
+def _finish(segmentation: Dataset, source: Source, findings: Findings, identifiers: ResultIdentifiers) -> None:
     header = source.headers[0]
     organisation = derive_uid(identifiers.job_id, "dimension organisation")
     segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
@@ -280,4 +271,4 @@ def _finish(segmentation: Dataset, source: Source, identifiers: ResultIdentifier
         segmentation.PatientOrientation = header.get("PatientOrientation") or None
     if header.get("BurnedInAnnotation") in ("YES", "NO"):
         segmentation.BurnedInAnnotation = header.BurnedInAnnotation
-    identifiers.date(segmentation)
+    tell_making(segmentation, findings, identifiers)

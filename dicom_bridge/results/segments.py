@@ -39,7 +39,7 @@ def describe_segment(
         segmented_property_category=concept(target.category),
         segmented_property_type=concept(target.type),
         algorithm_type=authorship.algorithm_type,
-        algorithm_identification=None if authorship.is_manual else algorithm(findings.model),
+        algorithm_identification=None if authorship.is_manual else algorithm(findings.model, finding.prompt),
         tracking_uid=identifiers.tracking_uid(number),
         tracking_id=tracking_id(findings, number),
         anatomic_regions=[concept(target.region)] if target.region is not None else None,

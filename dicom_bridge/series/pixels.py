@@ -15,6 +15,7 @@ from pydicom.uid import UID
 
 from dicom_bridge.errors import TransferSyntaxError
 from dicom_bridge.series.instance import Instance, functional_group, numbers, shown, text, value
+from dicom_bridge.series.streams import require_true_streams
 from rcmed.errors import UnreadableFileError
 from rcmed.image import Modality
 
@@ -53,6 +54,8 @@ def decode_frames(instance: Instance) -> Iterator[NDArray[Any]]:
             dataset.file_meta = header.file_meta
             if dataset.PixelData is None or len(dataset.PixelData) == 0:
                 raise UnreadableFileError(f"{path}: Pixel Data (7FE0,0010) is empty")
+            if syntax.is_encapsulated:
+                require_true_streams(instance, dataset.PixelData, syntax)
             for frame, _ in decoder.iter_array(dataset, raw=False):
                 count += 1
                 yield frame

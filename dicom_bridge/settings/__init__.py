@@ -4,11 +4,13 @@ from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
 from dicom_bridge.settings.network import (
     ClientTlsSettings,
+    OidcSettings,
     PeerSettings,
     ReceiveSettings,
     ServerTlsSettings,
     WebSettings,
 )
+from dicom_bridge.settings.pulling import AnySource, DicomWebSource, PullSettings, QueryRetrieveSource
 from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import (
     AnyDestination,
@@ -24,20 +26,25 @@ from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolder
 
 __all__ = [
     "AnyDestination",
+    "AnySource",
     "CStoreDestination",
     "ClientTlsSettings",
     "CompletionSettings",
     "DatabaseSettings",
     "DeliverySettings",
     "DestinationSettings",
+    "DicomWebSource",
     "FolderDestination",
     "FollowedOrthancSettings",
     "GatewaySettings",
     "JobSettings",
     "LogSettings",
     "ModelSettings",
+    "OidcSettings",
     "OrthancDestination",
     "PeerSettings",
+    "PullSettings",
+    "QueryRetrieveSource",
     "ReceiveSettings",
     "RetentionSettings",
     "RoutingSettings",

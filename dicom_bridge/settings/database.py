@@ -54,7 +54,7 @@ class WorkerSettings(Settings):
         lost_seconds: one that said nothing for so long is lost, and another one takes its jobs over.
     """
 
-    name: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     lost_seconds: float = Field(default=60.0, gt=0)
 

@@ -14,6 +14,7 @@ from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, Settings
 from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
+from dicom_bridge.settings.pulling import PullSettings, SourceName, SourceSettings
 from dicom_bridge.settings.reading import SettingsFile, validate
 from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
@@ -75,6 +76,7 @@ class GatewaySettings(Settings):
 
     Attributes:
         state_folder: where instances, index, jobs and results live; relative paths are taken from the working folder.
+        sources: archives by name, that studies are fetched from when someone asks.
         routing: in YAML either the settings themselves or the path of a file with them, relative to this file.
     """
 
@@ -84,6 +86,8 @@ class GatewaySettings(Settings):
     receive: ReceiveSettings = ReceiveSettings()
     folder: WatchedFolderSettings = WatchedFolderSettings()
     orthanc: FollowedOrthancSettings = FollowedOrthancSettings()
+    sources: dict[SourceName, SourceSettings] = Field(default_factory=dict)
+    pull: PullSettings = PullSettings()
     completion: CompletionSettings = CompletionSettings()
     model: ModelSettings = ModelSettings()
     jobs: JobSettings = JobSettings()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -147,16 +148,69 @@ class ReceiveSettings(Settings):
         return self
 
 
+AsymmetricAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+class OidcSettings(Settings):
+    """OpenID Connect: an identity provider says who may use the web port.
+
+    Attributes:
+        issuer: the provider's name, exactly as its tokens say it; https, or http on loopback.
+        audience: whom access tokens must be for: us, as the provider calls us.
+        algorithms: of signatures that are accepted.
+        required_claim: where a token must name `required_value`: a list, or a text of words; dots lead into nested
+            claims (`realm_access.roles`). None: whoever gets a token for the audience may.
+        required_value: a role, a group, a scope.
+        client_id: our name for log-in by browser (authorization code with PKCE); None: browsers can't log in.
+        client_secret_file: the secret that belongs to it; None: a public client.
+        scopes: that are asked for at log-in; `openid` is always among them.
+        session_hours: then a browser must log in again.
+        public_url: how browsers reach us, where a proxy stands before us; None: as they asked.
+        leeway_seconds: so much clocks may differ.
+        timeout_seconds: of a request to the provider.
+        tls: to the provider; None: the certificate authorities of the system.
+    """
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    algorithms: tuple[AsymmetricAlgorithm, ...] = Field(default=("RS256", "PS256", "ES256"), min_length=1)
+    required_claim: str | None = Field(default=None, min_length=1)
+    required_value: str | None = Field(default=None, min_length=1)
+    client_id: str | None = Field(default=None, min_length=1)
+    client_secret_file: ConfiguredFile | None = None
+    scopes: tuple[str, ...] = ()
+    session_hours: float = Field(default=8.0, gt=0)
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+(/\S*)?$")
+    leeway_seconds: float = Field(default=30.0, ge=0, le=300)
+    timeout_seconds: float = Field(default=10.0, gt=0)
+    tls: ClientTlsSettings | None = None
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> OidcSettings:
+        address = urlsplit(self.issuer)
+        if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.hostname or "")):
+            raise ValueError("issuer must be an address with https (http on loopback only)")
+        if (self.required_claim is None) != (self.required_value is None):
+            raise ValueError("required_claim and required_value belong together: give both or none")
+        if self.client_secret_file is not None and self.client_id is None:
+            raise ValueError("client_secret_file needs client_id")
+        return self
+
+
 class WebSettings(Settings):
     """The status page, the REST API and the metrics.
 
     Attributes:
-        host: address to listen on. Beyond loopback only with TLS, and with a token or mutual TLS.
+        host: address to listen on. Beyond loopback only with TLS, and with a token, OpenID Connect or mutual TLS.
         port: 0 takes a free port.
         host_names: names under which browsers may ask for it, beside loopback's and `host`.
         tls: None: plain HTTP.
         token_file: a file with a secret of at least 32 characters; whoever asks must then bring it, as a bearer token
             or as the password of HTTP basic authentication (browsers). Only `/healthz` is answered without it.
+        oidc: an identity provider whose tokens are accepted, beside or in place of the token.
+        request_seconds: a connection whose next request's header has not come by then is closed.
+        idle_seconds: so is one that brings nothing of a body, or reads nothing of an answer, for so long.
+        maximum_connections: when there are more, the one closes that waits longest for its request.
     """
 
     enabled: bool = True
@@ -165,10 +219,15 @@ class WebSettings(Settings):
     host_names: tuple[str, ...] = ()
     tls: ServerTlsSettings | None = None
     token_file: ConfiguredFile | None = None
+    oidc: OidcSettings | None = None
+    request_seconds: float = Field(default=15.0, gt=0)
+    idle_seconds: float = Field(default=60.0, gt=0)
+    maximum_connections: int = Field(default=256, ge=1)
 
     @model_validator(mode="after")
     def _strangers_are_kept_out(self) -> WebSettings:
-        known = self.token_file is not None or (self.tls is not None and self.tls.trusted is not None)
+        mutual = self.tls is not None and self.tls.trusted is not None
+        known = self.token_file is not None or self.oidc is not None or mutual
         if not is_loopback(self.host) and not (self.tls is not None and known):
-            raise ValueError(f"host {self.host} is not loopback: configure tls, and token_file or tls.trusted")
+            raise ValueError(f"host {self.host} is not loopback: configure tls, and token_file, oidc or tls.trusted")
         return self

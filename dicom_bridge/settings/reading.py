@@ -22,7 +22,7 @@ from rcmed.errors import ConfigurationError
 Location = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 # Of a URL with one: it may not get into a log.
-_PASSWORD = re.compile(r"//[^/@]*@")
+_PASSWORD = re.compile(r"//[^/@]*@|password=[^&']*")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _mistake(told: Mapping[str, Any], key: Location, model: type[BaseModel], loc
         return f"unknown key '{name}': " + (f"did you mean '{near[0]}'?" if near else "remove it or mend its spelling")
     if told["type"] == "missing":
         return f"key '{name}' is missing: add it"
-    shown = _PASSWORD.sub("//***@", repr(told["input"])) if "input" in told else None
+    shown = _PASSWORD.sub("***", repr(told["input"])) if "input" in told else None
     return f"key '{name}': {message}" + (f" (it is {shown})" if shown is not None and len(shown) <= 60 else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -36,17 +37,32 @@ def require_uid(text: str | None, name: str) -> str:
 class InstanceFiles:
     """The folder `instances/<study>/<series>/<instance>.dcm` and the folder `incoming` beside it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, receiver: str | None = None) -> None:
+        """Prepare.
+
+        Args:
+            root: the state folder.
+            receiver: name of this process, when several write into the folder.
+        """
         self.root = root
         self._instances = root / "instances"
-        self._incoming = root / "incoming"
+        self._incoming = root / "incoming" if receiver is None else root / "incoming" / receiver
 
     def prepare(self) -> None:
         """Create the folders and drop what an interrupted run left half written; nothing there was acknowledged."""
         self._instances.mkdir(parents=True, exist_ok=True)
         if self._incoming.exists():
             shutil.rmtree(self._incoming)
-        self._incoming.mkdir()
+        self._incoming.mkdir(parents=True)
+
+    def require(self) -> None:
+        """Whether the folder is there at all: a shared file system may be gone for a while.
+
+        Raises:
+            OSError: ESTALE, it is gone.
+        """
+        if not self._instances.is_dir():
+            raise OSError(errno.ESTALE, "the state folder is gone", str(self._instances))
 
     def path_of(self, study_uid: str, series_uid: str, instance_uid: str) -> Path:
         """Where an instance lies.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dicom_bridge.completion import Arrival, CompletionMark, StudyProgress
@@ -54,25 +56,6 @@ class ReceivedInstance:
     expected: int | None = None
 
 
-@dataclass(frozen=True)
-class BroughtBy:
-    """An association (or a request by HTTP, or a look into a folder) and how many new instances it brought.
-
-    Attributes:
-        calling_ae, called_ae, address: who, to whom, from where.
-        opened_at, released_at: seconds since the epoch; None: it is open.
-        instances, series: how many.
-    """
-
-    calling_ae: str
-    called_ae: str
-    address: str
-    opened_at: float
-    released_at: float | None
-    instances: int
-    series: int
-
-
 class StudyIndex:
     """The index of received studies. Every method is safe to call from any thread; writes are durable on return."""
 
@@ -87,6 +70,7 @@ class StudyIndex:
         self._database = database
         self._clock = clock
         self._receiver = receiver
+        self._not_released: deque[tuple[str, float]] = deque()
 
     # associations
 
@@ -108,12 +92,33 @@ class StudyIndex:
         return association
 
     def release_association(self, association: str) -> None:
-        """Record that an association ended; the first end counts."""
+        """Record that an association ended; the first end counts.
+
+        An end that can't be recorded now is recorded by `release_the_rest`; nobody would tell of it again.
+        """
+        ended_at = self._clock()
+        try:
+            self._release(association, ended_at)
+        except DBAPIError as error:
+            _LOG.warning("the end of an association can't be recorded now: %s", str(error.orig).partition("\n")[0])
+            self._not_released.append((association, ended_at))
+
+    def release_the_rest(self) -> None:
+        """Record the ends of associations that could not be recorded when they ended.
+
+        Raises:
+            DBAPIError: they still can't be.
+        """
+        while self._not_released:
+            self._release(*self._not_released[0])
+            self._not_released.popleft()
+
+    def _release(self, association: str, ended_at: float) -> None:
         with self._database.writing() as session:
             session.execute(
                 update(AssociationRow)
                 .where(AssociationRow.id == association, AssociationRow.released_at.is_(None))
-                .values(released_at=self._clock())
+                .values(released_at=ended_at)
             )
 
     def release_all_associations(self, receiver: str | None = None) -> list[str]:
@@ -172,18 +177,19 @@ class StudyIndex:
         with self._database.writing() as session:
             if session.get(InstanceRow, key) is not None:
                 return False
-            insert_if_absent(
-                session,
-                StudyRow,
-                study_uid=instance.study_uid,
-                description=facts.study_description,
-                first_received_at=now,
-                last_received_at=now,
-                generation=0,
-                is_open=True,
-            )
-            study = _locked_study(session, instance.study_uid)
-            assert study is not None
+            study = None
+            while study is None:  # one that is there may be removed before it is locked
+                insert_if_absent(
+                    session,
+                    StudyRow,
+                    study_uid=instance.study_uid,
+                    description=facts.study_description,
+                    first_received_at=now,
+                    last_received_at=now,
+                    generation=0,
+                    is_open=True,
+                )
+                study = _locked_study(session, instance.study_uid)
             insert_if_absent(
                 session,
                 SeriesRow,
@@ -236,6 +242,12 @@ class StudyIndex:
             )
             return [Arrival(received, association, released) for received, association, released in rows]
 
+    def earlier_generations(self, study_uid: str) -> int:
+        """The last generation of those instances of a study that retention took away; 0 where it took none."""
+        query = select(func.max(RemovalRow.generation)).where(RemovalRow.study_uid == study_uid)
+        with self._database.reading() as session:
+            return session.scalar(query) or 0
+
     def marks(self, study_uid: str) -> list[CompletionMark]:
         """What was said about a study's completeness, oldest first."""
         query = select(CompletionMarkRow).where(CompletionMarkRow.study_uid == study_uid).order_by(CompletionMarkRow.id)
@@ -259,18 +271,6 @@ class StudyIndex:
                     CompletionMarkRow(study_uid=study_uid, at=self._clock(), expected=expected, is_trigger=True)
                 )
             return study.is_open
-
-    def generations(self, study_uid: str) -> list[GenerationRow]:
-        """The generations of a study that were complete, first to last."""
-        query = select(GenerationRow).where(GenerationRow.study_uid == study_uid).order_by(GenerationRow.generation)
-        with self._database.reading() as session:
-            return list(session.scalars(query))
-
-    def earlier_generations(self, study_uid: str) -> int:
-        """The last generation of those instances of a study that retention took away; 0 where it took none."""
-        query = select(func.max(RemovalRow.generation)).where(RemovalRow.study_uid == study_uid)
-        with self._database.reading() as session:
-            return session.scalar(query) or 0
 
     def close_generation(self, study_uid: str, progress: StudyProgress, jobs: Iterable[JobRow]) -> list[str] | None:
         """Take a complete generation: close the study and write its jobs, in one transaction.
@@ -353,19 +353,6 @@ class StudyIndex:
             condition = InstanceRow.study_uid == study_uid
             return session.scalar(select(func.count()).select_from(InstanceRow).where(condition)) or 0
 
-    def associations(self, limit: int = 10) -> list[BroughtBy]:
-        """The latest associations that brought instances, those that are open first."""
-        is_open = AssociationRow.released_at.is_(None)
-        query = select(AssociationRow.id).order_by(is_open.desc(), AssociationRow.opened_at.desc()).limit(limit)
-        with self._database.reading() as session:
-            found = _brought(session, InstanceRow.association.in_(list(session.scalars(query))))
-        return sorted(found, key=lambda one: (one.released_at is None, one.opened_at), reverse=True)
-
-    def brought(self, study_uid: str) -> list[BroughtBy]:
-        """Who brought the instances of a study, in the order of time."""
-        with self._database.reading() as session:
-            return _brought(session, InstanceRow.study_uid == study_uid)
-
     # servers that are followed
 
     def followed_to(self, url: str) -> int | None:
@@ -430,27 +417,6 @@ class StudyIndex:
             query = query.where(LineRow.study_uid == study_uid)
         with self._database.reading() as session:
             return list(session.scalars(query))
-
-
-def _brought(session: Session, which: ColumnElement[bool]) -> list[BroughtBy]:
-    """What associations brought of some instances, in the order of time."""
-    counted = (
-        select(
-            InstanceRow.association.label("id"),
-            func.count().label("instances"),
-            func.count(InstanceRow.series_uid.distinct()).label("series"),
-        )
-        .where(which)
-        .group_by(InstanceRow.association)
-        .subquery()
-    )
-    query = select(AssociationRow, counted.c.instances, counted.c.series).join(
-        counted, counted.c.id == AssociationRow.id
-    )
-    return [
-        BroughtBy(row.calling_ae, row.called_ae, row.peer, row.opened_at, row.released_at, instances, series)
-        for row, instances, series in session.execute(query.order_by(AssociationRow.opened_at))
-    ]
 
 
 def _locked_study(session: Session, study_uid: str) -> StudyRow | None:

@@ -80,6 +80,17 @@ class JobLedger:
         with self._database.reading() as session:
             return list(session.scalars(query))
 
+    def earlier_generations(self, job: JobRow) -> list[JobRow]:
+        """Jobs of the same series and route in earlier generations of the study, latest first."""
+        query = (
+            select(JobRow)
+            .where(JobRow.study_uid == job.study_uid, JobRow.series_uid == job.series_uid, JobRow.route == job.route)
+            .where(JobRow.generation < job.generation)
+            .order_by(JobRow.generation.desc(), JobRow.created_at.desc())
+        )
+        with self._database.reading() as session:
+            return list(session.scalars(query))
+
     def queue(self, limit: int) -> list[JobRow]:
         """Unfinished jobs in the order in which they are taken: running, then the most urgent, then the oldest."""
         running = case({JobState.RUNNING: 0, JobState.DELIVERING: 1}, value=JobRow.state, else_=2)

@@ -149,8 +149,8 @@ class Removals:
             if removal.kind == RemovalKind.RESULTS:
                 session.execute(delete(DeliveryRow).where(DeliveryRow.job_id.in_(_jobs_of(removal.study_uid))))
                 session.execute(delete(JobRow).where(JobRow.study_uid == removal.study_uid))
-                session.execute(delete(LineRow).where(LineRow.study_uid == removal.study_uid))
-                session.execute(delete(GenerationRow).where(GenerationRow.study_uid == removal.study_uid))
+                for table in (LineRow, GenerationRow):
+                    session.execute(delete(table).where(table.study_uid == removal.study_uid))
                 earlier = and_(RemovalRow.study_uid == removal.study_uid, RemovalRow.id != removal.id)
                 session.execute(delete(RemovalRow).where(earlier))
                 session.delete(study)

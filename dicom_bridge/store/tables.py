@@ -5,6 +5,8 @@ A change here needs a step in `dicom_bridge.store.migrations`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -172,12 +174,41 @@ class RemovalRow(Table):
     finished_at: Mapped[float | None] = mapped_column(index=True)
 
 
+class PullRow(Table):
+    """An order to fetch a study from an archive, or (`study_uid` is None) all that meets a query.
+
+    `due_at`: when it is to be worked on; while it is, until when nobody else may.
+    """
+
+    __tablename__ = "pulls"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    study_uid: Mapped[str | None]
+    query: Mapped[dict[str, str] | None] = mapped_column(JSON)
+    state: Mapped[str]
+    attempts: Mapped[int]
+    due_at: Mapped[float]
+    asked_at: Mapped[float]
+    text: Mapped[str | None]
+    __table_args__ = (Index("pulls_due", "state", "due_at"),)
+
+
 class FollowedRow(Table):
     """How far the changes of a server were followed."""
 
     __tablename__ = "followed"
     url: Mapped[str] = mapped_column(primary_key=True)
     sequence: Mapped[int]
+
+
+class AwaitedReportRow(Table):
+    """A report of storage commitment that a process waits for, and that a peer may bring to another one."""
+
+    __tablename__ = "awaited_reports"
+    transaction_uid: Mapped[str] = mapped_column(primary_key=True)
+    expected_at: Mapped[float]
+    kept: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    failed: Mapped[list[list[Any]] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class WorkerRow(Table):

@@ -7,9 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from dicom_bridge.security.token import Token
+from dicom_bridge.web.door import Door
 
 # Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
 _HOSTS = ("127.0.0.1", "localhost", "[::1]", "testserver")
@@ -22,12 +23,12 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_OPEN_TO_ALL = ("/healthz",)
+_OPEN = Door()
 
 
 def build_application(
     parts: Sequence[APIRouter],
-    token: Token | None = None,
+    door: Door = _OPEN,
     host_names: Sequence[str] = (),
     on_refused: Callable[[str, str], None] = lambda address, path: None,
 ) -> FastAPI:
@@ -35,22 +36,21 @@ def build_application(
 
     Args:
         parts: pages and interfaces.
-        token: what requests must bring; None: nothing. `/healthz` is answered without it, and says less then.
+        door: who may ask. `/healthz` is answered to all, and says less to those whom it does not let in.
         host_names: under which it may be asked, beside loopback's.
-        on_refused: takes address and path of each request that came without the token.
+        on_refused: takes address and path of each request that brought something else.
     """
     app = FastAPI(title="RCMed gateway", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_HOSTS, *host_names])
 
     @app.middleware("http")
     async def _door(request: Request, call_next: Callable[[Request], Any]) -> Response:
-        known = token is None or token.is_in(request.headers.get("authorization"))
-        request.state.is_known = known
-        if not known and request.url.path not in _OPEN_TO_ALL:
+        refusal = await door.refusal(request)
+        request.state.is_known = refusal is None
+        if refusal is not None and not door.is_open_to_all(request.url.path):
             if request.headers.get("authorization"):  # browsers ask once without, before they ask their user
                 on_refused(request.client.host if request.client else "", request.url.path)
-            answer: Response = PlainTextResponse("the token is missing or wrong\n", 401)
-            answer.headers["WWW-Authenticate"] = 'Basic realm="RCMed gateway", charset="UTF-8"'
+            answer: Response = refusal
         elif request.method not in ("GET", "HEAD") and _is_from_another_page(request):
             answer = PlainTextResponse("a page of another origin asked for this\n", 403)
         else:
@@ -58,6 +58,16 @@ def build_application(
         answer.headers.update(_HEADERS)
         return answer
 
+    login = door.login
+    if login is not None:
+        app.include_router(login.routes())
+        app.add_middleware(
+            SessionMiddleware,
+            secret_key=login.key,
+            session_cookie=login.cookie,
+            max_age=login.seconds,
+            https_only=login.is_https,
+        )
     for part in parts:
         app.include_router(part)
     return app

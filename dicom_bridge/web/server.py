@@ -9,12 +9,21 @@ from typing import Any
 
 import uvicorn
 
+from dicom_bridge.web.connections import ConnectionLimits, timed_protocol
+
 
 class WebServer:
     """Serves an ASGI application."""
 
-    def __init__(self, application: Any, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Prepare; port 0 takes a free one, and `tls` makes it HTTPS."""
+    def __init__(
+        self,
+        application: Any,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        """Prepare; port 0 takes a free one, `tls` makes it HTTPS, `limits` are of connections."""
         self._host = host
         self._port = port
         config = uvicorn.Config(
@@ -23,6 +32,7 @@ class WebServer:
             access_log=False,
             lifespan="off",
             ws="none",
+            http=timed_protocol(limits or ConnectionLimits()),
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = uvicorn.Server(config)

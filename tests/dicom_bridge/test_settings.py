@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import URL
 
 from dicom_bridge.settings import CStoreDestination, DeliverySettings, GatewaySettings
+from dicom_bridge.store.database import index_address
 from rcmed.errors import ConfigurationError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -42,12 +44,17 @@ def test_destinations_are_told_apart_by_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
+        ("database: {url: 'mysql://rcmed@db/rcmed'}", ("'database.url'", "postgresql+psycopg")),
+        ("database: {url: 'postgresql://rcmed@db'}", ("'database.url'", "name the database")),
+        ("workers: {heartbeat_seconds: 30}", ("'workers'", "three times")),
         ("receive: {prot: 1}", ("unknown key 'receive.prot'",)),
         ("receive: {port: 70000}", ("'receive.port'", "65535", "70000")),
         ("receive: {host: 0.0.0.0}", ("'receive'", "0.0.0.0 is not loopback", "tls with trusted", "addresses")),
         ("receive: {host: example.org}", ("'receive.host'", "IP address")),
         ("web: {host: 0.0.0.0}", ("'web'", "configure tls", "token_file")),
         ("web: {host: 0.0.0.0, token_file: t}", ("'web'", "configure tls")),
+        ("web: {oidc: {issuer: 'http://i.example', audience: a}}", ("'web.oidc'", "https")),
+        ("retention: {results_days: 3}", ("'retention'", "needs instances_days")),
         ("receive: {peers: [{name: a, addresses: [10.0.0.1/8]}]}", ("addresses", "host bits")),
         ("receive: {peers: [{name: a, certificates: [ab]}]}", ("certificates", "fingerprint")),
         ("receive: {host: 10.1.1.1, peers: [{name: a, calling_ae: [CT01]}]}", ("peers that each have addresses",)),
@@ -82,6 +89,7 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, text: str, parts: tuple[str
         "receive: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem, trusted: t.pem}}",
         "web: {host: 0.0.0.0, token_file: t, tls: {certificate: c.pem, key: k.pem}}",
         "web: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem, trusted: t.pem}}",
+        "web: {host: 0.0.0.0, tls: {certificate: c.pem, key: k.pem}, oidc: {issuer: 'https://i.example', audience: a}}",
     ],
 )
 def test_beyond_loopback_only_with_authentication(tmp_path: Path, text: str) -> None:
@@ -183,3 +191,24 @@ def test_anchors_and_merged_keys_are_understood(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text("routing:\n  routes:\n    - &one {name: a, destinations: [results]}\n    - {<<: *one, name: b}\n")
     assert [route.name for route in GatewaySettings.from_yaml(file).routing.routes] == ["a", "b"]
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    for url in ("postgresql://rcmed:pa55word@db/rcmed", "postgresql://db/rcmed?password=pa55word"):
+        file.write_text(f"database: {{url: '{url}'}}\n")
+        with pytest.raises(ConfigurationError, match="password_file") as caught:
+            GatewaySettings.from_yaml(file)
+        assert "pa55word" not in str(caught.value)
+
+
+def test_an_address_of_postgresql_gets_its_driver_and_its_password(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("pa55word\n")
+    file = tmp_path / "gateway.yaml"
+    file.write_text("database: {url: 'postgresql://rcmed@db/rcmed', password_file: secret}\n")
+    settings = GatewaySettings.from_yaml(file).database
+    assert settings.url == "postgresql+psycopg://rcmed@db/rcmed"
+    address = index_address(settings, tmp_path)
+    assert isinstance(address, URL)
+    assert address.password == "pa55word"
+    assert "pa55word" not in f"{address} {address!r} {settings!r}"

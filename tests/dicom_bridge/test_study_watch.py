@@ -57,7 +57,7 @@ def test_a_study_that_can_not_be_judged_is_seen_in_the_health_and_holds_up_no_ot
         CompletionRules(60, 0),
         (Route(name="r", destinations=("d",)),),
         lambda: "0" * 64,
-        submitted.append,
+        submitted.extend,
         changed.set,
     )
     assert watch.health() == "not running"

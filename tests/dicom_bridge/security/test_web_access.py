@@ -16,6 +16,7 @@ from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import ServerTlsSettings
 from dicom_bridge.web.application import build_application
+from dicom_bridge.web.door import Door
 from dicom_bridge.web.operations import operations
 from dicom_bridge.web.server import WebServer
 from rcmed.errors import ConfigurationError
@@ -31,7 +32,7 @@ def application(token: Token | None = None, **told: Any) -> Any:
         return "changed"
 
     health = operations(lambda: {"disk": "ok"}, Metrics())
-    return build_application([health, router], token, **told)
+    return build_application([health, router], Door(token), **told)
 
 
 @pytest.fixture
