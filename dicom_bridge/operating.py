@@ -62,7 +62,7 @@ class Operating:
         """End a job and its deliveries; the step that runs is its last one.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: it has its end.
         """
         unfinished = [row for row in self._ledger.deliveries(job_id) if row.state not in FINAL_DELIVERY_STATES]
@@ -74,7 +74,7 @@ class Operating:
         """Do a job again: its deliveries where only they are missing, else all of it. The UIDs stay the same.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: nothing of it failed.
         """
         job = self._ledger.job(job_id)
@@ -92,7 +92,7 @@ class Operating:
         """Deliver a job's results to a destination again, with the same UIDs.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: it was delivered, is being delivered, or the destination is not configured any more.
         """
         self._require_destination(destination)
@@ -123,7 +123,7 @@ class Operating:
         """Say that a study is complete, or that it is with so many instances.
 
         Raises:
-            LookupError: no such study.
+            NotThereError: no such study.
             NotPossibleError: it is complete already.
         """
         if not self._index.mark_complete(study_uid, expected):

@@ -258,7 +258,7 @@ class JobWorker:
         """What the engine has to have of an unfinished job; asked for again it is the same.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
         """
         job = self._ledger.job(job_id)
         deliveries = {

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dicom_bridge.completion import Arrival, CompletionMark, StudyProgress
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.priority import Priority
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
@@ -260,12 +261,12 @@ class StudyIndex:
         Returns:
             False when no generation of it is open: nothing is recorded.
         Raises:
-            LookupError: no such study.
+            NotThereError: no such study.
         """
         with self._database.writing() as session:
             study = _locked_study(session, study_uid)
             if study is None:
-                raise LookupError(f"no study {study_uid}")
+                raise NotThereError(f"no study {study_uid}")
             if study.is_open:
                 session.add(
                     CompletionMarkRow(study_uid=study_uid, at=self._clock(), expected=expected, is_trigger=True)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.operating import Operating, Operator
 from dicom_bridge.security.token import user_in
 from dicom_bridge.store.control import NotPossibleError
@@ -60,7 +61,7 @@ def _do(request: Request, act: Callable[[Operator], Any]) -> Response:
     address = request.client.host if request.client else ""
     try:
         told = act(Operator(address, user_in(request.headers.get("authorization"))))
-    except (LookupError, NotPossibleError) as error:
+    except (NotThereError, NotPossibleError) as error:
         status = 409 if isinstance(error, NotPossibleError) else 404
         if not accepts_html(request):
             raise HTTPException(status, str(error)) from None

@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from dicom_bridge.delivery.condition import Condition
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.routing import Route, explain_routes
@@ -117,7 +118,7 @@ def status_pages(shown: Shown) -> APIRouter:
         """One job by REST."""
         try:
             row = ledger.job(job_id)
-        except LookupError:
+        except NotThereError:
             raise HTTPException(404, "no such job") from None
         told = {name: getattr(row, name) for name in ("job_id", "study_uid", "series_uid", "generation", "route")}
         told |= {name: getattr(row, name) for name in ("state", "priority", "drive", "error", "created_at")}
