@@ -51,6 +51,7 @@ from dicom_bridge.store.story import StudyStory
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.workers import WorkerRoll
 from dicom_bridge.study_watch import StudyWatch
+from dicom_bridge.telemetry import open_telemetry
 from dicom_bridge.upkeep import Upkeep
 from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
@@ -153,7 +154,9 @@ class Gateway:
         self.ledger = JobLedger(self._database)
         self._audit = AuditTrail(self.root / audit, rotation=_rotation(self.settings.retention))
         self.metrics = Metrics()
-        observer = Observer(self.metrics, self._audit, self.index.transferred)
+        telemetry = open_telemetry(self.settings.telemetry, self.name)
+        self._locks.callback(telemetry.close)
+        observer = Observer(self.metrics, self._audit, self.index.transferred, telemetry)
         for association in self.index.release_all_associations():
             observer.instances_transferred(association)
         routing = self.settings.routing
@@ -188,9 +191,11 @@ class Gateway:
             for association in self.index.release_all_associations(name):
                 observer.instances_transferred(association)
 
-        self._upkeep = Upkeep(
-            self.settings.workers, self.name, roll, self.ledger, engine, on_lost, self.index.release_the_rest
-        )
+        def on_look() -> None:
+            self.index.release_the_rest()
+            observer.tell_the_rest()
+
+        self._upkeep = Upkeep(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
         self._upkeep.start()
         self._watch = StudyWatch(
             self.index,
@@ -200,6 +205,7 @@ class Gateway:
             self._submit,
             self._on_change,
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
+            on_complete=observer.study_completed,
         )
         self._watch.start()
         self._control = JobControl(self._database)
@@ -319,6 +325,13 @@ class Gateway:
             if self._database is not None and not self._database.is_shared:
                 self._orders.take_up_again()
             archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
+            orders = self._orders
+            self.metrics.show(
+                "rcmed_pulls",
+                "Orders to fetch studies, by state.",
+                ("state",),
+                lambda: {(state,): count for state, count in orders.counts().items()},
+            )
             self._sources["pull"] = Puller(settings.pull, archives, self._orders, intake, self.ledger, observer, our_ae)
         for source in self._sources.values():
             source.start()

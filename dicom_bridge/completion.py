@@ -74,6 +74,7 @@ class StudyProgress:
             arrived.
         rule: in words, by which rule it is complete then.
         expected: how many instances it is said to have; None: nothing was said.
+        since: when the first instance of the generation came, in seconds since the epoch.
     """
 
     generation: int
@@ -82,6 +83,7 @@ class StudyProgress:
     due_at: float | None
     rule: str = ""
     expected: int | None = None
+    since: float = 0.0
 
 
 def study_progress(
@@ -100,16 +102,16 @@ def study_progress(
     ordered = sorted((a for a in arrivals if a.received_at <= now), key=lambda arrival: arrival.received_at)
     if not ordered:
         return StudyProgress(0, 0, False, None)
-    generation = 1
+    generation, since = 1, ordered[0].received_at
     said = sorted((mark for mark in marks if mark.at <= now), key=lambda mark: mark.at)
     closing = _ClosingTime(rules, now, said, 0)
     for count, arrival in enumerate(ordered, start=1):
         if closing.due[0] <= arrival.received_at:
-            generation += 1
+            generation, since = generation + 1, arrival.received_at
             closing = _ClosingTime(rules, now, said, count - 1)
         closing.add(arrival)
     due, rule = closing.due
-    return StudyProgress(generation, len(ordered), due <= now, due, rule, closing.expected_at(now))
+    return StudyProgress(generation, len(ordered), due <= now, due, rule, closing.expected_at(now), since)
 
 
 class _ClosingTime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.audit import AuditEvent, AuditTrail, Outcome
+from dicom_bridge.completion import Arrival, StudyProgress
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.security.peers import Caller
 from dicom_bridge.store.removals import Removal
+from dicom_bridge.store.tables import JobRow
+from dicom_bridge.telemetry import Telemetry
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,6 +30,7 @@ class Observer:
         metrics: Metrics | None = None,
         audit: AuditTrail | None = None,
         transferred: Callable[[str], Mapping[str, Any]] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Prepare.
 
@@ -33,10 +38,13 @@ class Observer:
             metrics: counts; None: counts of its own that nobody reads.
             audit: the trail; None: nothing is written.
             transferred: what an association brought, by its id in the index.
+            telemetry: makes traces; None: none.
         """
         self.metrics = metrics or Metrics()
         self._audit = audit
         self._transferred = transferred
+        self._not_told: deque[str] = deque()
+        self._telemetry = telemetry or Telemetry()
 
     # receiving
 
@@ -68,27 +76,48 @@ class Observer:
         self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SERIOUS_FAILURE, **told)
 
     def instances_transferred(self, association: str) -> None:
-        """An association (or a request by HTTP, or a look into a folder) ended that brought instances."""
+        """An association (or a request by HTTP, or a look into a folder) ended that brought instances.
+
+        What it brought is read from the index; while that does not answer it is kept for `tell_the_rest`.
+        """
+        try:
+            self._tell_transferred(association)
+        except DBAPIError as error:
+            _LOG.warning("the audit trail is told later what an association brought: %s", error.orig)
+            self._not_told.append(association)
+
+    def tell_the_rest(self) -> None:
+        """Write into the trail what associations brought that ended while the index did not answer.
+
+        Raises:
+            DBAPIError: it still does not.
+        """
+        while self._not_told:
+            self._tell_transferred(self._not_told[0])
+            self._not_told.popleft()
+
+    def _tell_transferred(self, association: str) -> None:
         if self._transferred is None or self._audit is None:
             return
-        try:
-            told = self._transferred(association)
-        except DBAPIError as error:
-            _LOG.error("the audit trail lacks what association %s brought: %s", association, error.orig)
-            return
+        told = self._transferred(association)
         if told.get("studies"):
             self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SUCCESS, **told)
 
     # working and delivering
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str, job: JobRow, **told: str | int) -> Iterator[None]:
         """Measures a step of a job."""
         begun = time.monotonic()
         try:
-            yield
+            with self._telemetry.step(name, job, told):
+                yield
         finally:
             self.metrics.step_seconds.labels(name).observe(time.monotonic() - begun)
+
+    def study_completed(self, study_uid: str, progress: StudyProgress, arrivals: Sequence[Arrival], jobs: int) -> None:
+        """A generation of a study was complete and handed to the jobs."""
+        self._telemetry.study_completed(study_uid, progress, arrivals, jobs)
 
     def delivered(
         self, destination: str, study_uid: str, delivered: Sequence[str], refused: Sequence[str], confirmed_by: str

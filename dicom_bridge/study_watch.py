@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.completion import CompletionRules, study_progress
+from dicom_bridge.completion import Arrival, CompletionRules, StudyProgress, study_progress
 from dicom_bridge.jobs.identity import job_identity
 from dicom_bridge.routing import Route, job_priority, match_routes
 from dicom_bridge.store.index import StudyIndex
@@ -19,8 +19,10 @@ from dicom_bridge.store.tables import JobRow
 
 _LOG = logging.getLogger(__name__)
 
-# Between two looks at the open studies while instances pour in, so that looking costs little beside receiving.
-_SHORTEST_LOOK_SECONDS = 0.2
+# Between two looks at the open studies while instances pour in: some times what the last look took, so that looking
+# costs little beside receiving, and never so long that completion would wait for it.
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.0
+_PAUSE_PER_LOOK = 10
 _LONGEST_LOOK_SECONDS = 5.0
 
 
@@ -36,6 +38,7 @@ class StudyWatch:
         submit: Callable[[Sequence[str]], None],
         on_change: Callable[[], None] = lambda: None,
         overdue_seconds: float = 0.0,
+        on_complete: Callable[[str, StudyProgress, Sequence[Arrival], int], None] = lambda *told: None,
     ) -> None:
         """Prepare. Several processes may watch the same studies: each generation is taken by one of them.
 
@@ -47,6 +50,7 @@ class StudyWatch:
             submit: takes the ids of new jobs.
             on_change: called when a study was closed.
             overdue_seconds: a study is left to others until it has been complete for so long.
+            on_complete: takes a study that was closed, where it stands, its arrivals, and how many jobs are new.
         """
         self._index = index
         self._rules = rules
@@ -55,6 +59,7 @@ class StudyWatch:
         self._submit = submit
         self._on_change = on_change
         self._overdue = overdue_seconds
+        self._on_complete = on_complete
         self._look = threading.Event()
         self._stopping = threading.Event()
         self._faults: dict[str, str] = {}
@@ -83,13 +88,16 @@ class StudyWatch:
         return "; ".join(f"{what}: {fault}" for what, fault in sorted(self._faults.copy().items())[:3]) or "ok"
 
     def _run(self) -> None:
-        wait = 0.0
+        wait, pause = 0.0, _SHORTEST_PAUSE_SECONDS
         while True:
             self._look.wait(wait)
-            if self._stopping.wait(_SHORTEST_LOOK_SECONDS):
+            if self._stopping.wait(pause):
                 return
             self._look.clear()
+            begun = time.monotonic()
             wait = self._look_at_open_studies()
+            pause = _PAUSE_PER_LOOK * (time.monotonic() - begun)
+            pause = min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
 
     def _look_at_open_studies(self) -> float:
         """Hand complete studies to the jobs; returns the seconds until the next one may be complete."""
@@ -115,7 +123,8 @@ class StudyWatch:
     def _look_at(self, study_uid: str) -> float:
         now = time.time()
         marks = [mark for mark in self._index.marks(study_uid) if mark.is_trigger or self._rules.believes_headers]
-        progress = study_progress(self._index.arrivals(study_uid), self._rules, now, marks)
+        arrivals = self._index.arrivals(study_uid)
+        progress = study_progress(arrivals, self._rules, now, marks)
         if not progress.complete:
             return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
         if progress.due_at is not None and progress.due_at + self._overdue > now:
@@ -137,6 +146,7 @@ class StudyWatch:
             self._index.add_line(text, level="info", study_uid=study_uid, series_uid=series_uid)
         if new:
             self._submit(new)
+        self._on_complete(study_uid, progress, arrivals, len(new))
         self._on_change()
         return _LONGEST_LOOK_SECONDS
 

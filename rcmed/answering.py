@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -13,16 +14,22 @@ from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
 from rcmed.readers import write_mask
 
-# Entry points of this group are called as writer(image, findings, folder); they pass over images that are not of their
-# kind, and return a line for each thing that they could not write.
+# Entry points of this group are called as writer(image, findings, folder, kinds); they pass over images that are not of
+# their kind, and return a line for each thing that they could not write. `kinds` are words of theirs; none: as usual.
 WRITERS = "rcmed.writers"
 
 
-def write_answer(image: Image, findings: Findings, folder: Path) -> list[str]:
+def write_answer(image: Image, findings: Findings, folder: Path, kinds: Sequence[str] = ()) -> list[str]:
     """Write findings.json, a mask and an overlay per finding, and what the plugged-in writers add.
 
+    Args:
+        image, findings: what is written.
+        folder: where; made where missing.
+        kinds: which objects plugged-in writers add; none: their usual ones.
     Returns:
         a line for each thing that could not be written, with the reason.
+    Raises:
+        InputError: a writer does not know a kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     masks: dict[int, str] = {}
@@ -36,4 +43,4 @@ def write_answer(image: Image, findings: Findings, folder: Path) -> list[str]:
         picture = paint_overlay(image, [finding], best_slice(image, finding))
         PillowImage.fromarray(picture).save(folder / f"overlay-{number + 1}-{name}.png")
     write_findings_json(image, findings, masks, folder / "findings.json")
-    return [line for writer in entry_points(group=WRITERS) for line in writer.load()(image, findings, folder)]
+    return [line for writer in entry_points(group=WRITERS) for line in writer.load()(image, findings, folder, kinds)]

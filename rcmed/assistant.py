@@ -19,7 +19,7 @@ from rcmed.errors import CheckpointError, ConfigurationError, InputError
 from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.hints import Hint
-from rcmed.image import Image
+from rcmed.image import Image, Modality
 from rcmed.measurements import find_boxes, measure
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
@@ -31,7 +31,8 @@ from rcmed.model.processor import RCMedProcessor, to_eight_bit
 from rcmed.model.viewing import ReaderView
 from rcmed.model.volume import decide_volume, drop_islands
 from rcmed.training.few_shot import learn_from_examples
-from rcmed.vocabulary import Target, load_targets, resolve_targets
+from rcmed.vocabulary import Resolution, Target, load_targets, resolve_targets
+from rcmed.vocabulary.named import private_target
 
 # DICOM's algorithm name is a long string (VR LO, 64 characters).
 LONGEST_IDENTITY = 64
@@ -60,6 +61,13 @@ class Assistant:
         self.identity = identity
         self.describer = describer or DeterministicDescriber()
         self._learned = learned
+        # Targets of the weights that the vocabulary does not have, by name.
+        listed = {target.name for target in load_targets()}
+        self.own_targets = {
+            name: private_target(name, [Modality(value) for value in model.config.target_modalities.get(name, ())])
+            for name in model.config.target_names
+            if name not in listed
+        }
         exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
         self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
 
@@ -167,8 +175,11 @@ class Assistant:
             if learned is not None:
                 wanted.append((prompt, learned[0], None))
                 continue
-            resolution = resolve_targets(prompt, image.modality)
-            wanted += [(prompt, target, None) for target in resolution.targets]
+            own = self.own_targets.get(" ".join(prompt.lower().split()))
+            resolution = Resolution((own,)) if own is not None else resolve_targets(prompt, image.modality)
+            for named in resolution.targets:
+                unknown = None if hints else self._unknown_in(named, image.modality)
+                wanted.append((prompt, named if unknown is None else None, unknown))
             wanted += [(prompt, None, reason) for reason in resolution.unresolved]
         targets = list({target.name: target for _, target, _ in wanted if target is not None}.values())
         found = {f.target.name: f for f in self.find_targets(image, targets, hints) if f.target is not None}
@@ -203,10 +214,29 @@ class Assistant:
         return [target for target in known if target.name in seen]
 
     def known_targets(self, image: Image) -> list[Target]:
-        """Targets of the vocabulary that the weights were trained on and that the image's modality can show."""
+        """Targets that the weights were trained on in the image's modality, those of the vocabulary first."""
         trained = set(self.model.config.target_names)
         # Weights that do not say what they were trained on may know any.
-        return [t for t in load_targets() if (not trained or t.name in trained) and image.modality in t.modalities]
+        known = [t for t in load_targets() if not trained or t.name in trained]
+        return [t for t in (*known, *self.own_targets.values()) if image.modality in self._modalities_of(t)]
+
+    def _modalities_of(self, target: Target) -> tuple[Modality, ...]:
+        taught = self.model.config.target_modalities.get(target.name, ())
+        return tuple(dict.fromkeys((*target.modalities, *(Modality(value) for value in taught))))
+
+    def _unknown_in(self, target: Target, modality: Modality) -> str | None:
+        """Why the weights can't tell of a target in a modality; None where they may.
+
+        What they learned of a target in one modality says nothing of another: they would find something anyway.
+        """
+        known = self._modalities_of(target)
+        if target.name not in self.model.config.target_names or modality in known:
+            return None
+        shown = " and ".join(modality_words(each) for each in known)
+        return (
+            f"`{target.name}` is known to this model in {shown} images only, and this is a {modality_words(modality)} "
+            f"image; it was not looked for"
+        )
 
     def find_targets(
         self, image: Image, targets: Sequence[Target], hints: Mapping[int, Hint] = MappingProxyType({})

@@ -45,12 +45,13 @@ PREFIXES = {modality.value: modality for modality in Modality} | {
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_images(path: Path | str, modality: Modality | None = None) -> list[Image]:
+def read_images(path: Path | str, modality: Modality | None = None, channel: int | None = None) -> list[Image]:
     """Read all images of a file or a folder.
 
     Args:
         path: PNG, JPEG, TIFF, NIfTI, NRRD, MHA or MHD; anything else is offered to the registered readers.
         modality: for files that do not say. Without it the file name's prefix counts ("ct--", "x_ray--").
+        channel: of a NIfTI file that holds several volumes, counted from 0; None: it must hold one.
 
     Raises:
         UnreadableFileError: no such file, or it can't be decoded; UnknownFormatError where no reader knows it.
@@ -65,6 +66,8 @@ def read_images(path: Path | str, modality: Modality | None = None) -> list[Imag
         return _ask_registered_readers(path, modality)
     known = modality or modality_from_name(path)
     try:
+        if channel is not None and suffix_of(path) in NIFTIS:
+            return [_read_nifti(path, known, channel)]
         return [reader(path, known)]
     except InputError:
         raise
@@ -235,7 +238,7 @@ def _read_tiff(path: Path, modality: Modality) -> Image:
     return _picture_image(path, pixels, modality)
 
 
-def _read_nifti(path: Path, modality: Modality) -> Image:
+def _read_nifti(path: Path, modality: Modality, channel: int | None = None) -> Image:
     import nibabel as nib
 
     file: Any = nib.load(path)
@@ -243,10 +246,15 @@ def _read_nifti(path: Path, modality: Modality) -> Image:
     _require_size(path, shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) > 3:
+    if len(shape) == 4 and channel is not None:
+        if channel >= shape[3]:
+            raise GeometryError(f"{path}: has {shape[3]} channels, none numbered {channel}; count from 0")
+        voxels, shape = np.asanyarray(file.dataobj[..., channel]), shape[:3]
+    elif len(shape) > 3:
         raise GeometryError(f"{path}: dim {list(shape)} has more than three axes; give one volume of it")
+    else:
+        voxels = np.asanyarray(file.dataobj)
     shape = shape + (1,) * (3 - len(shape))
-    voxels = np.asanyarray(file.dataobj)
     colour = voxels.dtype.names is not None
     if colour:
         voxels = np.stack([voxels[name] for name in voxels.dtype.names[:3]], axis=-1)

@@ -132,7 +132,7 @@ class JobWorker:
         job = self._ledger.job(job_id)
         self._ledger.set_state(job_id, JobState.RUNNING)
         self._on_change()
-        with self._observer.step("read"):
+        with self._observer.step("read", job):
             images, refusals = self._read_images(job)
         for reason in refusals:
             self._say(job, reason)
@@ -153,7 +153,7 @@ class JobWorker:
 
         job = self._ledger.job(job_id)
         image = self._image(job, number)
-        with self._observer.step("find"):
+        with self._observer.step("find", job):
             findings = self._findings(job, number)
         folder = self._image_folder(job, number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ class JobWorker:
             )
             folder = self._image_folder(job, number)
             image, findings = self._image(job, number), self._findings(job, number)
-            with self._observer.step("results"):
+            with self._observer.step("results", job):
                 filed = file_results(
                     image, findings, identifiers, folder, self._results_of(job), self._predecessors(job, folder)
                 )
@@ -228,7 +228,8 @@ class JobWorker:
         try:
             if target is None:
                 raise DestinationUnavailableError("is not configured any more")
-            receipt = target.deliver([self._root / file for file in files])
+            with self._observer.step("deliver", job, destination=destination, attempt=attempt):
+                receipt = target.deliver([self._root / file for file in files])
         except DestinationUnavailableError as error:
             return self._not_delivered(job, destination, attempt, str(error), is_known=target is not None)
         for refused in receipt.refused:

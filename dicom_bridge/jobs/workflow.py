@@ -165,9 +165,11 @@ def _steps_of_job(job_id: str) -> str:
     if not files:
         _finish(job_id, JobState.REFUSED, None)
         return JobState.REFUSED
-    priority = _the_worker().submission(job_id).priority
-    for destination in _hand_over(job_id):
-        _enqueue_delivery(job_id, destination, _the_worker().delivery_drive(job_id, destination), priority, files)
+    destinations = _hand_over(job_id)
+    priority = _do(lambda worker: worker.submission(job_id)).priority
+    drives = {name: _do(lambda worker, name=name: worker.delivery_drive(job_id, name)) for name in destinations}  # type: ignore[misc]
+    for destination in destinations:
+        _enqueue_delivery(job_id, destination, drives[destination], priority, files)
     return JobState.DELIVERING
 
 

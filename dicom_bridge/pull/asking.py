@@ -44,7 +44,8 @@ def ask_gateway(settings: GatewaySettings, order: dict[str, Any], config: Path) 
             f"no gateway answers at {url} ({type(error).__name__}): start it with rcmed serve --config {config}"
         ) from None
     if answer.status_code == 401:
-        raise ConfigurationError(f"web.token_file: {url} does not take the token: is it the one of this gateway?")
+        mend = "is it the one of this gateway?" if web.token_file is not None else "give it one beside web.oidc"
+        raise ConfigurationError(f"web.token_file: {url} does not take the token: {mend}")
     if answer.status_code in (404, 422):
         detail = answer.json().get("detail")
         raise InputError(detail if isinstance(detail, str) else f"{url} did not take the order: {detail}")

@@ -25,6 +25,7 @@ from dicom_bridge.settings import QueryRetrieveSource
 from dicom_bridge.store.files import require_uid
 
 _MAXIMUM_CONTEXTS = 128
+_SERIES_SECONDS = 600.0
 _PENDING = (0xFF00, 0xFF01)
 _COMPLETE, _SOME_FAILED = 0x0000, 0xB000
 
@@ -165,6 +166,8 @@ class QueryRetrieveArchive:
         return found
 
     def _retrieve(self, association: Association, send: Any) -> None:
+        # While a series is sent not every archive tells that it goes on.
+        association.dimse_timeout = association.network_timeout = max(self._timeout, _SERIES_SECONDS)
         answer = Dataset()
         try:
             for answer, _ in send():

@@ -1,34 +1,32 @@
 """The one way into the store, whichever way an instance came: written durably, checked, indexed, then acknowledged.
 
 The data set goes to disk as it was encoded; only the header elements that name it are read. When `take` returns, the
-file, its folder and its row in the index are durable, so an acknowledged instance survives a crash.
+file, its folder and its row in the index are durable, so an acknowledged instance survives a crash. What arrives at the
+same time over several associations is indexed in one transaction.
 """
 
 from __future__ import annotations
 
-import filecmp
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import pydicom
-from pydicom.dataset import Dataset
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from dicom_bridge.series.facts import FACT_ATTRIBUTES, series_facts
+from dicom_bridge.receive.header import read_header
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.files import InstanceFiles, require_uid
-from dicom_bridge.store.index import ReceivedInstance, StudyIndex
+from dicom_bridge.store.group_commit import GroupCommit
+from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.recording import Arriving, ReceivedInstance
 from rcmed.errors import InputError
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 SOP_CLASS_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_HEADER = (*_UIDS, *FACT_ATTRIBUTES, "NumberOfStudyRelatedInstances")
 _STUDIES_COUNTED = 1024
 
 
@@ -107,6 +105,10 @@ class InstanceIntake:
         self.files = files
         self.index = index
         self._on_change = on_change
+        # A failing database is everyone's; anything else may be one instance's own.
+        self._recording: GroupCommit[Arriving, bool] = GroupCommit(
+            lambda arriving: self.index.record_instances(arriving), (OperationalError,)
+        )
         self._counts: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -123,12 +125,14 @@ class InstanceIntake:
         expected_class: str | None = None,
         expected_uid: str | None = None,
         expected_study: str | None = None,
+        transfer_syntax: str | None = None,
     ) -> Arrived:
         """Store a DICOM file.
 
         Args:
             parts: the file (PS3.10), in pieces.
             origin: where it came from.
+            transfer_syntax: of the data set, where the first piece ends with its file meta information.
             expected_class, expected_uid, expected_study: SOP Class, SOP Instance and Study Instance UID that the
                 request named; None: it named none.
         Raises:
@@ -138,7 +142,13 @@ class InstanceIntake:
             size = sum(memoryview(part).nbytes for part in parts)
             self.require_size(size)
             self._require_free_disk(size)
-            return self._store(parts, origin, (expected_class, expected_uid, expected_study))
+            instance = self._describe(parts, transfer_syntax, origin)
+            try:
+                outcome = self._place(parts, instance, origin, (expected_class, expected_uid, expected_study))
+            except RefusedInstanceError as error:
+                error.sop_class_uid, error.instance_uid = instance.sop_class_uid, instance.instance_uid
+                raise
+            return _arrived(instance, outcome)
         except RefusedInstanceError:
             raise
         except InputError as error:
@@ -175,72 +185,55 @@ class InstanceIntake:
         with self._lock:
             self._counts.pop(study_uid, None)
 
-    def _store(
-        self,
-        parts: Sequence[bytes | memoryview],
-        origin: Origin,
-        expected: tuple[str | None, str | None, str | None],
-    ) -> Arrived:
-        incoming = self.files.write_incoming(parts)
-        try:
-            instance = self._describe(incoming, origin)
-            try:
-                return self._place(incoming, instance, origin, expected)
-            except RefusedInstanceError as error:
-                error.sop_class_uid, error.instance_uid = instance.sop_class_uid, instance.instance_uid
-                raise
-        finally:
-            incoming.unlink(missing_ok=True)
-
     def _place(
         self,
-        incoming: Path,
+        parts: Sequence[bytes | memoryview],
         instance: ReceivedInstance,
         origin: Origin,
         expected: tuple[str | None, str | None, str | None],
-    ) -> Arrived:
+    ) -> Taken:
         _require_as_asked_for(instance, *expected)
-        known = self.index.instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
-        if known is not None:
-            return _arrived(instance, self._compare(incoming, self.files.root / known, instance))
+        path = self.files.root / instance.path
+        # Most instances are new, and a look at the disk is cheaper than one at the index.
+        if path.exists():
+            known = self.index.instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
+            if known is not None:
+                return self._compare(parts, self.files.root / known, instance)
         self._require_room_in_study(instance.study_uid)
-        self.files.keep(incoming, self.files.root / instance.path)
-        if self.index.record_instance(instance, origin.association):
+        self.files.put(parts, path)
+        if self._recording.submit((instance, origin.association)):
             self._count(instance.study_uid)
         self._on_change()
-        return _arrived(instance, Taken.STORED)
+        return Taken.STORED
 
-    def _describe(self, path: Path, origin: Origin) -> ReceivedInstance:
+    def _describe(
+        self, parts: Sequence[bytes | memoryview], transfer_syntax: str | None, origin: Origin
+    ) -> ReceivedInstance:
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
-            values = {name: _text(header, name) for name in _UIDS}
-            facts = series_facts(header, origin.calling_ae, origin.called_ae)
-            expected = _count(header.get("NumberOfStudyRelatedInstances"))
-            transfer_syntax = str(header.file_meta.TransferSyntaxUID)
+            header = read_header(parts, origin.calling_ae, origin.called_ae, transfer_syntax)
         except Exception as error:  # pydicom raises whatever its parser met; the sender is told which
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk; pydicom's own OSErrors have no number
             raise RefusedInstanceError(
                 CANNOT_UNDERSTAND, f"the data set can't be parsed ({type(error).__name__}): mend or resend it"
             ) from None
-        study = require_uid(values["StudyInstanceUID"], "Study Instance UID (0020,000D)")
-        series = require_uid(values["SeriesInstanceUID"], "Series Instance UID (0020,000E)")
-        uid = require_uid(values["SOPInstanceUID"], "SOP Instance UID (0008,0018)")
-        sop_class = require_uid(values["SOPClassUID"], "SOP Class UID (0008,0016)")
+        study = require_uid(header.study_uid, "Study Instance UID (0020,000D)")
+        series = require_uid(header.series_uid, "Series Instance UID (0020,000E)")
+        uid = require_uid(header.instance_uid, "SOP Instance UID (0008,0018)")
+        sop_class = require_uid(header.sop_class_uid, "SOP Class UID (0008,0016)")
         return ReceivedInstance(
             study_uid=study,
             series_uid=series,
             instance_uid=uid,
             sop_class_uid=sop_class,
-            transfer_syntax_uid=transfer_syntax,
+            transfer_syntax_uid=header.transfer_syntax_uid,
             path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
-            facts=facts,
-            expected=expected,
+            facts=header.facts,
+            expected=header.expected,
         )
 
-    def _compare(self, incoming: Path, known: Path, instance: ReceivedInstance) -> Taken:
-        if filecmp.cmp(incoming, known, shallow=False):
-            return Taken.DUPLICATE
+    def _compare(self, parts: Sequence[bytes | memoryview], known: Path, instance: ReceivedInstance) -> Taken:
+        with known.open("rb") as file:
+            if all(file.read(len(part)) == part for part in parts) and not file.read(1):
+                return Taken.DUPLICATE
         self.index.add_line(
             f"instance {instance.instance_uid} came again with other content: the first one is kept",
             level="warning",
@@ -281,15 +274,3 @@ def _require_as_asked_for(
 
 def _arrived(instance: ReceivedInstance, outcome: Taken) -> Arrived:
     return Arrived(instance.study_uid, instance.series_uid, instance.instance_uid, instance.sop_class_uid, outcome)
-
-
-def _count(told: object) -> int | None:
-    text = str(told).strip()
-    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text) < 1_000_000 else None
-
-
-def _text(header: Dataset, name: str) -> str | None:
-    value = header.get(name)
-    if value is None:
-        return None
-    return str(value).strip() or None

@@ -16,8 +16,6 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, _config, evt
-from pynetdicom.dsutils import encode_file_meta
-from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import DBAPIError
@@ -33,10 +31,12 @@ from dicom_bridge.receive.intake import (
     RefusedInstanceError,
 )
 from dicom_bridge.receive.server import GuardedServer
+from dicom_bridge.receive.store_messages import StoreAnswer, StoreRequest
 from dicom_bridge.security.limits import WaitingRoom
 from dicom_bridge.security.peers import Caller, KnownPeers, Refusal
 from dicom_bridge.security.tls import fingerprint, server_context
 from dicom_bridge.settings import ReceiveSettings
+from dicom_bridge.store.files import UnsafeUidError, require_uid
 
 _LOG = logging.getLogger(__name__)
 # The guarded server limits associations itself: pynetdicom would count connections that have not asked yet.
@@ -83,7 +83,6 @@ class StorageScp:
         self._peers = KnownPeers(settings.peers, settings.ae_title, settings.require_called_ae)
         self._tls: ssl.SSLContext | None = None if settings.tls is None else server_context(settings.tls, "receive.tls")
         self._associations: dict[Any, _Association] = {}
-        self._oversized: set[Any] = set()
         self._lock = threading.Lock()
         self._server: GuardedServer | None = None
         self._waiting = WaitingRoom(settings.association_seconds, settings.maximum_waiting, self._on_shut)
@@ -118,7 +117,6 @@ class StorageScp:
         ae.add_supported_context(Verification, [uid for uid in AllTransferSyntaxes if not uid.is_compressed])
         handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_PDU_RECV, self._on_pdu),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_RELEASED, self._on_end),
@@ -143,6 +141,7 @@ class StorageScp:
             may_connect=self._peers.may_connect,
             on_refused=self._observer.connection_refused,
             longest_message=self._intake.maximum_bytes,
+            store=self._store,
         )
         self._server.start()
 
@@ -202,7 +201,6 @@ class StorageScp:
         self._waiting.leave(event.assoc.dul.socket.socket if event.assoc.dul.socket else None)
         with self._lock:
             known = self._associations.pop(event.assoc, None)
-            self._oversized.discard(event.assoc)
         if known is not None and known.origin is not None:
             self._intake.index.release_association(known.origin.association)
             self._observer.instances_transferred(known.origin.association)
@@ -213,58 +211,60 @@ class StorageScp:
 
     # instances
 
-    def _on_pdu(self, event: Any) -> None:
-        """Before a piece of a data set is added: drop what came of one that is too large, the answer will say so."""
-        if not isinstance(event.pdu, P_DATA_TF):
-            return
-        message = event.assoc.dimse.message
-        if (
-            message is not None
-            and message.data_set is not None
-            and message.data_set.tell() > self._intake.maximum_bytes
-        ):
-            self._oversized.add(event.assoc)
-            message.data_set.seek(0)
-            message.data_set.truncate()
-
     def _on_store(self, event: Any) -> Dataset:
-        request = event.request
-        known = self._associations.get(event.assoc)
-        try:
-            if event.assoc in self._oversized:
-                self._oversized.discard(event.assoc)
-                self._intake.require_size(self._intake.maximum_bytes + 1)
-            data = request.DataSet
-            if known is None or data is None or not data.getbuffer().nbytes:
-                raise RefusedInstanceError(CANNOT_UNDERSTAND, "no data set came with the request")
-            arrived = self._intake.take(
-                (b"\0" * 128 + b"DICM" + encode_file_meta(event.file_meta), data.getbuffer()),
-                self._origin(known),
-                expected_class=str(request.AffectedSOPClassUID),
-                expected_uid=str(request.AffectedSOPInstanceUID),
-            )
-        except RefusedInstanceError as error:
-            return self._refusal(event, known, error.status, str(error))
-        except DBAPIError as error:
-            return self._refusal(event, known, OUT_OF_RESOURCES, f"can't be written: {error.orig}")
-        self._observer.instance_taken("dimse", arrived.outcome, data.getbuffer().nbytes)
+        """A request that pynetdicom took, because it looked odd."""
+        request, context = event.request, event.context
+        fragments = [] if request.DataSet is None else [request.DataSet.getbuffer()]
+        taken = StoreRequest(
+            context.context_id,
+            request.MessageID,
+            str(request.AffectedSOPClassUID),
+            str(request.AffectedSOPInstanceUID),
+            str(context.transfer_syntax),
+            fragments,
+            sum(len(fragment) for fragment in fragments),
+        )
+        told = self._store(event.assoc, taken)
         answer = Dataset()
-        answer.Status = SUCCESS
+        answer.Status = told.status
+        if told.comment:
+            answer.ErrorComment = told.comment
         return answer
 
-    def _refusal(self, event: Any, known: _Association | None, status: int, text: str) -> Dataset:
+    def _store(self, association: Any, request: StoreRequest) -> StoreAnswer:
+        known = self._associations.get(association)
+        try:
+            require_uid(request.sop_class_uid, "Affected SOP Class UID (0000,0002)")
+            require_uid(request.instance_uid, "Affected SOP Instance UID (0000,1000)")
+            if request.is_too_large:
+                self._intake.require_size(self._intake.maximum_bytes + 1)
+            if known is None or not request.size:
+                raise RefusedInstanceError(CANNOT_UNDERSTAND, "no data set came with the request")
+            arrived = self._intake.take(
+                (request.file_start, *request.fragments),
+                self._origin(known),
+                expected_class=request.sop_class_uid,
+                expected_uid=request.instance_uid,
+                transfer_syntax=request.transfer_syntax_uid,
+            )
+        except RefusedInstanceError as error:
+            return self._refusal(request, known, error.status, str(error))
+        except UnsafeUidError as error:
+            return self._refusal(request, known, CANNOT_UNDERSTAND, str(error))
+        except DBAPIError as error:
+            return self._refusal(request, known, OUT_OF_RESOURCES, f"can't be written: {error.orig}")
+        self._observer.instance_taken("dimse", arrived.outcome, request.size)
+        return StoreAnswer(SUCCESS)
+
+    def _refusal(self, request: StoreRequest, known: _Association | None, status: int, text: str) -> StoreAnswer:
         calling = known.caller.calling_ae if known is not None else "unknown"
-        uid = str(event.request.AffectedSOPInstanceUID)
-        line = f"instance {uid} from {calling} refused with status 0x{status:04X}: {text}"
+        line = f"instance {request.instance_uid} from {calling} refused with status 0x{status:04X}: {text}"
         try:
             self._intake.index.add_line(line)
         except DBAPIError:
             _LOG.error("%s (this line can't be kept in the index)", line)
-        self._observer.instance_refused("dimse", uid, calling, text)
-        answer = Dataset()
-        answer.Status = status
-        answer.ErrorComment = text.encode("ascii", "replace").decode()[:64]
-        return answer
+        self._observer.instance_refused("dimse", request.instance_uid, calling, text)
+        return StoreAnswer(status, text.encode("ascii", "replace").decode()[:64])
 
     def _origin(self, known: _Association) -> Origin:
         if known.origin is None:

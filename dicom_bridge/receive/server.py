@@ -1,9 +1,10 @@
 """The DICOM port: a server of pynetdicom whose connections can't hold up, crowd out or exhaust one another.
 
-Three things differ from `ThreadedAssociationServer`: the TLS handshake is made in the connection's own thread (there,
+Four things differ from `ThreadedAssociationServer`: the TLS handshake is made in the connection's own thread (there,
 the accepting thread waits for it, and with it everyone else); a connection that asks for nothing is closed after a
 while (PS3.8 9.1.5 has the ARTIM timer for it, which a slow peer can stretch byte by byte); and a protocol data unit
-has a longest length and a longest time.
+has a longest length and a longest time; and its associations wait for events and take instances on the short way
+(`dicom_bridge.receive.reactor`, `dicom_bridge.receive.store_messages`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_bridge.receive.reactor import wait_for_events
+from dicom_bridge.receive.store_messages import FragmentsUpperLayer, StoreAnswer, StoreMessages, StoreRequest
 from dicom_bridge.security.limits import Deadline, WaitingRoom
 
 LEAST_PDU_LIMIT = 1 << 20
@@ -88,8 +91,10 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        # Each socket announces its connection (Evt5) when it is made; the guarded one takes the first one's place.
-        association.dul.event_queue.get_nowait()
+        wait_for_events(association, FragmentsUpperLayer)
+        messages = StoreMessages(association, self.server.store, self.server.longest_message)
+        messages.msg_queue = association.dimse.msg_queue
+        association.dimse = messages
         guarded = GuardedSocket(association, client_socket=self.request)
         longest = self.server.ae.maximum_pdu_size
         guarded.longest_pdu = max(longest + 6, LEAST_PDU_LIMIT) if longest else self.server.longest_message
@@ -105,7 +110,8 @@ class GuardedServer(ThreadedAssociationServer):
     Attributes:
         tls: None for plain DICOM.
         waiting: connections that have not asked for an association yet.
-        longest_message: bytes of a protocol data unit where none was negotiated.
+        longest_message: bytes of a data set, and of a protocol data unit where none was negotiated.
+        store: takes the instances.
     """
 
     daemon_threads = True
@@ -125,6 +131,7 @@ class GuardedServer(ThreadedAssociationServer):
         may_connect: Callable[[str], bool],
         on_refused: Callable[[str, str], None],
         longest_message: int,
+        store: Callable[[Any, StoreRequest], StoreAnswer],
     ) -> None:
         """Listen.
 
@@ -132,13 +139,15 @@ class GuardedServer(ThreadedAssociationServer):
             waiting: for connections that have not asked for an association yet.
             may_connect: whether anyone may come from an address.
             on_refused: takes the address and the reason of each connection that was closed at once.
-            longest_message: bytes of a protocol data unit where `ae.maximum_pdu_size` is 0.
+            longest_message: bytes of a data set, and of a protocol data unit where `ae.maximum_pdu_size` is 0.
+            store: takes the instances, with the association that brings them.
         Raises:
             OSError: the address is taken.
         """
         self.waiting = waiting
         self.tls = ssl_context
         self.longest_message = longest_message
+        self.store = store
         self._may_connect = may_connect
         self._on_refused = on_refused
         # Without the context: pynetdicom would make the handshake in the accepting thread.

@@ -8,10 +8,10 @@ from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
+from dicom_bridge.maker import MANUFACTURER
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, ModelIdentity
 
-MANUFACTURER = "RCMed"
 # Private codes (PS3.16 8.2) are declared with their scheme in the objects that use them.
 PRIVATE_SCHEME = "99RCMED"
 

@@ -54,14 +54,25 @@ def file_results(
     return FiledResults(tuple(files), objects.refusals)
 
 
-def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
-    """Write SEG and SR beside the other answers of one image; images that did not come from DICOM are passed over.
+def write_results(image: Image, findings: Findings, folder: Path, kinds: Sequence[str] = ()) -> list[str]:
+    """Write objects beside the other answers of one image; images that did not come from DICOM are passed over.
 
     UIDs derive from the series, its instances, the weights and the instruction: asked again, the results are the same.
 
+    Args:
+        image, findings: what is written.
+        folder: where.
+        kinds: of `ResultKind`; none: SEG and SR.
     Returns:
         a line for each object that can't be written, with the reason.
+    Raises:
+        InputError: a kind is not known.
     """
+    try:
+        wanted = [ResultKind(kind) for kind in kinds] or DEFAULT_RESULTS
+    except ValueError as error:
+        known = ", ".join(ResultKind)
+        raise InputError(f"--results: {str(error).split(' is ')[0]} is no result: use {known}") from None
     if not image.sources:
         return []
     identity = [
@@ -69,7 +80,8 @@ def write_results(image: Image, findings: Findings, folder: Path) -> list[str]:
         findings.model.weights_sha256,
         *(finding.prompt for finding in findings.findings),
     ]
-    return list(file_results(image, findings, ResultIdentifiers.derive("\n".join(identity)), folder).refusals)
+    identifiers = ResultIdentifiers.derive("\n".join(identity))
+    return list(file_results(image, findings, identifiers, folder, wanted).refusals)
 
 
 def _in_words(kinds: Collection[ResultKind]) -> str:

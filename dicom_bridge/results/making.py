@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
 
-from dicom_bridge.results.codes import MANUFACTURER, long_string, model_name, unlimited_text
+from dicom_bridge.maker import MANUFACTURER
+from dicom_bridge.results.codes import long_string, model_name, unlimited_text
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.source import as_secondary_capture
 from rcmed.findings import Findings

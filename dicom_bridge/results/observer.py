@@ -5,7 +5,8 @@ from __future__ import annotations
 from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom.sr.codedict import codes
 
-from dicom_bridge.results.codes import MANUFACTURER, model_name, unlimited_text
+from dicom_bridge.maker import MANUFACTURER
+from dicom_bridge.results.codes import model_name, unlimited_text
 from dicom_bridge.results.identifiers import derive_uid
 from rcmed.findings import ModelIdentity
 

@@ -47,13 +47,15 @@ def captioned_overlay(image: Image, finding: Finding, slice_index: int, caption:
     scale = min(scale, LONGEST_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     painted = painted.resize(size, PillowImage.Resampling.LANCZOS if scale < 1 else PillowImage.Resampling.BICUBIC)
-    picture = PillowImage.new("RGB", (size[0], size[1] + 2 * _BAND))
-    picture.paste(painted, (0, _BAND))
+    larger = max(1.0, size[0] / (1.25 * SHORTEST_SIDE))
+    band = round(_BAND * larger)
+    picture = PillowImage.new("RGB", (size[0], size[1] + 2 * band))
+    picture.paste(painted, (0, band))
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(_TEXT)
-    for text, colour, top in ((RESEARCH, _YELLOW, 0), (caption, _WHITE, size[1] + _BAND)):
+    font = ImageFont.load_default(_TEXT * larger)
+    for text, colour, top in ((RESEARCH, _YELLOW, 0), (caption, _WHITE, size[1] + band)):
         text = _fitting(draw, text, font, size[0] - 8)
-        draw.text((4, top + _BAND // 2), text, fill=colour, font=font, anchor="lm")
+        draw.text((4, top + band // 2), text, fill=colour, font=font, anchor="lm")
     return np.asarray(picture)
 
 

@@ -30,8 +30,8 @@ from highdicom.sr import Measurement as MeasurementItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
+from dicom_bridge.maker import MANUFACTURER
 from dicom_bridge.results.codes import (
-    MANUFACTURER,
     concept,
     finding_name,
     model_name,

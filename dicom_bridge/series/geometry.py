@@ -205,7 +205,7 @@ def _require_distinct(name: str, steps: NDArray[np.float64]) -> None:
     elif repeats.min() == repeats.max():
         reason = (
             f"{len(starts)} slices at {places} positions, each {repeats[0]} times: {repeats[0]} volumes in one series "
-            "(4-D: time, diffusion or echo); split it into one series a volume"
+            "(4-D: time, diffusion or echo), too many or told apart by no attribute; split it into one series a volume"
         )
     else:
         reason = f"{len(starts)} slices at only {places} positions: some slices are repeated"

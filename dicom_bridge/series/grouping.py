@@ -27,20 +27,26 @@ class InstanceGroup:
     left_out: str | None = None
 
 
+def without_duplicates(instances: list[Instance]) -> tuple[list[Instance], list[Instance]]:
+    """Instances with each SOP Instance UID once, the first of them, and those that came again."""
+    seen: set[str] = set()
+    kept: list[Instance] = []
+    again: list[Instance] = []
+    for instance in instances:
+        uid = instance.uid("SOPInstanceUID")
+        (again if uid and uid in seen else kept).append(instance)
+        seen.add(uid)
+    return kept, again
+
+
 def group_instances(instances: list[Instance]) -> list[InstanceGroup]:
     """Split instances by series, kind, localizer and matrix size.
 
-    Multi-frame instances and pictures (radiographs, photographs, captures) are images of their own. An instance given
-    twice (same SOP Instance UID) counts once.
+    Multi-frame instances and pictures (radiographs, photographs, captures) are images of their own.
     """
     groups: list[InstanceGroup] = []
     stacks: dict[tuple[object, ...], list[Instance]] = {}
-    seen: set[str] = set()
     for instance in instances:
-        uid = instance.uid("SOPInstanceUID")
-        if uid and uid in seen:
-            continue
-        seen.add(uid)
         series = instance.uid("SeriesInstanceUID")
         if instance.frames > 1 or not series or not is_slice(instance):
             groups.append(InstanceGroup((instance,), is_stack=False))

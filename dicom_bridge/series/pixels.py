@@ -22,6 +22,9 @@ from rcmed.image import Modality
 # Modalities whose numbers mean something in themselves: MONOCHROME1 is then a wish about display, not an inversion.
 _MEASURED = (Modality.CT, Modality.PET)
 
+AIR_HU = -1000
+"""What padding of a CT becomes: it was not imaged, and is neither measured nor taken for something darker than air."""
+
 
 def decode_frames(instance: Instance) -> Iterator[NDArray[Any]]:
     """Yield every frame as decoded: (row, column) grey or palette index, or (row, column, 3) RGB of the stored depth.
@@ -74,6 +77,7 @@ def frame_values(instance: Instance, frame: NDArray[Any], index: int, modality: 
     photometric = text(header, "PhotometricInterpretation")
     if frame.ndim == 3:
         return _to_uint8(frame, _stored_bits(header, frame))
+    padding = _padding(frame, header) if modality is Modality.CT else None
     frame = _clear_unused_bits(frame, header, UID(text(header.file_meta, "TransferSyntaxUID")))
     if photometric == "PALETTE COLOR":
         colour = apply_color_lut(frame, header)[..., :3]
@@ -85,6 +89,9 @@ def frame_values(instance: Instance, frame: NDArray[Any], index: int, modality: 
         slope, intercept = rescale(header, index)
         values = _rescaled(frame, slope, intercept)
         bounds = [bound * slope + intercept for bound in _stored_range(header, frame)]
+    if padding is not None:
+        # Some writers give a value of real tissue as padding; only what is darker than air is surely none.
+        values = np.where(padding & (values < AIR_HU), np.asarray(AIR_HU, dtype=values.dtype), values)
     if photometric == "MONOCHROME1" and modality not in _MEASURED:
         values = _rescaled(values, -1.0, sum(bounds))
     return values
@@ -108,6 +115,20 @@ def window_of(instance: Instance, index: int, modality: Modality) -> tuple[float
         if centre and width and width[0] > 0:
             return centre[0], width[0]
     return None
+
+
+def _padding(frame: NDArray[Any], header: Dataset) -> NDArray[np.bool_] | None:
+    """Where stored values are padding (PS3.3 C.7.5.1.1.2); None where there is none."""
+    first, limit = numbers(header, "PixelPaddingValue", 1), numbers(header, "PixelPaddingRangeLimit", 1)
+    if first is None or frame.dtype.kind not in "iu":
+        return None
+    size = 2 ** (8 * frame.dtype.itemsize)
+    low, high = sorted((int(first[0]), int((limit or first)[0])))
+    if high - low >= size:
+        return None
+    # Both may be written signed where the pixels are not, and the other way round: the bits are compared.
+    padding: NDArray[np.bool_] = (frame.astype(np.int64) - low) % size <= high - low
+    return padding if padding.any() else None
 
 
 def _stored_bits(header: Dataset, frame: NDArray[Any]) -> int:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_bridge.errors import SeriesGeometryError, UnsuitablePixelsError
+from dicom_bridge.maker import MANUFACTURER
 from dicom_bridge.series.geometry import FramePlane, arrange_stack, frame_planes, single_grid
-from dicom_bridge.series.grouping import InstanceGroup, group_instances, is_mosaic
-from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instance, shown
+from dicom_bridge.series.grouping import InstanceGroup, group_instances, is_mosaic, without_duplicates
+from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instance, shown, text, value
 from dicom_bridge.series.modality import modality_of
 from dicom_bridge.series.pixels import decode_frames, frame_values, window_of
+from dicom_bridge.series.splitting import Frame, Part, has_repeats, split_volumes, without_copies
 from dicom_bridge.series.tiles import assemble_tiles, is_tiled
 from rcmed.errors import InputError, NotAnImageError, UnreadableFileError
 from rcmed.image import Grid, Image, Modality, SourceInstance
@@ -77,9 +79,15 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
             reason = UnreadableFileError(f"{path}: can't be opened ({error.strerror})")
             refusals.append(Refusal((Path(path),), "", reason))
     images: list[Image] = []
+    instances, copies = without_duplicates(instances)
+    for copy in copies:
+        reason = UnreadableFileError(
+            f"{copy.path}: SOP Instance UID (0008,0018) of another file; the first one is kept"
+        )
+        refusals.append(Refusal((copy.path,), copy.uid("SeriesInstanceUID"), reason, left_out=True))
     for group in group_instances(instances):
         try:
-            images.append(_read_group(group, modality))
+            images += _read_group(group, modality)
         except InputError as error:
             refusals.append(_refusal(group, error))
         except Exception as error:  # values are parsed when they are asked for, and damaged ones raise nearly anything
@@ -95,46 +103,74 @@ def _refusal(group: InstanceGroup, reason: InputError) -> Refusal:
     return Refusal(files, group.instances[0].uid("SeriesInstanceUID"), reason, group.left_out is not None)
 
 
-def _read_group(group: InstanceGroup, wanted: Modality | None) -> Image:
+def _read_group(group: InstanceGroup, wanted: Modality | None) -> list[Image]:
     first = group.instances[0]
-    series = first.uid("SeriesInstanceUID")
-    name = f"series {shown(series)} ({first.path.parent})" if group.is_stack else str(first.path)
+    name = (
+        f"series {shown(first.uid('SeriesInstanceUID'))} ({first.path.parent})" if group.is_stack else str(first.path)
+    )
     if group.left_out:
         raise SeriesGeometryError(f"{name}: {group.left_out}")
+    if text(first.header, "Manufacturer") == MANUFACTURER and value(first.header, "ContributingEquipmentSequence"):
+        # A PACS may bring our pictures back to us: looked at again they would make pictures of pictures without end.
+        raise NotAnImageError(f"{name}: a picture that RCMed made of its findings; it is not looked at again")
     modality, assumed = modality_of(first, wanted)
     for instance in group.instances:
         _require_suitable(instance, modality)
     planes = [plane for instance in group.instances for plane in frame_planes(instance)]
     notes = [assumed] if assumed else []
-    order = list(range(len(planes)))
-    sources = [(instance, frame) for instance in group.instances for frame in range(instance.frames)]
-    is_volume = False
-    tiled = len(group.instances) == 1 and is_tiled(first)
-    if tiled:
+    frames = [(instance, frame) for instance in group.instances for frame in range(instance.frames)]
+    if len(group.instances) == 1 and is_tiled(first):
         pixels = _slide(first, modality)
-        grid = _slide_grid(pixels, planes)
-        sources, order = [(first, -1)], [0]
-    else:
-        if group.is_stack or (len(planes) > 1 and all(plane.position is not None for plane in planes)):
-            order, affine, found = arrange_stack(name, planes)
-            grid = Grid((len(planes), first.rows, first.columns), affine)
-            notes += found
-            is_volume = True
-        else:
-            grid = single_grid(first, planes)
-            if not grid.in_millimetres and modality in _MEASURED:
-                notes.append(f"{name}: no trustworthy PixelSpacing (0028,0030); nothing is measured in mm")
-        pixels = _stack(name, group.instances, order, modality)
-    middle, frame = sources[order[len(order) // 2]]
+        return [_image(pixels, _slide_grid(pixels, planes), modality, [(first, -1)], False, notes)]
+    if group.is_stack or (len(planes) > 1 and all(plane.position is not None for plane in planes)):
+        return _volumes(name, planes, frames, modality, notes)
+    grid = single_grid(first, planes)
+    if not grid.in_millimetres and modality in _MEASURED:
+        notes.append(f"{name}: no trustworthy PixelSpacing (0028,0030); nothing is measured in mm")
+    pixels = _stacked(name, _values(name, frames, modality))
+    return [_image(pixels, grid, modality, frames, False, notes)]
+
+
+def _volumes(
+    name: str, planes: list[FramePlane], frames: list[Frame], modality: Modality, notes: list[str]
+) -> list[Image]:
+    """One volume, or those that the header tells apart; a refusal of one refuses all."""
+    parts = split_volumes(planes, frames)
+    values: list[NDArray[Any]] | None = None
+    if len(parts) == 1 and has_repeats(planes):
+        values = _values(name, frames, modality)
+        kept, dropped = without_copies(planes, frames, values)
+        parts = [Part(kept, dropped)]
+    arranged = [arrange_stack(name, [planes[index] for index in part.members]) for part in parts]
+    values = values or _values(name, frames, modality)
+    images = []
+    for part, (order, affine, found) in zip(parts, arranged, strict=True):
+        members = [part.members[index] for index in order]
+        pixels = _stacked(name, [values[index] for index in members])
+        grid = Grid((len(members), pixels.shape[1], pixels.shape[2]), affine)
+        said = [*notes, *found, *([f"{name}: {part.reason}"] if part.reason else [])]
+        images.append(_image(pixels, grid, modality, [frames[index] for index in members], True, said))
+    return images
+
+
+def _image(
+    pixels: NDArray[Any],
+    grid: Grid,
+    modality: Modality,
+    frames: Sequence[Frame],
+    is_volume: bool,
+    notes: Sequence[str],
+) -> Image:
+    middle, frame = frames[len(frames) // 2]
     return Image(
         pixels,
         grid,
         modality,
-        sources=tuple(_source(*sources[index]) for index in order),
-        files=tuple(instance.path for instance in group.instances),
+        sources=tuple(_source(*source) for source in frames),
+        files=tuple(dict.fromkeys(instance.path for instance, _ in frames)),
         is_volume=is_volume,
         window=window_of(middle, max(frame, 0), modality),
-        series_instance_uid=series or None,
+        series_instance_uid=middle.uid("SeriesInstanceUID") or None,
         warnings=tuple(notes),
     )
 
@@ -153,25 +189,30 @@ def _require_suitable(instance: Instance, modality: Modality) -> None:
         raise NotAnImageError(f"{instance.path}: the label or overview of a slide, not its tissue")
 
 
-def _stack(name: str, instances: Sequence[Instance], order: list[int], modality: Modality) -> NDArray[Any]:
-    """Values of all frames, (slice, row, column[, 3]), in the order given."""
-    voxels = len(order) * instances[0].rows * instances[0].columns
+def _values(name: str, frames: Sequence[Frame], modality: Modality) -> list[NDArray[Any]]:
+    """Values of all frames, each (row, column[, 3]); the frames of an instance stand together and in their order."""
+    instances = list(dict.fromkeys(instance for instance, _ in frames))
+    voxels = len(frames) * instances[0].rows * instances[0].columns
     if voxels > MAX_PIXEL_BYTES // 4:
         raise SeriesGeometryError(f"{name}: {voxels} voxels are above the limit of {MAX_PIXEL_BYTES // 4}")
-    values = [
+    return [
         frame_values(instance, frame, index, modality)
         for instance in instances
         for index, frame in enumerate(decode_frames(instance))
     ]
+
+
+def _stacked(name: str, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """(slice, row, column[, 3])."""
     shapes = {value.shape for value in values}
     if len(shapes) > 1:
         raise SeriesGeometryError(f"{name}: decoded slices differ in shape: {sorted(shapes)}")
     kind = np.result_type(*{value.dtype for value in values})
     if kind == np.float64:
         kind = np.dtype(np.float32)
-    stacked = np.empty((len(order), *values[0].shape), dtype=kind)
-    for place, index in enumerate(order):
-        stacked[place] = values[index]
+    stacked = np.empty((len(values), *values[0].shape), dtype=kind)
+    for place, found in enumerate(values):
+        stacked[place] = found
     return stacked
 
 

@@ -1,7 +1,14 @@
 """The gateway's settings: typed, frozen, and the one place of every default."""
 
 from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
-from dicom_bridge.settings.gateway import CompletionSettings, GatewaySettings, JobSettings, LogSettings, ModelSettings
+from dicom_bridge.settings.gateway import (
+    CompletionSettings,
+    GatewaySettings,
+    JobSettings,
+    LogSettings,
+    ModelSettings,
+    TelemetrySettings,
+)
 from dicom_bridge.settings.network import (
     ClientTlsSettings,
     OidcSettings,
@@ -50,6 +57,7 @@ __all__ = [
     "RoutingSettings",
     "ServerTlsSettings",
     "StowDestination",
+    "TelemetrySettings",
     "WatchedFolderSettings",
     "WebSettings",
     "WorkerSettings",

@@ -17,7 +17,7 @@ from dicom_bridge.settings.network import ReceiveSettings, WebSettings
 from dicom_bridge.settings.pulling import PullSettings, SourceName, SourceSettings
 from dicom_bridge.settings.reading import SettingsFile, validate
 from dicom_bridge.settings.retention import RetentionSettings
-from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings
+from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings, Url
 from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
 
 
@@ -71,6 +71,19 @@ class LogSettings(Settings):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
+class TelemetrySettings(Settings):
+    """Traces for OpenTelemetry; needs `pip install 'rcmed[telemetry]'`.
+
+    Attributes:
+        endpoint: of a collector that takes OTLP over HTTP, e.g. `http://collector:4318`; None: that of
+            OTEL_EXPORTER_OTLP_ENDPOINT, else no traces. The other OTEL_* variables hold, too.
+        service_name: None: OTEL_SERVICE_NAME, else rcmed-gateway.
+    """
+
+    endpoint: Url | None = None
+    service_name: str | None = Field(default=None, min_length=1)
+
+
 class GatewaySettings(Settings):
     """Everything that can be configured.
 
@@ -95,6 +108,7 @@ class GatewaySettings(Settings):
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
 
     @classmethod

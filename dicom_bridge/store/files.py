@@ -15,6 +15,7 @@ from rcmed.errors import InputError
 # PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros of a component are forbidden there but met in
 # practice and harmless in a path.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_FOLDERS_REMEMBERED = 10_000
 
 
 class UnsafeUidError(InputError):
@@ -47,6 +48,7 @@ class InstanceFiles:
         self.root = root
         self._instances = root / "instances"
         self._incoming = root / "incoming" if receiver is None else root / "incoming" / receiver
+        self._durable_folders: set[Path] = set()
 
     def prepare(self) -> None:
         """Create the folders and drop what an interrupted run left half written; nothing there was acknowledged."""
@@ -86,8 +88,12 @@ class InstanceFiles:
         folder = self._instances / require_uid(study_uid, "Study Instance UID (0020,000D)")
         return folder.relative_to(self.root)
 
-    def write_incoming(self, parts: Iterable[bytes | memoryview]) -> Path:
-        """Write a new file under a name that nobody looks at yet, and make its content durable.
+    def put(self, parts: Iterable[bytes | memoryview], destination: Path) -> None:
+        """Write a file; its content and its name are durable on return.
+
+        It gets its name before it is synced: journalling file systems then make both durable at once, and the sync of
+        its folder finds little left to do. What a crash leaves under the name is in no index, and is replaced when it
+        comes again.
 
         Raises:
             OSError: the disk is full or failing; nothing is left behind.
@@ -98,24 +104,32 @@ class InstanceFiles:
                 for part in parts:
                     file.write(part)
                 file.flush()
+                self._place(path, destination)
+                path = destination
                 os.fsync(file.fileno())
+            self._sync_names(destination)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return path
 
-    def keep(self, incoming: Path, destination: Path) -> None:
-        """Give an incoming file its place; the name is durable on return.
+    def _place(self, path: Path, destination: Path) -> None:
+        try:
+            os.replace(path, destination)
+        except FileNotFoundError:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            self._durable_folders.discard(destination.parent)
+            os.replace(path, destination)
 
-        Raises:
-            OSError: the disk is full or failing.
-        """
-        created = [folder for folder in (destination.parent.parent, destination.parent) if not folder.exists()]
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(incoming, destination)
-        sync_folder(destination.parent)
-        for folder in created:
-            sync_folder(folder.parent)
+    def _sync_names(self, destination: Path) -> None:
+        series, study = destination.parent, destination.parent.parent
+        sync_folder(series)
+        # A folder's own name is durable once and for all; whoever made it may not have come to its sync yet.
+        if series not in self._durable_folders:
+            sync_folder(study)
+            sync_folder(study.parent)
+            if len(self._durable_folders) > _FOLDERS_REMEMBERED:
+                self._durable_folders.clear()
+            self._durable_folders.add(series)
 
     def free_megabytes(self) -> float:
         """Free disk under the folder, in units of 10^6 bytes."""

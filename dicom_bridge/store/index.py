@@ -7,7 +7,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from dicom_bridge.errors import NotThereError
 from dicom_bridge.priority import Priority
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
+from dicom_bridge.store.recording import Arriving, ReceivedInstance, record
 from dicom_bridge.store.tables import (
     AssociationRow,
     CompletionMarkRow,
@@ -34,27 +34,6 @@ from dicom_bridge.store.tables import (
 )
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReceivedInstance:
-    """What the receiver knows of an instance that lies on disk.
-
-    Attributes:
-        study_uid, series_uid, instance_uid, sop_class_uid, transfer_syntax_uid: validated.
-        path: relative to the state folder.
-        facts: of its series, as this instance tells.
-        expected: how many instances it says that its study has; None: it does not say.
-    """
-
-    study_uid: str
-    series_uid: str
-    instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    path: str
-    facts: SeriesFacts
-    expected: int | None = None
 
 
 class StudyIndex:
@@ -167,61 +146,17 @@ class StudyIndex:
             return None if row is None else row.path
 
     def record_instance(self, instance: ReceivedInstance, association: str) -> bool:
-        """Record an instance and open its study.
+        """Record an instance and open its study; as `record_instances`."""
+        return self.record_instances([(instance, association)])[0]
+
+    def record_instances(self, arriving: Sequence[Arriving]) -> list[bool]:
+        """Record instances, each with the id of its association, in one transaction, and open their studies.
 
         Returns:
-            False when it was there already: a duplicate is no arrival and reopens nothing.
+            for each False when it was there already: a duplicate is no arrival and reopens nothing.
         """
-        now = self._clock()
-        key = (instance.study_uid, instance.series_uid, instance.instance_uid)
-        facts = instance.facts
         with self._database.writing() as session:
-            if session.get(InstanceRow, key) is not None:
-                return False
-            study = None
-            while study is None:  # one that is there may be removed before it is locked
-                insert_if_absent(
-                    session,
-                    StudyRow,
-                    study_uid=instance.study_uid,
-                    description=facts.study_description,
-                    first_received_at=now,
-                    last_received_at=now,
-                    generation=0,
-                    is_open=True,
-                )
-                study = _locked_study(session, instance.study_uid)
-            insert_if_absent(
-                session,
-                SeriesRow,
-                study_uid=instance.study_uid,
-                series_uid=instance.series_uid,
-                modality=facts.modality,
-                body_part=facts.body_part,
-                description=facts.series_description,
-                protocol_name=facts.protocol_name,
-                calling_ae=facts.calling_ae,
-                called_ae=facts.called_ae,
-                priority=facts.priority,
-            )
-            is_new = insert_if_absent(
-                session,
-                InstanceRow,
-                study_uid=instance.study_uid,
-                series_uid=instance.series_uid,
-                instance_uid=instance.instance_uid,
-                sop_class_uid=instance.sop_class_uid,
-                transfer_syntax_uid=instance.transfer_syntax_uid,
-                path=instance.path,
-                received_at=now,
-                association=association,
-            )
-            if is_new:
-                study.last_received_at = now
-                study.is_open = True
-                if instance.expected is not None:
-                    _expect(session, instance.study_uid, instance.expected, now)
-        return is_new
+            return record(session, arriving, self._clock())
 
     # completion
 
@@ -424,18 +359,6 @@ def _locked_study(session: Session, study_uid: str) -> StudyRow | None:
     """A study as it is now; until the transaction's end no other one takes or closes it."""
     query = select(StudyRow).where(StudyRow.study_uid == study_uid).with_for_update()
     return session.scalar(query.execution_options(populate_existing=True))
-
-
-def _expect(session: Session, study_uid: str, expected: int, now: float) -> None:
-    """Note what the instances of a study say of their number, once for each time that they say another one."""
-    query = (
-        select(CompletionMarkRow.expected)
-        .where(CompletionMarkRow.study_uid == study_uid, CompletionMarkRow.is_trigger.is_(False))
-        .order_by(CompletionMarkRow.id.desc())
-        .limit(1)
-    )
-    if session.scalar(query) != expected:
-        session.add(CompletionMarkRow(study_uid=study_uid, at=now, expected=expected, is_trigger=False))
 
 
 def _same(column: InstrumentedAttribute[str | None], value: str | None) -> ColumnElement[bool]:

@@ -32,8 +32,10 @@ from dicom_bridge.store.tables import (
     StudyRow,
 )
 
-# A failed job is none of them: someone may want to run it again, and needs its instances.
-_REMOVABLE_JOB_STATES = (JobState.DONE, JobState.REFUSED)
+# A failed job is none of them: someone may want to run it again, and needs its instances. What an operator cancelled,
+# he wanted to end so.
+_REMOVABLE_JOB_STATES = (JobState.DONE, JobState.REFUSED, JobState.CANCELLED)
+_REMOVABLE_DELIVERY_STATES = (DeliveryState.DELIVERED, DeliveryState.CANCELLED)
 
 
 class RemovalKind(StrEnum):
@@ -219,7 +221,7 @@ def _is_undelivered() -> ColumnElement[bool]:
     return exists().where(
         DeliveryRow.job_id == JobRow.job_id,
         JobRow.study_uid == StudyRow.study_uid,
-        DeliveryRow.state != DeliveryState.DELIVERED,
+        DeliveryRow.state.not_in(_REMOVABLE_DELIVERY_STATES),
     )
 
 

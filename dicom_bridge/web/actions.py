@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from dicom_bridge.errors import NotThereError
 from dicom_bridge.operating import Operating, Operator
-from dicom_bridge.security.token import user_in
 from dicom_bridge.store.control import NotPossibleError
 from dicom_bridge.web.pages import page_templates
 
@@ -60,7 +59,7 @@ def actions(operating: Operating) -> APIRouter:
 def _do(request: Request, act: Callable[[Operator], Any]) -> Response:
     address = request.client.host if request.client else ""
     try:
-        told = act(Operator(address, user_in(request.headers.get("authorization"))))
+        told = act(Operator(address, request.state.user))
     except (NotThereError, NotPossibleError) as error:
         status = 409 if isinstance(error, NotPossibleError) else 404
         if not accepts_html(request):

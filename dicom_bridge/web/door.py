@@ -17,7 +17,7 @@ from dicom_bridge.security.oidc import (
     ProviderUnavailableError,
     RefusedTokenError,
 )
-from dicom_bridge.security.token import Token
+from dicom_bridge.security.token import Token, user_in
 from dicom_bridge.settings import WebSettings
 
 if TYPE_CHECKING:
@@ -45,17 +45,24 @@ class Door:
         return path in _OPEN_TO_ALL or (self.login is not None and path in self.login.paths)
 
     async def refusal(self, request: Request) -> Response | None:
-        """None where the request may pass; else what it is answered."""
+        """None where the request may pass; else what it is answered.
+
+        `request.state.user` is who asks then, as the identity provider calls him; else the name that he claims.
+        """
+        told = request.headers.get("authorization")
+        request.state.user = user_in(told)
+        request.state.is_logged_in = False
         if self.token is None and self.oidc is None:
             return None
-        told = request.headers.get("authorization")
         if self.token is not None and self.token.is_in(told):
             return None
         if self.login is not None and self.login.is_known(request):
+            request.state.user = str(request.session.get("subject"))
+            request.state.is_logged_in = True
             return None
         kind, _, value = (told or "").partition(" ")
         if self.oidc is not None and kind.lower() == "bearer" and value.count(".") == 2:
-            return await self._judge(self.oidc, value.strip())
+            return await self._judge(request, self.oidc, value.strip())
         if self.login is not None and _is_browser(request):
             return RedirectResponse(self.login.address(request), 303)
         answer = PlainTextResponse("the token is missing or wrong\n", 401)
@@ -66,9 +73,9 @@ class Door:
         )
         return answer
 
-    async def _judge(self, oidc: OidcTokens, token: str) -> Response | None:
+    async def _judge(self, request: Request, oidc: OidcTokens, token: str) -> Response | None:
         try:
-            await run_in_threadpool(oidc.admit, token)
+            claims = await run_in_threadpool(oidc.admit, token)
         except RefusedTokenError as error:
             answer = PlainTextResponse(f"the token is not accepted: {error}\n", 401)
             answer.headers["WWW-Authenticate"] = 'Bearer realm="RCMed gateway", error="invalid_token"'
@@ -79,6 +86,7 @@ class Door:
             return answer
         except ProviderUnavailableError:
             return PlainTextResponse("the identity provider does not answer: try again later\n", 503)
+        request.state.user = str(claims["sub"])
         return None
 
 

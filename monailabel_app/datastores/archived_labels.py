@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dicom_bridge.results.codes import MANUFACTURER
+from dicom_bridge.maker import MANUFACTURER
 from monailabel_app.datastores.archive import ArchivedSegmentation, ArchivedSeries
 from monailabel_app.datastores.records import require_tag
 from rcmed.errors import InputError

@@ -26,6 +26,10 @@ def find(
         Path | None,
         typer.Option(help="Folder of a vision-language model that describes what is found; without: words by rule."),
     ] = None,
+    results: Annotated[
+        str,
+        typer.Option(help="Of DICOM input, which objects: seg, sr, secondary_capture, key_objects, rtstruct."),
+    ] = "seg, sr",
     examples: Annotated[
         Path | None,
         typer.Option(help="Of a new target: a folder with its name that holds images/ and masks/."),
@@ -44,6 +48,7 @@ def find(
         name = examples.resolve().name.replace("_", " ").replace("-", " ")
         learned = (name, *read_examples(examples, modality))
         prompt = prompt or name
+    kinds = [kind.strip() for kind in results.split(",") if kind.strip()]
     refused = 0
     for path in inputs:
         try:
@@ -62,7 +67,7 @@ def find(
             for warning in image.warnings:
                 typer.echo(f"rcmed: {warning}", err=True)
             findings = assistant.find(image, prompt)
-            for line in write_answer(image, findings, folder):
+            for line in write_answer(image, findings, folder, kinds):
                 typer.echo(f"rcmed: {line}", err=True)
             typer.echo(f"{path}: {findings.answer}")
             for finding in findings.findings:

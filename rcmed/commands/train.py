@@ -7,14 +7,41 @@ from typing import Annotated
 
 import typer
 
+from rcmed.image import Modality
+
 
 def train(
-    config: Annotated[Path, typer.Option(help="A YAML file with the settings of the run.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Your own images/NAME.png and masks/TARGET/NAME.png, or a folder that `convert` wrote."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with the settings of the run.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the model goes; instead of the settings' output.")] = None,
+    modality: Annotated[
+        Modality | None, typer.Option(help="Of one's own images, where their file names do not say.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Train a model on an index of images and masks."""
+    """Train a model on images and masks; without settings it goes on from the small weights for a short run."""
+    from rcmed.data.conversion import convert
+    from rcmed.data.conversion.converter import index_file
+    from rcmed.data.conversion.labelled import cases_of_own
+    from rcmed.errors import ConfigurationError
     from rcmed.training.settings import TrainingSettings
     from rcmed.training.trainer import Trainer
 
-    folder = Trainer(TrainingSettings.from_yaml(config), device).run()
+    if data is None and config is None:
+        raise ConfigurationError("train: give a folder of images and masks, --config, or both")
+    settings = TrainingSettings.short() if config is None else TrainingSettings.from_yaml(config)
+    if output is not None or config is None:
+        settings = settings.model_copy(update={"output": output or Path("trained")})
+    if data is not None:
+        root = data
+        if not (data / index_file("train")).exists():
+            root = settings.output / "data"
+            for done in convert(cases_of_own(data, modality, test_share=0.0), root):
+                if done.refusal is not None:
+                    typer.echo(f"rcmed: {done.refusal}", err=True)
+        settings = settings.model_copy(update={"root": root, "index": root / index_file("train")})
+    folder = Trainer(settings, device).run()
     typer.echo(f"model written to {folder}")

@@ -58,6 +58,12 @@ def presence_table(rows: Sequence[ScoreRow]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- |",
         _line("everything", rows),
     ]
+    if any(row.foreign for row in rows):
+        lines += [
+            _line("targets labelled in the image", [row for row in rows if not row.foreign]),
+            _line("present, and targets of other modalities", [row for row in rows if row.foreign or row.present]),
+        ]
+    rows = [row for row in rows if not row.foreign]
     for kind in ("modality", "dataset", "target"):
         groups: dict[str, list[ScoreRow]] = defaultdict(list)
         for row in rows:

@@ -13,6 +13,7 @@ class ScoreRow:
         found: whether a region was reported.
         status: what was said of the target: found, uncertain or absent.
         patient: whose image it is; empty where unknown.
+        foreign: whether the target is one of other modalities, asked only to see whether it is refused.
     """
 
     image: str
@@ -30,6 +31,7 @@ class ScoreRow:
     boxes_matched: int = 0
     status: str = ""
     patient: str = ""
+    foreign: bool = False
 
     @property
     def unit(self) -> str:

@@ -31,6 +31,8 @@ def summarise(rows: Sequence[ScoreRow]) -> str:
     Intervals are of 95 %, by bootstrap over patients.
     """
     groups: dict[tuple[str, str, str], list[ScoreRow]] = defaultdict(list)
+    everything = rows
+    rows = [row for row in rows if not row.foreign]
     for row in rows:
         groups[row.modality, row.dataset, row.target].append(row)
     lines = [
@@ -48,14 +50,14 @@ def summarise(rows: Sequence[ScoreRow]) -> str:
             interval = "-" if np.isnan(dice.low) else f"{dice.low:.3f}-{dice.high:.3f}"
             cells = [*(f"{value:.3f}" for value in values), interval]
         lines.append(f"| {' | '.join(key)} | {len(members)} | {len(present)} | {' | '.join(cells)} |")
-    everything = np.array([row.presence for row in rows], dtype=np.float64)
+    said = np.array([row.presence for row in rows], dtype=np.float64)
     present_flags = np.array([row.present for row in rows], dtype=bool)
     lines += ["", f"Mean Dice over {len(means)} (data set, target) pairs: {np.mean(means) if means else 0:.3f}"]
-    auroc = presence_auroc(everything, present_flags) if rows else float("nan")
+    auroc = presence_auroc(said, present_flags) if rows else float("nan")
     if not np.isnan(auroc):
         lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")
-    presence = presence_table(rows)
+    presence = presence_table(everything)
     if presence:
-        lines += ["", "Presence over labelled targets, at the thresholds of the weights:", "", *presence]
+        lines += ["", "Presence, at the thresholds of the weights:", "", *presence]
     lines += ["", "Targets found among those that were asked and labelled:", "", *recognition_table(rows)]
     return "\n".join(lines) + "\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig
+
+from rcmed.vocabulary import load_targets
 
 SMALL_LANGUAGE: dict[str, Any] = {
     "hidden_size": 192,
@@ -67,6 +70,8 @@ class RCMedConfig(PretrainedConfig):
         sure_mask_logit: an image whose mask is surer than this (mean of its hundred highest logits) is uncertain, not
             absent, when presence says no: the two disagree. None: presence alone decides.
         target_names: canonical names that the weights were trained on.
+        target_modalities: by such a name, modalities in which it was trained beyond those that the vocabulary lists for
+            it, or all where the vocabulary has no such name.
         tiled_targets: names that are too fine for a large image at once and are read in tiles.
         tile_edge: edge of such a tile in pixels of the image.
     """
@@ -92,6 +97,7 @@ class RCMedConfig(PretrainedConfig):
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
         sure_mask_logit: float | None = None,
         target_names: tuple[str, ...] = (),
+        target_modalities: dict[str, list[str]] | None = None,
         tiled_targets: tuple[str, ...] = ("retinal vessel", "microaneurysm", "nuclei"),
         tile_edge: int = 384,
         **kwargs: Any,
@@ -113,9 +119,18 @@ class RCMedConfig(PretrainedConfig):
         self.presence_thresholds = list(presence_thresholds)
         self.sure_mask_logit = sure_mask_logit
         self.target_names = list(target_names)
+        self.target_modalities = dict(target_modalities or {})
         self.tiled_targets = list(tiled_targets)
         self.tile_edge = tile_edge
         super().__init__(**kwargs)
+
+    def teach(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Note what the weights were trained on: (target, modality) pairs."""
+        listed = {target.name: {modality.value for modality in target.modalities} for target in load_targets()}
+        for name, modality in sorted(set(pairs)):
+            self.target_names = sorted({*self.target_names, name})
+            if modality not in listed.get(name, ()):
+                self.target_modalities[name] = sorted({*self.target_modalities.get(name, ()), modality})
 
     @classmethod
     def full(cls, **changes: Any) -> RCMedConfig:

@@ -163,7 +163,10 @@ def fine_tune(
     else:
         kept_step = settings.steps
     strength = learner.weaken([*training, *stopping][:_SLICES_LOOKED_AT])
-    return FineTuned(learner.finish(), kept_step, strength, tuple(looks))
+    model = learner.finish()
+    if kept_step:
+        model.config.teach((name, each.modality.value) for each in training for name in each.masks)
+    return FineTuned(model, kept_step, strength, tuple(looks))
 
 
 class _Learner:

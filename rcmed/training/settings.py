@@ -88,6 +88,21 @@ class TrainingSettings(BaseModel):
     precision: str = Field(default="bf16", pattern="^(bf16|fp32)$")
 
     @classmethod
+    def short(cls) -> TrainingSettings:
+        """A run that goes on from the small weights, for a user's own few images: some ten minutes on a CPU."""
+        return cls(
+            start_from=Path("small"),
+            steps=300,
+            batch_images=4,
+            learning_rate=4e-4,
+            warmup_steps=20,
+            ema_decay=0.98,
+            presence_steps=60,
+            checkpoint_every=50,
+            precision="fp32",
+        )
+
+    @classmethod
     def from_yaml(cls, path: Path) -> TrainingSettings:
         """Read settings.
 

@@ -50,8 +50,9 @@ class Trainer:
         packed = [pack(triplet, settings.image_size) for triplet in triplets]
         packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
         self.batches = BatchMaker(packed, settings)
-        names = sorted({name for triplet in triplets for name in (*triplet.labelled, *triplet.masks)})
-        self.model, self.processor = _started(settings, names)
+        pairs = {(name, t.modality.value) for t in triplets for name in (*t.labelled, *t.masks)}
+        self.model, self.processor = _started(settings, sorted({name for name, _ in pairs}))
+        cast(RCMedConfig, self.model.config).teach(pairs)
         self.adapters = LanguageAdapters(self.model, settings.lora_rank) if settings.lora_rank else None
         self.model.language.decoder.get_input_embeddings().requires_grad_(True)
         self.before, self.after = self.processor.surroundings()
@@ -242,7 +243,6 @@ def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, 
             raise ConfigurationError(
                 f"image_size: {settings.start_from} was trained at {processor.image_size}: use that"
             )
-        model.config.target_names = sorted({*model.config.target_names, *names})
         return model, processor
     tokenizer = build_tokenizer(names)
     config = RCMedConfig(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import URL
 
 from dicom_bridge.pull.orders import PullOrders, PullState
 from dicom_bridge.pull.puller import Puller
 from dicom_bridge.pull.source import RemoteSeries, SourceUnavailableError, Take, parse_query
 from dicom_bridge.settings import PullSettings
+from dicom_bridge.store.database import Database
 from dicom_bridge.store.ledger import JobLedger
 from dicom_bridge.web.application import build_application
 from dicom_bridge.web.pull import pull
@@ -185,6 +188,23 @@ def test_a_query_is_worked_off_at_the_pace_of_the_jobs(tmp_path: Path, archive: 
     assert line.orders.counts() == {PullState.DONE: 3, PullState.WAITING: 3}
     assert set(line.states()) == studies | {"query"}
     line.stored.close()
+
+
+def test_an_order_is_claimed_by_one_of_many(any_database: Path | URL) -> None:
+    database = Database(any_database)
+    orders = PullOrders(database)
+    orders.add_studies("pacs", [f"1.2.{number}" for number in range(12)])
+
+    def claim(_: int) -> list[str]:
+        found = []
+        while (row := orders.next(["pacs"], studies_too=True)) is not None:
+            found.append(str(row.study_uid))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [uid for found in pool.map(claim, range(4)) for uid in found]
+    database.close()
+    assert sorted(claimed) == sorted(f"1.2.{number}" for number in range(12))
 
 
 def test_queries_in_words() -> None:

@@ -204,9 +204,9 @@ def test_what_can_not_be_made_durable_is_not_acknowledged(
     source = pydicom.dcmread(make_ct_series(1)[0])
     with monkeypatch.context() as patch:
         if broken == "disk":
-            patch.setattr(receiver.files, "keep", disk_full)
+            patch.setattr(receiver.files, "put", disk_full)
         else:
-            patch.setattr(receiver.index, "record_instance", database_full)
+            patch.setattr(receiver.index, "record_instances", database_full)
         assert send(receiver.scp.port, source) == [0xA700]
     assert receiver.index.instance_count(source.StudyInstanceUID) == 0
     assert "full" in receiver.index.lines()[0].text or "space" in receiver.index.lines()[0].text

@@ -11,6 +11,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from sqlalchemy import URL
 
 from dicom_bridge.app import Gateway
 from dicom_bridge.audit import verify
@@ -40,8 +41,9 @@ class PowerLossError(BaseException):
 class Cleaned:
     """A store with one study of three instances and one job, and what retention needs."""
 
-    def __init__(self, root: Path, sources: list[Path]) -> None:
+    def __init__(self, root: Path, sources: list[Path], database: Path | URL | None = None) -> None:
         self.root = root
+        self.database = database
         self.sources = sources
         self.study = str(pydicom.dcmread(sources[0]).StudyInstanceUID)
         self.job_id = "a" * 64
@@ -49,7 +51,7 @@ class Cleaned:
 
     def open(self) -> None:
         """As after a restart."""
-        self.stored = Stored(self.root)
+        self.stored = Stored(self.root, self.database)
         self.index = self.stored.index
         self.ledger = JobLedger(self.stored.database)
         self.removals = Removals(self.stored.database)
@@ -138,13 +140,22 @@ def cleaned(tmp_path: Path, make_ct_series: Any) -> Iterator[Cleaned]:
     made.stored.close()
 
 
+@pytest.fixture
+def cleaned_anywhere(tmp_path: Path, make_ct_series: Any, any_database: Path | URL) -> Iterator[Cleaned]:
+    """On SQLite, and on PostgreSQL."""
+    made = Cleaned(tmp_path / "state", make_ct_series(3), any_database)
+    yield made
+    made.stored.close()
+
+
 def test_nothing_is_deleted_by_default(cleaned: Cleaned) -> None:
     cleaned.finished()
     cleaned.retention(days_later=10_000).look()
     assert len(cleaned.files()) == 3 and cleaned.deleted() == []
 
 
-def test_instances_go_after_their_days_and_results_after_theirs(cleaned: Cleaned) -> None:
+def test_instances_go_after_their_days_and_results_after_theirs(cleaned_anywhere: Cleaned) -> None:
+    cleaned = cleaned_anywhere
     cleaned.finished()
     policy = {"instances_days": 30, "results_days": 90}
     cleaned.retention(29.9, **policy).look()
@@ -163,6 +174,13 @@ def test_instances_go_after_their_days_and_results_after_theirs(cleaned: Cleaned
     told = [(record["deleted"], record.get("series"), record.get("jobs")) for record in cleaned.deleted()]
     assert told == [("instances", {series: 3}, None), ("results", None, [cleaned.job_id])]
     assert verify(cleaned.stored.trail) == 2
+
+
+def test_what_an_operator_cancelled_goes_too(cleaned: Cleaned) -> None:
+    cleaned.receive(*cleaned.sources)
+    cleaned.close_study(cleaned.job(JobState.CANCELLED))
+    cleaned.retention(2, instances_days=1).look()
+    assert cleaned.files() == cleaned.recorded() == set()
 
 
 def open_study(cleaned: Cleaned) -> None:
@@ -229,8 +247,9 @@ STEPS = [
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[1])
 def test_a_crash_in_the_middle_leaves_all_or_nothing(
-    cleaned: Cleaned, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], after: bool
+    cleaned_anywhere: Cleaned, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], after: bool
 ) -> None:
+    cleaned = cleaned_anywhere
     cleaned.finished()
     real = getattr(*step)
 
@@ -258,9 +277,10 @@ def test_a_crash_in_the_middle_leaves_all_or_nothing(
 
 @pytest.mark.parametrize("step", STEPS[:3], ids=lambda step: step[1])
 def test_an_instance_that_comes_meanwhile_is_kept(
-    cleaned: Cleaned, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], make_ct_series: Any
+    cleaned_anywhere: Cleaned, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str], make_ct_series: Any
 ) -> None:
     """One that is new, and one that is there already: acknowledged ones that were new are there afterwards."""
+    cleaned = cleaned_anywhere
     cleaned.finished()
     late = make_ct_series([7], cleaned.study)[0]
     acknowledged = []
@@ -287,9 +307,10 @@ def test_an_instance_that_comes_meanwhile_is_kept(
 
 
 def test_an_instance_between_its_place_and_its_row_is_brought_back(
-    cleaned: Cleaned, monkeypatch: pytest.MonkeyPatch, make_ct_series: Any
+    cleaned_anywhere: Cleaned, monkeypatch: pytest.MonkeyPatch, make_ct_series: Any
 ) -> None:
     """The hardest moment: its file has its name, its row is not there yet, and retention moves the study aside."""
+    cleaned = cleaned_anywhere
     cleaned.finished()
     late = make_ct_series([7], cleaned.study)[0]
     record = cleaned.index.record_instance

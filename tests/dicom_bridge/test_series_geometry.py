@@ -275,6 +275,27 @@ def test_monochrome1_is_inverted_but_not_for_hounsfield_units(tmp_path: Path) ->
         assert (read_dicom(tmp_path / f"{modality}.dcm")[0].pixels[0] == expected).all()
 
 
+@pytest.mark.parametrize(("padding", "limit"), [(-2000, None), (63536, None), (-2000, -1990)])
+def test_padding_of_a_ct_becomes_air(tmp_path: Path, padding: int, limit: int | None) -> None:
+    pixels = np.full((ROWS, COLUMNS), 30)
+    pixels[0] = [-2000, -1995, -1990, -1500, -1024, 0, 2000]
+    dataset = slice_dataset(pixels, generate_uid(), RescaleSlope=1, RescaleIntercept=-24)
+    dataset.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", "SS", limit)
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    expected = pixels - 24
+    expected[0, : 1 if limit is None else 3] = -1000
+    assert (read_dicom(tmp_path / "a.dcm")[0].pixels[0] == expected).all()
+
+
+def test_padding_in_the_range_of_tissue_is_not_believed(tmp_path: Path) -> None:
+    dataset = slice_dataset(np.zeros((ROWS, COLUMNS)), generate_uid(), RescaleSlope=1, RescaleIntercept=40)
+    dataset.add_new("PixelPaddingValue", "SS", 0)
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert (read_dicom(tmp_path / "a.dcm")[0].pixels == 40).all()
+
+
 def test_unused_high_bits_are_cleared(tmp_path: Path) -> None:
     pixels = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
     dirty = slice_dataset(pixels | 0x5000, generate_uid(), SOPClassUID=MRImageStorage, Modality="MR")

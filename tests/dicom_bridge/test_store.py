@@ -79,9 +79,9 @@ def test_incoming_files_are_kept_or_dropped(tmp_path: Path) -> None:
     files = InstanceFiles(tmp_path)
     files.prepare()
     destination = files.path_of("1.2", "1.3", "1.4")
-    files.keep(files.write_incoming([b"ab", memoryview(b"cd")]), destination)
+    files.put([b"ab", memoryview(b"cd")], destination)
     assert destination.read_bytes() == b"abcd"
-    files.write_incoming([b"half"])
+    (tmp_path / "incoming" / "0.part").write_bytes(b"half")  # as a crash leaves it
     files.prepare()
     assert list((tmp_path / "incoming").iterdir()) == []
     assert destination.read_bytes() == b"abcd"
@@ -96,8 +96,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        files.write_incoming(parts())  # type: ignore[arg-type]
-    assert list((tmp_path / "incoming").iterdir()) == []
+        files.put(parts(), files.path_of("1.2", "1.3", "1.4"))  # type: ignore[arg-type]
+    assert list((tmp_path / "incoming").iterdir()) == list((tmp_path / "instances").iterdir()) == []
     write_durably(tmp_path / "results" / "a.json", b"{}")
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["a.json"]
 
@@ -109,6 +109,27 @@ def test_a_duplicate_is_no_arrival(index: StudyIndex, clock: Clock) -> None:
     assert not index.record_instance(instance(1), association)
     assert index.instance_count("1.2") == 1
     assert [arrival.received_at for arrival in index.arrivals("1.2")] == [1000.0]
+
+
+def test_what_arrives_together_is_recorded_as_if_one_by_one(index: StudyIndex, clock: Clock) -> None:
+    first, second = (index.open_association(name, "RCMED", "peer") for name in "ab")
+    index.record_instance(instance(1), first)
+    index.close_generation("1.2", study_progress(index.arrivals("1.2"), CompletionRules(10), clock.now + 10), [])
+    assert index.open_studies() == []
+    clock.now += 20
+    told = index.record_instances(
+        [
+            (instance(1), second),  # was there
+            (instance(5, "1.3", "1.3.1"), first),
+            (instance(6, "1.3", "1.3.2"), second),
+            (instance(5, "1.3", "1.3.1"), second),  # comes twice
+        ]
+    )
+    assert told == [False, True, True, False]
+    assert index.open_studies() == ["1.3"]
+    assert [arrival.association for arrival in index.arrivals("1.3")].count(first) == 1
+    assert [uid for uid, _ in index.series_of("1.3")] == ["1.3.1", "1.3.2"]
+    assert index.instance_count("1.3") == 2
 
 
 def test_releases_reach_the_arrivals(index: StudyIndex, clock: Clock) -> None:

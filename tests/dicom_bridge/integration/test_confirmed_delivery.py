@@ -13,6 +13,7 @@ from dicom_bridge.app import Gateway
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.routing import ResultKind
 from dicom_bridge.sending import send_files
 from dicom_bridge.settings import (
     CStoreDestination,
@@ -73,6 +74,32 @@ def test_results_go_by_http_and_are_looked_up(
     assert delivery.text == {"stow": "confirmed by QIDO-RS", "orthanc": "confirmed by Orthanc look-up"}[kind]
     stored = {instance["MainDicomTags"]["SOPInstanceUID"] for instance in orthanc.api.get_json("instances?expand")}
     assert stored == set(delivery.delivered)
+
+
+@pytest.mark.parametrize("kind", ["c_store", "stow"])
+def test_every_kind_of_result_is_delivered_and_confirmed(
+    start_gateway: Callable[..., Gateway], orthanc: Any, make_ct_series: Any, kind: str
+) -> None:
+    by = (
+        {"type": kind, "url": orthanc.dicom_web}
+        if kind == "stow"
+        else {**orthanc.destination, "commitment": "required"}
+    )
+    route = {"name": "ct", "prompts": ["liver"], "destinations": ["results"], "results": list(ResultKind)}
+    gateway = start_gateway({}, routing={"routes": [route], "destinations": {"results": by}})
+    orthanc.knows(gateway)
+    files = make_ct_series(3)
+    send_files(files, "127.0.0.1", gateway.ports.dicom, "RCMED", "CT01")
+    study = pydicom.dcmread(files[0]).StudyInstanceUID
+    (job,) = gateway.wait_for_study(study, PATIENCE)
+    (delivery,) = gateway.ledger.deliveries(job.job_id)
+    assert (delivery.state, delivery.refused) == (DeliveryState.DELIVERED, [])
+    assert delivery.text == ("confirmed by QIDO-RS" if kind == "stow" else "confirmed by storage commitment")
+    stored = orthanc.api.get_json("instances?expand&requestedTags=Modality;StudyInstanceUID")
+    assert {one["MainDicomTags"]["SOPInstanceUID"] for one in stored} == set(delivery.delivered)
+    modalities = [series["MainDicomTags"]["Modality"] for series in orthanc.api.get_json("series?expand")]
+    assert sorted(modalities) == ["KO", "OT", "RTSTRUCT", "SEG", "SR"]
+    assert [one["MainDicomTags"]["StudyInstanceUID"] for one in orthanc.api.get_json("studies?expand")] == [study]
 
 
 @pytest.mark.parametrize("kind", ["stow", "orthanc"])

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pydicom
 import pytest
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from dicom_bridge.app import Gateway
 from dicom_bridge.commands.process import process
@@ -47,6 +48,10 @@ def test_a_study_and_then_the_archive(
     tmp_path: Path,
 ) -> None:
     series = [make_ct_series(3) for _ in range(3)]
+    for file, syntax in zip(series[0], (RLELossless, JPEG2000Lossless), strict=False):
+        compressed = pydicom.dcmread(file)
+        compressed.compress(syntax, generate_instance_uid=False)
+        compressed.save_as(file)
     for files in series:
         for file in files:
             orthanc.api.upload_file(str(file))
@@ -72,7 +77,9 @@ def test_a_study_and_then_the_archive(
         sent = pydicom.dcmread(file)
         kept = gateway.index.instance_path(studies[0], sent.SeriesInstanceUID, sent.SOPInstanceUID)
         assert kept is not None
-        assert pydicom.dcmread(gateway.root / kept).PixelData == sent.PixelData
+        came = pydicom.dcmread(gateway.root / kept)
+        assert came.file_meta.TransferSyntaxUID == sent.file_meta.TransferSyntaxUID
+        assert came.PixelData == sent.PixelData
 
     process("pacs", config, query="Modality=CT,StudyDate=20240101-20240201")
     told = wait_for_orders(page, 4)

@@ -13,11 +13,13 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_bridge.results import ResultIdentifiers
-from dicom_bridge.results.filing import file_results
+from dicom_bridge.results.filing import file_results, write_results
 from dicom_bridge.results.objects import build_objects
 from dicom_bridge.routing import ResultKind
+from dicom_bridge.series.read import read_series
+from rcmed.errors import InputError
 from rcmed.findings import Findings
-from rcmed.image import Image
+from rcmed.image import Image, Modality
 from result_sources import MODEL
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7)
@@ -167,3 +169,20 @@ def test_key_objects_of_a_multi_frame_source_are_its_frames(sources: Any, tmp_pa
     findings = sources.findings(image, sources.found(mask))
     selection = build_objects(image, findings, IDENTIFIERS, [ResultKind.KEY_OBJECTS]).datasets["key-objects.dcm"]
     assert references(selection) == [(image.sources[0].sop_instance_uid, [1, 3])]
+
+
+def test_a_picture_that_comes_back_is_not_looked_at_again(image: Image, findings: Findings, tmp_path: Path) -> None:
+    filed = file_results(image, findings, IDENTIFIERS, tmp_path / "out", [ResultKind.SECONDARY_CAPTURE])
+    reading = read_series(filed.files, Modality.CT)
+    assert reading.images == ()
+    assert all("a picture that RCMed made" in str(refusal.reason) for refusal in reading.refusals)
+    assert sum(len(refusal.paths) for refusal in reading.refusals) == 2
+
+
+def test_the_command_s_writer_takes_kinds_by_name(image: Image, findings: Findings, tmp_path: Path) -> None:
+    assert write_results(image, findings, tmp_path / "usual") == []
+    assert sorted(path.name for path in (tmp_path / "usual").iterdir()) == ["report.dcm", "segmentation.dcm"]
+    assert write_results(image, findings, tmp_path / "other", ["rtstruct"]) == []
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["contours.dcm"]
+    with pytest.raises(InputError, match="'stl' is no result: use seg, sr, secondary_capture"):
+        write_results(image, findings, tmp_path, ["stl"])

@@ -15,6 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi import APIRouter, Request
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
@@ -69,7 +70,13 @@ def settings(provider: IdentityProvider, **told: Any) -> OidcSettings:
 def page(provider: IdentityProvider, heard: Heard | None = None, token_file: Path | None = None, **told: Any) -> Any:
     web = WebSettings(oidc=settings(provider, **told), token_file=token_file)
     observer = heard or Heard()
-    parts = [operations(lambda: {"disk": "ok"}, Metrics())]
+    router = APIRouter()
+
+    @router.get("/who")
+    def who(request: Request) -> dict[str, Any]:
+        return {"user": request.state.user, "logged in": request.state.is_logged_in}
+
+    parts = [operations(lambda: {"disk": "ok"}, Metrics()), router]
     return build_application(parts, open_door(web, observer), (), observer.request_refused)
 
 
@@ -85,6 +92,7 @@ def test_a_program_brings_an_access_token(provider: IdentityProvider) -> None:
     assert client.get("/metrics", headers=bearer(provider.token())).status_code == 200
     assert client.get("/healthz", headers=bearer(provider.token())).json()["parts"] == {"disk": "ok"}
     assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/who", headers=bearer(provider.token())).json() == {"user": "u-17", "logged in": False}
     answer = client.get("/metrics")
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="RCMed gateway"')
     for algorithm in ("PS256",):
@@ -246,6 +254,7 @@ def test_a_browser_logs_in_and_out(provider: IdentityProvider, heard: Heard) -> 
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie and "samesite=lax" in cookie and "path=/" in cookie
     assert client.get("/metrics", headers=HTML).status_code == 200
+    assert client.get("/who").json() == {"user": "u-17", "logged in": True}
     assert heard.logins == ["u-17"] and heard.refused == []
     assert client.post("/logout", headers={"Origin": "http://evil.example"}).status_code == 403
     assert client.post("/logout").status_code == 200

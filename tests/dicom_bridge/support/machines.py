@@ -30,13 +30,20 @@ class Machines:
         signs: files through which they and the test tell each other things, see `member_process.py`.
     """
 
-    def __init__(self, folder: Path, database: DatabaseSettings, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: DatabaseSettings,
+        settings: Mapping[str, Any],
+        ports: Mapping[str, int] | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             folder: for state, signs and logs.
             database: that they share.
             settings: of the gateway, without `state_folder` and `database`.
+            ports: of the receivers, by name; without them each takes the settings'.
         """
         self.state = folder / "state"
         self.signs = folder / "signs"
@@ -46,7 +53,9 @@ class Machines:
         self._settings_file = folder / "gateway.yaml"
         told = {"url": database.url, "password_file": str(database.password_file)}
         self._settings_file.write_text(json.dumps({**settings, "state_folder": str(self.state), "database": told}))
+        self._ports = ports or {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._receives: dict[str, bool] = {}
 
     def __enter__(self) -> Machines:
         return self
@@ -59,11 +68,12 @@ class Machines:
         sign = self.signs / f"running-{name}"
         sign.unlink(missing_ok=True)
         command = [sys.executable, str(_SCRIPT), str(self._settings_file), str(self.signs), name]
-        command.append("serve" if receives else "work")
+        command += ["serve" if receives else "work", str(self._ports.get(name, ""))]
         with self.log(name).open("ab") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._running[name] = process
+        self._receives[name] = receives
         if until_running:
             self.wait_until(lambda: self.is_running(name), f"{name} runs")
 
@@ -71,6 +81,7 @@ class Machines:
         """Whether it said so; its end before is a failure."""
         process = self._running[name]
         if process.poll() is not None:
+            del self._running[name]
             raise AssertionError(f"{name} ended with {process.returncode} and said\n{self.said(name)}")
         return (self.signs / f"running-{name}").exists()
 
@@ -86,6 +97,13 @@ class Machines:
         process.terminate()
         return process.wait(60)
 
+    def revive(self) -> list[str]:
+        """Start those again that ended by themselves, as a service manager does; returns their names."""
+        ended = [name for name, process in self._running.items() if process.poll() is not None]
+        for name in ended:
+            self.start(name, receives=self._receives[name], until_running=False)
+        return ended
+
     def pause(self, name: str) -> None:
         self._running[name].send_signal(signal.SIGSTOP)
 
@@ -98,6 +116,16 @@ class Machines:
 
     def let_go(self, name: str) -> None:
         (self.signs / f"hold-{name}").unlink()
+
+    def process_id(self, name: str) -> int:
+        return self._running[name].pid
+
+    def fill_disk(self) -> None:
+        """From now on each sees a full disk."""
+        (self.signs / "disk-full").touch()
+
+    def free_disk(self) -> None:
+        (self.signs / "disk-full").unlink()
 
     def asked(self, name: str) -> list[float]:
         """When its assistant was asked, over all its lives, in seconds since the epoch."""

@@ -1,8 +1,8 @@
 """One of several gateway processes that share a PostgreSQL database and a state folder, for tests that kill it.
 
-Arguments: a file of settings, a folder of signs, the process's name, `serve` or `work`. Signs are empty files:
-`running-<name>` appears when it runs; `asked-<name>-<number>` each time the assistant is asked; while `hold-<name>` is
-there, the assistant does not answer.
+Arguments: a file of settings, a folder of signs, the process's name, `serve` or `work`, a port or nothing. Signs are
+empty files: `running-<name>` appears when it runs; `asked-<name>-<number>` each time the assistant is asked; while
+`hold-<name>` is there, the assistant does not answer; while `disk-full` is there, no room is seen on the disk.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dicom_bridge.app import Gateway
 from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.files import InstanceFiles
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image
 from rcmed.vocabulary import target_named
@@ -40,20 +42,22 @@ class SwiftAssistant:
         return Findings((liver,), self.identity, image.grid, image.modality, answer="An answer.")
 
 
-def main(settings_file: Path, signs: Path, name: str, role: str) -> None:
+def main(settings_file: Path, signs: Path, name: str, role: str, port: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("dicom_bridge").setLevel(logging.INFO)
     # Before any thread is started: all threads inherit the mask, so that only `sigwait` takes the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     settings = GatewaySettings.from_yaml(settings_file)
-    workers = settings.workers.model_copy(update={"name": name})
-    gateway = Gateway(
-        settings.model_copy(update={"workers": workers}), SwiftAssistant(signs, name), receives=role == "serve"
-    )
+    update: dict[str, Any] = {"workers": settings.workers.model_copy(update={"name": name})}
+    if port:
+        update["receive"] = settings.receive.model_copy(update={"port": int(port)})
+    measure = InstanceFiles.free_megabytes
+    InstanceFiles.free_megabytes = lambda files: 0.0 if (signs / "disk-full").exists() else measure(files)  # type: ignore[method-assign]
+    gateway = Gateway(settings.model_copy(update=update), SwiftAssistant(signs, name), receives=role == "serve")
     with gateway:
         (signs / f"running-{name}").touch()
         signal.sigwait({signal.SIGTERM})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -85,6 +85,12 @@ class PostgresqlServer:
     def is_running(self) -> bool:
         return self._process is not None
 
+    @property
+    def process_id(self) -> int:
+        """Of its main process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, until_ready: bool = True) -> None:
         """Start it again, on the same port."""
         parameters = [f"--{name}={value}" for name, value in {**self._parameters, "port": str(self.port)}.items()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import URL
+
 from dicom_bridge.audit import AuditTrail
 from dicom_bridge.observer import Observer
 from dicom_bridge.receive.intake import InstanceIntake
@@ -17,11 +19,11 @@ from dicom_bridge.store.index import StudyIndex
 class Stored:
     """Everything under an intake, in a folder; as after a restart when it is made on the same folder again."""
 
-    def __init__(self, folder: Path, **limits: Any) -> None:
+    def __init__(self, folder: Path, database: Path | URL | None = None, **limits: Any) -> None:
         self.limits = ReceiveSettings.model_validate({"minimum_free_megabytes": 0, **limits})
         self.files = InstanceFiles(folder)
         self.files.prepare()
-        self.database = Database(folder / "index.sqlite")
+        self.database = Database(database or folder / "index.sqlite")
         self.index = StudyIndex(self.database)
         self.trail = folder / "audit.jsonl"
         self._audit = AuditTrail(self.trail)

@@ -1,0 +1,160 @@
+"""The rows of many arriving instances, written by few statements in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import bindparam, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.store.database import insert_if_absent
+from dicom_bridge.store.tables import CompletionMarkRow, InstanceRow, SeriesRow, StudyRow
+
+
+@dataclass(frozen=True)
+class ReceivedInstance:
+    """What the receiver knows of an instance that lies on disk.
+
+    Attributes:
+        study_uid, series_uid, instance_uid, sop_class_uid, transfer_syntax_uid: validated.
+        path: relative to the state folder.
+        facts: of its series, as this instance tells.
+        expected: how many instances it says that its study has; None: it does not say.
+    """
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    path: str
+    facts: SeriesFacts
+    expected: int | None = None
+
+
+# Made once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
+_STUDIES: Any = StudyRow.__table__
+_SERIES: Any = SeriesRow.__table__
+_INSTANCES: Any = InstanceRow.__table__
+_LOCK = (
+    select(_STUDIES.c.study_uid)
+    .where(_STUDIES.c.study_uid.in_(bindparam("studies", expanding=True)))
+    .order_by(_STUDIES.c.study_uid)
+    .with_for_update()
+)
+_KNOWN_SERIES = select(_SERIES.c.study_uid, _SERIES.c.series_uid).where(
+    tuple_(_SERIES.c.study_uid, _SERIES.c.series_uid).in_(bindparam("series", expanding=True))
+)
+_REOPEN = (
+    update(_STUDIES)
+    .where(_STUDIES.c.study_uid.in_(bindparam("grown", expanding=True)))
+    .values(last_received_at=bindparam("now"), is_open=True)
+)
+
+Arriving = tuple[ReceivedInstance, str]
+"""An instance, and the id of the association that brought it."""
+
+
+def record(session: Session, arriving: Sequence[Arriving], now: float) -> list[bool]:
+    """Record instances in a session that is writing, and open their studies.
+
+    Several processes may record at once: studies are locked in the order of their UIDs, so none waits for another that
+    waits for it.
+
+    Args:
+        arriving: in the order in which they came.
+        now: seconds since the epoch.
+    Returns:
+        for each False when it was there already: a duplicate is no arrival and reopens nothing.
+    """
+    _lock_studies(session, {instance.study_uid: instance.facts for instance, _ in reversed(arriving)}, now)
+    _know_series(session, {(i.study_uid, i.series_uid): i.facts for i, _ in reversed(arriving)})
+    rows = [
+        {
+            "study_uid": instance.study_uid,
+            "series_uid": instance.series_uid,
+            "instance_uid": instance.instance_uid,
+            "sop_class_uid": instance.sop_class_uid,
+            "transfer_syntax_uid": instance.transfer_syntax_uid,
+            "path": instance.path,
+            "received_at": now,
+            "association": association,
+        }
+        for instance, association in arriving
+    ]
+    inserted = {tuple(row) for row in session.connection().execute(_insert(session.get_bind().dialect.name), rows)}
+    is_new = []
+    for row in rows:
+        key = (row["study_uid"], row["series_uid"], row["instance_uid"])
+        is_new.append(key in inserted)
+        inserted.discard(key)  # the same one again in this group is a duplicate
+    grown = sorted({str(row["study_uid"]) for row, new in zip(rows, is_new, strict=True) if new})
+    if grown:
+        session.connection().execute(_REOPEN, {"grown": grown, "now": now})
+    for (instance, _), new in zip(arriving, is_new, strict=True):
+        if new and instance.expected is not None:
+            _expect(session, instance.study_uid, instance.expected, now)
+    return is_new
+
+
+def _lock_studies(session: Session, facts: Mapping[str, SeriesFacts], now: float) -> None:
+    """Make the studies that are not there; until the transaction's end nobody else takes or closes any of them."""
+    locked: set[str] = set()
+    while missing := sorted(set(facts) - locked):
+        # One that is there may be removed before it is locked.
+        locked |= set(session.connection().scalars(_LOCK, {"studies": missing}))
+        for study_uid in sorted(set(facts) - locked):
+            insert_if_absent(
+                session,
+                StudyRow,
+                study_uid=study_uid,
+                description=facts[study_uid].study_description,
+                first_received_at=now,
+                last_received_at=now,
+                generation=0,
+                is_open=True,
+            )
+
+
+def _know_series(session: Session, facts: Mapping[tuple[str, str], SeriesFacts]) -> None:
+    """Make the series that are not there."""
+    known = {tuple(row) for row in session.connection().execute(_KNOWN_SERIES, {"series": sorted(facts)})}
+    for study_uid, series_uid in sorted(set(facts) - known):
+        told = facts[study_uid, series_uid]
+        insert_if_absent(
+            session,
+            SeriesRow,
+            study_uid=study_uid,
+            series_uid=series_uid,
+            modality=told.modality,
+            body_part=told.body_part,
+            description=told.series_description,
+            protocol_name=told.protocol_name,
+            calling_ae=told.calling_ae,
+            called_ae=told.called_ae,
+            priority=told.priority,
+        )
+
+
+def _expect(session: Session, study_uid: str, expected: int, now: float) -> None:
+    """Note what the instances of a study say of their number, once for each time that they say another one."""
+    query = (
+        select(CompletionMarkRow.expected)
+        .where(CompletionMarkRow.study_uid == study_uid, CompletionMarkRow.is_trigger.is_(False))
+        .order_by(CompletionMarkRow.id.desc())
+        .limit(1)
+    )
+    if session.scalar(query) != expected:
+        session.add(CompletionMarkRow(study_uid=study_uid, at=now, expected=expected, is_trigger=False))
+
+
+@lru_cache
+def _insert(dialect: str) -> Any:
+    """Insert instances that are not there; tells the keys of those that were inserted."""
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(_INSTANCES).on_conflict_do_nothing()
+    return statement.returning(_INSTANCES.c.study_uid, _INSTANCES.c.series_uid, _INSTANCES.c.instance_uid)
