@@ -58,6 +58,6 @@ def summarise(rows: Sequence[ScoreRow]) -> str:
         lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")
     presence = presence_table(everything)
     if presence:
-        lines += ["", "Presence, at the thresholds of the weights:", "", *presence]
+        lines += ["", "Presence over what was asked, at the thresholds of the weights:", "", *presence]
     lines += ["", "Targets found among those that were asked and labelled:", "", *recognition_table(rows)]
     return "\n".join(lines) + "\n"

@@ -102,7 +102,7 @@ def test_one_sequence_is_taken_of_several(tmp_path: Path) -> None:
 
 def test_a_structure_with_a_part_missing_was_not_annotated(tmp_path: Path) -> None:
     volume = labels(1, 2)
-    for case, split in (("s0000", "train"), ("s0001", "test")):
+    for case in ("s0000", "s0001"):
         save(picture(volume), tmp_path / case / "ct.nii.gz")
         for value, name in ((1, "kidney_right"), (2, "kidney_left"), (0, "spleen"), (1, "lung_upper_lobe_left")):
             mask = (volume == value) & (value > 0)

@@ -122,7 +122,7 @@ def pass_through_gateway(cases: Sequence[dict[str, Any]], folder: Path) -> dict[
     jobs: list[str] = []
     closed = threading.Event()
     route = Route(name="all", prompts=("spleen",), destinations=("nowhere",))
-    watch = StudyWatch(index, CompletionRules(0, 0), (route,), "0" * 64, jobs.append, closed.set)
+    watch = StudyWatch(index, CompletionRules(0, 0), (route,), lambda: "0" * 64, jobs.extend, closed.set)
     watch.start()
     try:
         while index.open_studies():
