@@ -47,6 +47,7 @@ from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.shared_reports import SharedCommitmentReports
+from dicom_bridge.store.story import StudyStory
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.workers import WorkerRoll
 from dicom_bridge.study_watch import StudyWatch
@@ -113,6 +114,7 @@ class Gateway:
         self._files = InstanceFiles(self.root)
         self.name = "gateway"
         self.index: StudyIndex
+        self.story: StudyStory
         self.ledger: JobLedger
 
     @property
@@ -148,6 +150,7 @@ class Gateway:
         self._files.prepare()
         self._database = _open(address)
         self.index = StudyIndex(self._database, receiver=self.name if shared else None)
+        self.story = StudyStory(self._database)
         self.ledger = JobLedger(self._database)
         self._audit = AuditTrail(self.root / audit, rotation=_rotation(self.settings.retention))
         self.metrics = Metrics()
@@ -374,6 +377,7 @@ class Gateway:
         engine, scp = self._engine, self._scp
         return Shown(
             self.index,
+            self.story,
             self.ledger,
             self._control,
             self.root,

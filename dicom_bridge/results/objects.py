@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -53,9 +53,14 @@ def build_objects(
     findings: Findings,
     identifiers: ResultIdentifiers,
     kinds: Collection[ResultKind] = DEFAULT_RESULTS,
+    predecessors: Sequence[Dataset] = (),
 ) -> ResultObjects:
     """Build the objects of these kinds for the findings in one image; the report refers to the SEG where both are.
 
+    Args:
+        image, findings, identifiers: as `build_segmentation` has them.
+        kinds: which objects.
+        predecessors: reports of earlier generations, to which this one refers.
     Raises:
         InputError: the source can't hold a result.
         GridMismatchError: findings, image and source do not lie on one grid.
@@ -68,7 +73,9 @@ def build_objects(
             reason = read_source(image).segmentation_refusal or "every region is empty"
             refusals.append(f"no SEG is written: {reason}")
     if ResultKind.SR in kinds:
-        datasets[REPORT_FILE] = build_report(findings, image, datasets.get(SEGMENTATION_FILE), identifiers)
+        datasets[REPORT_FILE] = build_report(
+            findings, image, datasets.get(SEGMENTATION_FILE), identifiers, predecessors
+        )
     if ResultKind.SECONDARY_CAPTURE in kinds:
         for number, capture in enumerate(build_captures(findings, image, identifiers), start=1):
             datasets[f"capture-{number}.dcm"] = capture
