@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
-from fastapi import APIRouter
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -20,25 +19,16 @@ from dicom_bridge.audit import AuditTrail, Rotation
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
-from dicom_bridge.gauges import show_state
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.workflow import JobEngine
+from dicom_bridge.listening import Inside, Listening
 from dicom_bridge.metrics import Metrics
 from dicom_bridge.observer import Observer
 from dicom_bridge.operating import Operating
-from dicom_bridge.orthanc import OrthancFollower
-from dicom_bridge.pull import open_source
 from dicom_bridge.pull.orders import PullOrders
-from dicom_bridge.pull.puller import Puller
-from dicom_bridge.receive.commitment import CommitmentScp
-from dicom_bridge.receive.intake import InstanceIntake
-from dicom_bridge.receive.scp import StorageScp
-from dicom_bridge.receive.watched_folder import WatchedFolder
 from dicom_bridge.retention import Retention
-from dicom_bridge.security.tls import server_context
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
-from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.files import InstanceFiles
@@ -47,20 +37,12 @@ from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.shared_reports import SharedCommitmentReports
+from dicom_bridge.store.story import StudyStory
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.workers import WorkerRoll
 from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.telemetry import open_telemetry
 from dicom_bridge.upkeep import Upkeep
-from dicom_bridge.web.actions import actions
-from dicom_bridge.web.application import build_application
-from dicom_bridge.web.connections import ConnectionLimits
-from dicom_bridge.web.door import open_door
-from dicom_bridge.web.operations import operations
-from dicom_bridge.web.pull import pull
-from dicom_bridge.web.server import WebServer
-from dicom_bridge.web.status import Shown, status_pages
-from dicom_bridge.web.stow import stow
 from rcmed.errors import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
@@ -97,13 +79,9 @@ class Gateway:
         self._turn = Turn(self.root, "retention")
         self._upkeep: Upkeep | None = None
         self._database: Database | None = None
-        self._scp: StorageScp | None = None
+        self._listening: Listening | None = None
         self._engine: JobEngine | None = None
-        self._web: WebServer | None = None
         self._audit: AuditTrail | None = None
-        self._commitment: CommitmentScp | None = None
-        self._sources: dict[str, WatchedFolder | OrthancFollower | Puller] = {}
-        self._orders: PullOrders | None = None
         self._retention: Retention | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
@@ -113,12 +91,14 @@ class Gateway:
         self._files = InstanceFiles(self.root)
         self.name = "gateway"
         self.index: StudyIndex
+        self.story: StudyStory
         self.ledger: JobLedger
 
     @property
     def ports(self) -> GatewayPorts:
         """The ports in use, the free ones included that were taken for 0."""
-        return GatewayPorts(self._scp.port if self._scp else 0, self._web.port if self._web else None)
+        listening = self._listening
+        return GatewayPorts(0, None) if listening is None else GatewayPorts(listening.dicom_port, listening.web_port)
 
     def start(self) -> None:
         """Open the store, take up unfinished jobs, listen.
@@ -148,6 +128,7 @@ class Gateway:
         self._files.prepare()
         self._database = _open(address)
         self.index = StudyIndex(self._database, receiver=self.name if shared else None)
+        self.story = StudyStory(self._database)
         self.ledger = JobLedger(self._database)
         self._audit = AuditTrail(self.root / audit, rotation=_rotation(self.settings.retention))
         self.metrics = Metrics()
@@ -194,6 +175,9 @@ class Gateway:
 
         self._upkeep = Upkeep(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
         self._upkeep.start()
+        orders = PullOrders(self._database) if self.settings.sources else None
+        if orders is not None and self._receives and not shared:
+            orders.take_up_again()
         self._watch = StudyWatch(
             self.index,
             self.settings.completion.rules,
@@ -203,6 +187,7 @@ class Gateway:
             self._on_change,
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
             on_complete=observer.study_completed,
+            is_awaited=orders.is_pulling if orders is not None else lambda study_uid: False,
         )
         self._watch.start()
         self._control = JobControl(self._database)
@@ -218,47 +203,34 @@ class Gateway:
             self._on_operated,
         )
         if self._receives:
-            self._receive(observer, reports)
+            inside = Inside(
+                root=self.root,
+                files=self._files,
+                database=self._database,
+                index=self.index,
+                story=self.story,
+                ledger=self.ledger,
+                control=self._control,
+                operating=self.operating,
+                watch=self._watch,
+                engine=engine,
+                observer=observer,
+                metrics=self.metrics,
+                conditions=self._conditions,
+                reports=reports,
+                orders=orders,
+                health=self.health,
+            )
+            self._listening = Listening(self.settings, inside)
+            self._start_retention(self._listening.intake.forget_count)
+            self._listening.start()
         observer.started(version=version("rcmed"), worker=self.name)
         self._observer = observer
 
-    def _receive(self, observer: Observer, reports: CommitmentReports) -> None:
-        assert self._database is not None and self._watch is not None
-        receive = self.settings.receive
-        intake = InstanceIntake(receive, self._files, self.index, self._watch.wake)
-        retention = self._retention
-        if retention is not None and self.settings.retention.deletes:
-            retention.start(intake.forget_count)
-            text = "Finished studies that are kept because a job failed or a result was not delivered."
-            self.metrics.show("rcmed_studies_kept", text, (), lambda: {(): retention.kept_count()})
-        commitment = CommitmentScp(
-            receive,
-            self._files,
-            CommitmentRequests(self._database),
-            reports,
-            lambda text, level: self.index.add_line(text, level=level),
-        )
-        commitment.start()
-        self._commitment = commitment
-        self._scp = StorageScp(receive, intake, observer, commitment, self._watch.wake)
-        _listen(self._scp.start, "receive", receive.host, receive.port)
-        self._open_sources(intake, observer)
-        if self.settings.web.enabled:
-            self._web = self._open_web(intake, observer)
-        show_state(self.metrics, self.index, self.ledger, self._conditions, self._files, self._scp, self.health)
-        _LOG.info("listening for DICOM on port %s, status page on port %s", self.ports.dicom, self.ports.web)
-
     def stop(self) -> None:
         """Stop listening and working; everything goes on at the next start."""
-        if self._scp is not None:
-            self._scp.stop()
-        for source in self._sources.values():
-            source.stop()
-        self._sources.clear()
-        if self._commitment is not None:
-            self._commitment.stop()
-        if self._web is not None:
-            self._web.stop()
+        if self._listening is not None:
+            self._listening.stop()
         if self._retention is not None:
             self._retention.stop()
         if self._watch is not None:
@@ -276,8 +248,8 @@ class Gateway:
         if self._database is not None:
             self._database.close()
         self._locks.close()
-        self._scp = self._web = self._watch = self._engine = self._database = self._upkeep = None
-        self._observer = self._audit = self._commitment = self._retention = None
+        self._listening = self._watch = self._engine = self._database = self._upkeep = None
+        self._observer = self._audit = self._retention = None
 
     def __enter__(self) -> Gateway:
         self.start()
@@ -290,14 +262,13 @@ class Gateway:
 
     def health(self) -> dict[str, str]:
         """Name of a part -> "ok", or what is wrong with it."""
-        parts = {}
-        if self._receives:
-            parts["receive"] = "ok" if self._scp is not None and self._scp.port else "not listening"
+        parts = {"receive": "not listening"} if self._receives else {}
+        if self._listening is not None:
+            parts |= self._listening.health()
         parts["upkeep"] = self._upkeep.health() if self._upkeep is not None else "not running"
         parts["completion"] = self._watch.health() if self._watch is not None else "not running"
         if isinstance(self._assistant, LoadingAssistant):
             parts["model"] = self._assistant.health()
-        parts |= {name: source.health() for name, source in self._sources.items()}
         if self._retention is not None and self.settings.retention.deletes:
             parts["retention"] = self._retention.health()
         free, least = self._files.free_megabytes(), self.settings.receive.minimum_free_megabytes
@@ -308,30 +279,6 @@ class Gateway:
         except DBAPIError as error:
             parts["index"] = str(error.orig)
         return parts
-
-    def _open_sources(self, intake: InstanceIntake, observer: Observer) -> None:
-        """Start what brings instances without being sent them by DICOM."""
-        settings = self.settings
-        our_ae = settings.receive.ae_title
-        if settings.folder.path is not None:
-            self._sources["folder"] = WatchedFolder(settings.folder, intake, observer, our_ae)
-        if settings.orthanc.url is not None:
-            self._sources["orthanc"] = OrthancFollower(settings.orthanc, intake, observer, our_ae)
-        self._orders = None if self._database is None else PullOrders(self._database)
-        if settings.sources and self._orders is not None:
-            if self._database is not None and not self._database.is_shared:
-                self._orders.take_up_again()
-            archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
-            orders = self._orders
-            self.metrics.show(
-                "rcmed_pulls",
-                "Orders to fetch studies, by state.",
-                ("state",),
-                lambda: {(state,): count for state, count in orders.counts().items()},
-            )
-            self._sources["pull"] = Puller(settings.pull, archives, self._orders, intake, self.ledger, observer, our_ae)
-        for source in self._sources.values():
-            source.start()
 
     def _prepare_retention(self, removals: Removals, observer: Observer, engine: JobEngine) -> Retention:
         """Bring what it began to its end, before anything new comes, even where nothing more is to be deleted."""
@@ -348,39 +295,12 @@ class Gateway:
         retention.recover()
         return retention
 
-    def _open_web(self, intake: InstanceIntake, observer: Observer) -> WebServer:
-        web, receive = self.settings.web, self.settings.receive
-        parts: tuple[APIRouter, ...] = (
-            operations(self.health, self.metrics),
-            stow(intake, observer, receive.ae_title, receive.idle_seconds),
-            status_pages(self._shown()),
-            actions(self.operating),
-        )
-        puller = self._sources.get("pull")
-        if isinstance(puller, Puller) and self._orders is not None:
-            parts += (pull(self._orders, self.settings.sources, puller.wake),)
-        names = [web.host, *web.host_names]
-        application = build_application(parts, open_door(web, observer), names, observer.request_refused)
-        tls = None if web.tls is None else server_context(web.tls, "web.tls")
-        limits = ConnectionLimits(web.request_seconds, web.idle_seconds, web.maximum_connections)
-        server = WebServer(application, web.host, web.port, tls, limits)
-        _listen(server.start, "web", web.host, web.port)
-        return server
-
-    def _shown(self) -> Shown:
-        assert self._engine is not None and self._scp is not None
-        engine, scp = self._engine, self._scp
-        return Shown(
-            self.index,
-            self.ledger,
-            self._control,
-            self.root,
-            self.settings.routing.routes,
-            self.health,
-            self._conditions.all,
-            lambda: scp.association_count,
-            engine.steps,
-        )
+    def _start_retention(self, on_removed: Callable[[str], None]) -> None:
+        retention = self._retention
+        if retention is not None and self.settings.retention.deletes:
+            retention.start(on_removed)
+            text = "Finished studies that are kept because a job failed or a result was not delivered."
+            self.metrics.show("rcmed_studies_kept", text, (), lambda: {(): retention.kept_count()})
 
     # waiting
 
@@ -452,12 +372,3 @@ def _rotation(settings: RetentionSettings) -> Rotation:
     return Rotation(
         bytes=None if megabytes is None else round(megabytes * 1e6), seconds=None if days is None else days * 86_400.0
     )
-
-
-def _listen(start: Callable[[], None], section: str, host: str, port: int) -> None:
-    try:
-        start()
-    except OSError as error:
-        raise ConfigurationError(
-            f"{section}.port: can't listen on {host}:{port} ({error.strerror}): choose another port, 0 for a free one"
-        ) from None

@@ -144,19 +144,26 @@ class _ClosingTime:
         said = [mark.expected for mark in self._marks if mark.at <= time and mark.expected is not None]
         return said[-1] if said else None
 
+    def _awaited_at(self, time: float) -> int | None:
+        """The expected number at a time, where not so many are there."""
+        expected = self.expected_at(time)
+        return expected if expected is not None and self._count < expected else None
+
     @property
     def due(self) -> tuple[float, str]:
         """(seconds since the epoch, the rule in words); infinite before the first arrival."""
         last, rules = self._last_arrival, self._rules
         if self._reached_at is not None:
             return self._reached_at, f"all {self._count} expected instances came"
-        expected = self.expected_at(self._now)
-        is_waiting = expected is not None and self._count < expected
-        missing = f"; {self._count} of {expected} expected instances came" if is_waiting else ""
-        due = [(last + rules.quiet_seconds, f"nothing came for {rules.quiet_seconds:g} s{missing}")]
-        if rules.released_seconds is not None and not self._any_open and not is_waiting:
+        quiet = last + rules.quiet_seconds
+        expected = self._awaited_at(quiet)
+        missing = "" if expected is None else f"; {self._count} of {expected} expected instances came"
+        due = [(quiet, f"nothing came for {rules.quiet_seconds:g} s{missing}")]
+        if rules.released_seconds is not None and not self._any_open:
             released = max(last, self._last_release) + rules.released_seconds
-            due.append((released, f"the last association was released {rules.released_seconds:g} s before"))
+            # What is said afterwards takes nothing back.
+            if self._awaited_at(released) is None:
+                due.append((released, f"the last association was released {rules.released_seconds:g} s before"))
         for mark in self._marks:
             if mark.is_trigger and mark.at >= last and (mark.expected is None or mark.expected <= self._count):
                 due.append((mark.at, "it was said to be complete"))

@@ -13,6 +13,10 @@ from __future__ import annotations
 from rcmed.errors import GeometryError, InputError, UnreadableFileError
 
 
+class NotThereError(LookupError):
+    """Somebody names a study, a job or a delivery that there is not."""
+
+
 class TransferSyntaxError(UnreadableFileError):
     """No decoder for this transfer syntax; the text names it."""
 

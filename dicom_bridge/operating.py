@@ -30,7 +30,7 @@ class Operating:
         control: JobControl,
         ledger: JobLedger,
         index: StudyIndex,
-        submit: Callable[[str], None],
+        submit: Callable[[Sequence[str]], None],
         cancel: Callable[[JobRow, Sequence[DeliveryRow]], None],
         has_results: Callable[[str], bool],
         destinations: Collection[str],
@@ -41,7 +41,7 @@ class Operating:
 
         Args:
             control, ledger, index: of jobs and studies.
-            submit: hands an unfinished job to the engine.
+            submit: hands unfinished jobs to the engine.
             cancel: takes a job and deliveries of it from the engine.
             has_results: whether a job's results are still there to be delivered.
             destinations: that are configured.
@@ -62,7 +62,7 @@ class Operating:
         """End a job and its deliveries; the step that runs is its last one.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: it has its end.
         """
         unfinished = [row for row in self._ledger.deliveries(job_id) if row.state not in FINAL_DELIVERY_STATES]
@@ -74,7 +74,7 @@ class Operating:
         """Do a job again: its deliveries where only they are missing, else all of it. The UIDs stay the same.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: nothing of it failed.
         """
         job = self._ledger.job(job_id)
@@ -85,14 +85,14 @@ class Operating:
             self._control.redrive_deliveries(job_id)
         else:
             job = self._control.redrive_job(job_id)
-        self._submit(job_id)
+        self._submit([job_id])
         self._done("retry", by, job)
 
     def redrive(self, job_id: str, destination: str, by: Operator) -> None:
         """Deliver a job's results to a destination again, with the same UIDs.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: it was delivered, is being delivered, or the destination is not configured any more.
         """
         self._require_destination(destination)
@@ -100,7 +100,7 @@ class Operating:
         if not self._has_results(job_id):
             raise NotPossibleError("the results of the job are not there any more: retry the job")
         self._control.redrive_deliveries(job_id, destination)
-        self._submit(job_id)
+        self._submit([job_id])
         self._done("re-drive", by, job, destination=destination)
 
     def redrive_all(self, destination: str | None, reason: str | None, by: Operator) -> int:
@@ -123,7 +123,7 @@ class Operating:
         """Say that a study is complete, or that it is with so many instances.
 
         Raises:
-            LookupError: no such study.
+            NotThereError: no such study.
             NotPossibleError: it is complete already.
         """
         if not self._index.mark_complete(study_uid, expected):

@@ -23,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 # costs little beside receiving, and never so long that completion would wait for it.
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.0
 _PAUSE_PER_LOOK = 10
+_AWAITED_SECONDS = 0.5
 _LONGEST_LOOK_SECONDS = 5.0
 
 
@@ -39,6 +40,7 @@ class StudyWatch:
         on_change: Callable[[], None] = lambda: None,
         overdue_seconds: float = 0.0,
         on_complete: Callable[[str, StudyProgress, Sequence[Arrival], int], None] = lambda *told: None,
+        is_awaited: Callable[[str], bool] = lambda study_uid: False,
     ) -> None:
         """Prepare. Several processes may watch the same studies: each generation is taken by one of them.
 
@@ -51,6 +53,7 @@ class StudyWatch:
             on_change: called when a study was closed.
             overdue_seconds: a study is left to others until it has been complete for so long.
             on_complete: takes a study that was closed, where it stands, its arrivals, and how many jobs are new.
+            is_awaited: whether more of a study is being fetched: it is not complete then, whatever the rules say.
         """
         self._index = index
         self._rules = rules
@@ -60,6 +63,7 @@ class StudyWatch:
         self._on_change = on_change
         self._overdue = overdue_seconds
         self._on_complete = on_complete
+        self._is_awaited = is_awaited
         self._look = threading.Event()
         self._stopping = threading.Event()
         self._faults: dict[str, str] = {}
@@ -121,6 +125,8 @@ class StudyWatch:
         return wait
 
     def _look_at(self, study_uid: str) -> float:
+        if self._is_awaited(study_uid):
+            return _AWAITED_SECONDS
         now = time.time()
         marks = [mark for mark in self._index.marks(study_uid) if mark.is_trigger or self._rules.believes_headers]
         arrivals = self._index.arrivals(study_uid)

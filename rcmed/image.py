@@ -120,6 +120,10 @@ class SourceInstance:
     frame_number: int | None = None
 
 
+STANDARDISED_UPTAKE = "{SUVbw}g/ml"
+"""UCUM code of PET pixels that are standardised by body weight (PS3.16 CID 85)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """Pixels on a Grid.
@@ -136,6 +140,8 @@ class Image:
         window: (centre, width) in the unit of the pixels, where the source gives one.
         series_instance_uid: where the image came from DICOM.
         warnings: what the reader noticed, a clear line each.
+        unit: UCUM code of the pixels where it is surely known and is not the modality's usual one
+            (`STANDARDISED_UPTAKE`).
         file_axes: for (slice, row, column), the axis of the file's own voxel array (first, second, third) that it is;
             a permutation, never a flip, so that a mask goes back to the file's grid exactly.
     """
@@ -150,6 +156,7 @@ class Image:
     series_instance_uid: str | None = None
     warnings: tuple[str, ...] = field(default=())
     file_axes: tuple[int, int, int] = (2, 1, 0)
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.shape[:3] != self.grid.shape or self.pixels.ndim not in (3, 4):

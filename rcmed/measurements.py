@@ -13,13 +13,14 @@ from scipy.spatial.distance import pdist
 
 from rcmed.codes import Code
 from rcmed.findings import Box, Measurement
-from rcmed.image import Image, Modality
+from rcmed.image import STANDARDISED_UPTAKE, Image, Modality
 
 MAXIMUM_BOXES = 16
 
 AREA = Code("42798000", "SCT", "Area")
 VOLUME = Code("118565006", "SCT", "Volume")
 DIAMETER = Code("81827009", "SCT", "Diameter")
+UPTAKE = Code("126401", "DCM", "SUVbw")
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 MEAN = Code("373098007", "SCT", "Mean")
 MAXIMUM = Code("56851009", "SCT", "Maximum")
@@ -94,6 +95,7 @@ _WRITTEN_UNITS = {
     "cm3": "cm³",
     "{pixels}": "pixels",
     "[hnsf'U]": "HU",
+    STANDARDISED_UPTAKE: "g/ml SUVbw",
 }
 
 
@@ -108,14 +110,14 @@ def measure(mask: NDArray[np.bool_], image: Image) -> tuple[Measurement, ...]:
 
     A volume gets its volume. A 2D image, and the frames of a cine loop, get area and longest diameter, both of the
     frame where the mask is largest. Where the grid has no millimetres, pixels are counted instead. CT in HU gets its
-    mean attenuation.
+    mean attenuation, PET in SUV the highest and the mean.
 
     Args:
         mask: bool (slice, row, column) on `image.grid`.
         image: pixels and grid.
     Returns:
         measurements with UCUM units: volume in cm3 from 1 cm3 on, else mm3; area mm2; diameter mm; mean attenuation
-        [hnsf'U]; pixel count {pixels}. None for an empty mask.
+        [hnsf'U]; SUV {SUVbw}g/ml; pixel count {pixels}. None for an empty mask.
     Raises:
         GridMismatchError: the mask does not lie on the image's grid.
     Source: codes of DICOM PS3.16 TID 1411, TID 1410 and TID 300.
@@ -137,6 +139,12 @@ def measure(mask: NDArray[np.bool_], image: Image) -> tuple[Measurement, ...]:
     if holds_hounsfield_units(image):
         value = float(image.pixels[mask].mean(dtype=np.float64))
         measurements.append(Measurement("mean attenuation", value, "[hnsf'U]", ATTENUATION, MEAN))
+    if image.unit == STANDARDISED_UPTAKE:
+        inside = image.pixels[mask]
+        measurements += [
+            Measurement("maximum SUV", float(inside.max()), image.unit, UPTAKE, MAXIMUM),
+            Measurement("mean SUV", float(inside.mean(dtype=np.float64)), image.unit, UPTAKE, MEAN),
+        ]
     return tuple(measurements)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image as PillowImage
+from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
@@ -186,7 +187,9 @@ class JobWorker:
             folder = self._image_folder(job, number)
             image, findings = self._image(job, number), self._findings(job, number)
             with self._observer.step("results", job):
-                filed = file_results(image, findings, identifiers, folder, self._results_of(job))
+                filed = file_results(
+                    image, findings, identifiers, folder, self._results_of(job), self._predecessors(job, folder)
+                )
             for refusal in filed.refusals:
                 self._say(job, refusal, level="warning" if filed.files else "error")
             files += [str(file.relative_to(self._root)) for file in filed.files]
@@ -256,7 +259,7 @@ class JobWorker:
         """What the engine has to have of an unfinished job; asked for again it is the same.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
         """
         job = self._ledger.job(job_id)
         deliveries = {
@@ -331,6 +334,12 @@ class JobWorker:
 
     def _results_of(self, job: JobRow) -> tuple[ResultKind, ...]:
         return self._results.get(job.route, DEFAULT_RESULTS)
+
+    def _predecessors(self, job: JobRow, image_folder: Path) -> list[Dataset]:
+        from dicom_bridge.results.predecessors import earlier_reports
+
+        earlier = [self.job_folder(one.job_id) for one in self._ledger.earlier_generations(job)]
+        return earlier_reports(earlier, image_folder.relative_to(self.job_folder(job.job_id)).as_posix())
 
     def _say(self, job: JobRow, text: str, level: str = "error") -> None:
         self._index.add_line(text, level=level, study_uid=job.study_uid, series_uid=job.series_uid, job_id=job.job_id)

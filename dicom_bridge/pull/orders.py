@@ -100,6 +100,14 @@ class PullOrders:
                 row.due_at = now + _LEASE_SECONDS
             return row
 
+    def is_pulling(self, study_uid: str) -> bool:
+        """Whether somebody is fetching a study now."""
+        query = select(PullRow.id).where(
+            PullRow.state == PullState.PULLING, PullRow.due_at > self._clock(), PullRow.study_uid == study_uid
+        )
+        with self._database.reading() as session:
+            return session.scalar(query.limit(1)) is not None
+
     def keep(self, identifier: str) -> None:
         """It is still being worked on: nobody else gets it for a while."""
         self._set(identifier, due_at=self._clock() + _LEASE_SECONDS)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.objects import build_objects
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
@@ -34,14 +36,15 @@ def file_results(
     identifiers: ResultIdentifiers,
     folder: Path,
     kinds: Collection[ResultKind] = DEFAULT_RESULTS,
+    predecessors: Sequence[Dataset] = (),
 ) -> FiledResults:
-    """Write the objects of these kinds into `folder`, each there whole or not at all.
+    """Write the objects of these kinds into `folder`, each there whole or not at all; `build_objects` has the rest.
 
     Raises:
         OSError: the folder can't be written.
     """
     try:
-        objects = build_objects(image, findings, identifiers, kinds)
+        objects = build_objects(image, findings, identifiers, kinds, predecessors)
     except InputError as error:
         return FiledResults((), (f"no {_in_words(kinds)} are written: {error}",))
     files = []

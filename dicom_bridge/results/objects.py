@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -13,7 +13,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.key_objects import build_key_objects
 from dicom_bridge.results.report import build_report
 from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.source import read_source
+from dicom_bridge.results.source import read_source, sources_read_once
 from dicom_bridge.results.structure_set import build_structure_set
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
 from rcmed.errors import InputError
@@ -47,14 +47,20 @@ class ResultObjects:
             yield name, buffer.getvalue()
 
 
+@sources_read_once()
 def build_objects(
     image: Image,
     findings: Findings,
     identifiers: ResultIdentifiers,
     kinds: Collection[ResultKind] = DEFAULT_RESULTS,
+    predecessors: Sequence[Dataset] = (),
 ) -> ResultObjects:
     """Build the objects of these kinds for the findings in one image; the report refers to the SEG where both are.
 
+    Args:
+        image, findings, identifiers: as `build_segmentation` has them.
+        kinds: which objects.
+        predecessors: reports of earlier generations, to which this one refers.
     Raises:
         InputError: the source can't hold a result.
         GridMismatchError: findings, image and source do not lie on one grid.
@@ -67,7 +73,9 @@ def build_objects(
             reason = read_source(image).segmentation_refusal or "every region is empty"
             refusals.append(f"no SEG is written: {reason}")
     if ResultKind.SR in kinds:
-        datasets[REPORT_FILE] = build_report(findings, image, datasets.get(SEGMENTATION_FILE), identifiers)
+        datasets[REPORT_FILE] = build_report(
+            findings, image, datasets.get(SEGMENTATION_FILE), identifiers, predecessors
+        )
     if ResultKind.SECONDARY_CAPTURE in kinds:
         for number, capture in enumerate(build_captures(findings, image, identifiers), start=1):
             datasets[f"capture-{number}.dcm"] = capture

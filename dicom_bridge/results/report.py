@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from highdicom.sr import (
@@ -80,7 +81,11 @@ class _Report(Comprehensive3DSR):
 
 
 def build_report(
-    findings: Findings, image: Image, segmentation: Dataset | None, identifiers: ResultIdentifiers
+    findings: Findings,
+    image: Image,
+    segmentation: Dataset | None,
+    identifiers: ResultIdentifiers,
+    predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
     """Build the structured report of all findings: found, uncertain, absent and unresolved.
 
@@ -93,6 +98,7 @@ def build_report(
         image: with source instances; their files are read again (headers only).
         segmentation: what `build_segmentation` made of the same findings; None where it made none.
         identifiers: of the job; the same job gives the same UIDs.
+        predecessors: reports of the study's earlier generations that this one takes the place of.
     Returns:
         the SR: complete, preliminary, unverified (no human read it), for research.
     Raises:
@@ -125,6 +131,7 @@ def build_report(
         is_final=False,
         is_verified=False,
         series_description="RCMed report",
+        previous_versions=list(predecessors) or None,
         **made_by(findings, identifiers),
     )
     tell_making(document, findings, identifiers)

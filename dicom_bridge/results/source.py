@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,14 +93,39 @@ class Source:
     segmentation_refusal: str | None
 
 
+_read: ContextVar[dict[int, Source] | None] = ContextVar("read", default=None)
+
+
+@contextmanager
+def sources_read_once() -> Iterator[None]:
+    """Within it `read_source` reads the headers of an image once, for all the objects that are built for it.
+
+    The images must live as long as the block.
+    """
+    token = _read.set({})
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
 def read_source(image: Image) -> Source:
-    """Read and mend the headers of the instances an image came from.
+    """Read and mend the headers of the instances an image came from; in `sources_read_once` once for an image.
 
     Raises:
         InputError: the image did not come from DICOM, or its source can't hold a result (no StudyInstanceUID, ...).
         UnreadableFileError: a file is gone or is no longer the instance that was read.
         GridMismatchError: the source's planes are not where the image's grid says, or of another size.
     """
+    read = _read.get()
+    if read is None:
+        return _read_source(image)
+    if id(image) not in read:
+        read[id(image)] = _read_source(image)
+    return read[id(image)]
+
+
+def _read_source(image: Image) -> Source:
     if not image.sources:
         raise InputError("a DICOM result needs a DICOM source: this image has no source instances")
     headers_by_path: dict[Path, Dataset] = {}

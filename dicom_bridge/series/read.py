@@ -19,6 +19,7 @@ from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instanc
 from dicom_bridge.series.modality import modality_of
 from dicom_bridge.series.pixels import decode_frames, frame_values, window_of
 from dicom_bridge.series.splitting import Frame, Part, has_repeats, split_volumes, without_copies
+from dicom_bridge.series.suv import in_uptake_values
 from dicom_bridge.series.tiles import assemble_tiles, is_tiled
 from rcmed.errors import InputError, NotAnImageError, UnreadableFileError
 from rcmed.image import Grid, Image, Modality, SourceInstance
@@ -87,7 +88,11 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
         refusals.append(Refusal((copy.path,), copy.uid("SeriesInstanceUID"), reason, left_out=True))
     for group in group_instances(instances):
         try:
-            images += _read_group(group, modality)
+            read = _read_group(group, modality)
+            if read and read[0].modality is Modality.PET:
+                first = group.instances[0]
+                read = in_uptake_values(read, group.instances, f"series {shown(first.uid('SeriesInstanceUID'))}")
+            images += read
         except InputError as error:
             refusals.append(_refusal(group, error))
         except Exception as error:  # values are parsed when they are asked for, and damaged ones raise nearly anything

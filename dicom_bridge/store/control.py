@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.ledger import (
     FINAL_DELIVERY_STATES,
@@ -65,7 +66,7 @@ class JobControl:
         """End an unfinished job and its unfinished deliveries; what was delivered stays so.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: it has its end.
         """
         with self._database.writing() as session:
@@ -82,7 +83,7 @@ class JobControl:
         """Do a job again from its beginning, with the same UIDs; what was delivered is not delivered again.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: it is not at its end, or it is done.
         """
         with self._database.writing() as session:
@@ -107,7 +108,7 @@ class JobControl:
         Returns:
             the destinations.
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
             NotPossibleError: there is no such delivery.
         """
         with self._database.writing() as session:
@@ -183,7 +184,7 @@ def _letter(job: JobRow, destination: str | None, state: str, reason: str | None
 def _job(session: Session, job_id: str) -> JobRow:
     row = locked_job(session, job_id)
     if row is None:
-        raise LookupError(f"no job {job_id}")
+        raise NotThereError(f"no job {job_id}")
     return row
 
 

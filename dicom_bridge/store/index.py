@@ -7,7 +7,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from dicom_bridge.completion import Arrival, CompletionMark, StudyProgress
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.priority import Priority
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
@@ -34,25 +34,6 @@ from dicom_bridge.store.tables import (
 )
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BroughtBy:
-    """An association (or a request by HTTP, or a look into a folder) and how many new instances it brought.
-
-    Attributes:
-        calling_ae, called_ae, address: who, to whom, from where.
-        opened_at, released_at: seconds since the epoch; None: it is open.
-        instances, series: how many.
-    """
-
-    calling_ae: str
-    called_ae: str
-    address: str
-    opened_at: float
-    released_at: float | None
-    instances: int
-    series: int
 
 
 class StudyIndex:
@@ -215,23 +196,17 @@ class StudyIndex:
         Returns:
             False when no generation of it is open: nothing is recorded.
         Raises:
-            LookupError: no such study.
+            NotThereError: no such study.
         """
         with self._database.writing() as session:
             study = _locked_study(session, study_uid)
             if study is None:
-                raise LookupError(f"no study {study_uid}")
+                raise NotThereError(f"no study {study_uid}")
             if study.is_open:
                 session.add(
                     CompletionMarkRow(study_uid=study_uid, at=self._clock(), expected=expected, is_trigger=True)
                 )
             return study.is_open
-
-    def generations(self, study_uid: str) -> list[GenerationRow]:
-        """The generations of a study that were complete, first to last."""
-        query = select(GenerationRow).where(GenerationRow.study_uid == study_uid).order_by(GenerationRow.generation)
-        with self._database.reading() as session:
-            return list(session.scalars(query))
 
     def close_generation(self, study_uid: str, progress: StudyProgress, jobs: Iterable[JobRow]) -> list[str] | None:
         """Take a complete generation: close the study and write its jobs, in one transaction.
@@ -314,19 +289,6 @@ class StudyIndex:
             condition = InstanceRow.study_uid == study_uid
             return session.scalar(select(func.count()).select_from(InstanceRow).where(condition)) or 0
 
-    def associations(self, limit: int = 10) -> list[BroughtBy]:
-        """The latest associations that brought instances, those that are open first."""
-        is_open = AssociationRow.released_at.is_(None)
-        query = select(AssociationRow.id).order_by(is_open.desc(), AssociationRow.opened_at.desc()).limit(limit)
-        with self._database.reading() as session:
-            found = _brought(session, InstanceRow.association.in_(list(session.scalars(query))))
-        return sorted(found, key=lambda one: (one.released_at is None, one.opened_at), reverse=True)
-
-    def brought(self, study_uid: str) -> list[BroughtBy]:
-        """Who brought the instances of a study, in the order of time."""
-        with self._database.reading() as session:
-            return _brought(session, InstanceRow.study_uid == study_uid)
-
     # servers that are followed
 
     def followed_to(self, url: str) -> int | None:
@@ -391,27 +353,6 @@ class StudyIndex:
             query = query.where(LineRow.study_uid == study_uid)
         with self._database.reading() as session:
             return list(session.scalars(query))
-
-
-def _brought(session: Session, which: ColumnElement[bool]) -> list[BroughtBy]:
-    """What associations brought of some instances, in the order of time."""
-    counted = (
-        select(
-            InstanceRow.association.label("id"),
-            func.count().label("instances"),
-            func.count(InstanceRow.series_uid.distinct()).label("series"),
-        )
-        .where(which)
-        .group_by(InstanceRow.association)
-        .subquery()
-    )
-    query = select(AssociationRow, counted.c.instances, counted.c.series).join(
-        counted, counted.c.id == AssociationRow.id
-    )
-    return [
-        BroughtBy(row.calling_ae, row.called_ae, row.peer, row.opened_at, row.released_at, instances, series)
-        for row, instances, series in session.execute(query.order_by(AssociationRow.opened_at))
-    ]
 
 
 def _locked_study(session: Session, study_uid: str) -> StudyRow | None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from sqlalchemy import case, exists, func, select, update
 from sqlalchemy.orm import Session
 
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.priority import Priority
 from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.tables import DeliveryRow, JobRow
@@ -58,12 +59,12 @@ class JobLedger:
         """One job.
 
         Raises:
-            LookupError: no such job.
+            NotThereError: no such job.
         """
         with self._database.reading() as session:
             row = session.get(JobRow, job_id)
             if row is None:
-                raise LookupError(f"no job {job_id}")
+                raise NotThereError(f"no job {job_id}")
             return row
 
     def jobs(self, study_uid: str | None = None, limit: int = 500) -> list[JobRow]:
@@ -77,6 +78,17 @@ class JobLedger:
     def unfinished(self) -> list[JobRow]:
         """Jobs that have to go on, oldest first."""
         query = select(JobRow).where(JobRow.state.in_(UNFINISHED_JOB_STATES)).order_by(JobRow.created_at)
+        with self._database.reading() as session:
+            return list(session.scalars(query))
+
+    def earlier_generations(self, job: JobRow) -> list[JobRow]:
+        """Jobs of the same series and route in earlier generations of the study, latest first."""
+        query = (
+            select(JobRow)
+            .where(JobRow.study_uid == job.study_uid, JobRow.series_uid == job.series_uid, JobRow.route == job.route)
+            .where(JobRow.generation < job.generation)
+            .order_by(JobRow.generation.desc(), JobRow.created_at.desc())
+        )
         with self._database.reading() as session:
             return list(session.scalars(query))
 
@@ -145,7 +157,7 @@ class JobLedger:
         with self._database.writing() as session:
             row = locked_job(session, job_id)
             if row is None:
-                raise LookupError(f"no job {job_id}")
+                raise NotThereError(f"no job {job_id}")
             if row.state == JobState.CANCELLED:
                 return []
             for destination in row.destinations:

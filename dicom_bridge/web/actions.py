@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.operating import Operating, Operator
 from dicom_bridge.store.control import NotPossibleError
 from dicom_bridge.web.pages import page_templates
@@ -59,7 +60,7 @@ def _do(request: Request, act: Callable[[Operator], Any]) -> Response:
     address = request.client.host if request.client else ""
     try:
         told = act(Operator(address, request.state.user))
-    except (LookupError, NotPossibleError) as error:
+    except (NotThereError, NotPossibleError) as error:
         status = 409 if isinstance(error, NotPossibleError) else 404
         if not accepts_html(request):
             raise HTTPException(status, str(error)) from None

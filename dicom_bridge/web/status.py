@@ -13,12 +13,14 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from dicom_bridge.delivery.condition import Condition
+from dicom_bridge.errors import NotThereError
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.routing import Route, explain_routes
 from dicom_bridge.store.control import JobControl
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobLedger, JobState
+from dicom_bridge.store.story import StudyStory
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.web.actions import accepts_html
 from dicom_bridge.web.pages import page_templates
@@ -32,7 +34,7 @@ class Shown:
     """What the pages are made of.
 
     Attributes:
-        index, ledger, control: of studies and jobs.
+        index, story, ledger, control: of studies and jobs.
         root: the state folder, for the findings and pictures of the jobs.
         routes: that are configured.
         health: name of a part -> "ok" or what is wrong with it.
@@ -42,6 +44,7 @@ class Shown:
     """
 
     index: StudyIndex
+    story: StudyStory
     ledger: JobLedger
     control: JobControl
     root: Path
@@ -78,7 +81,7 @@ def status_pages(shown: Shown) -> APIRouter:
             health=shown.health(),
             destinations=shown.conditions(),
             deliveries=ledger.delivery_counts(),
-            associations=index.associations(limit=8),
+            associations=shown.story.associations(limit=8),
             association_count=shown.associations(),
         )
 
@@ -103,8 +106,8 @@ def status_pages(shown: Shown) -> APIRouter:
             study=row,
             instances=index.instance_count(study_uid),
             expected=expected[-1] if expected else None,
-            brought=index.brought(study_uid),
-            generations=index.generations(study_uid),
+            brought=shown.story.brought(study_uid),
+            generations=shown.story.generations(study_uid),
             series=[_series(shown, study_uid, uid, facts, jobs) for uid, facts in index.series_of(study_uid)],
             jobs=[_job(shown, job) for job in jobs],
             lines=index.lines(study_uid),
@@ -115,7 +118,7 @@ def status_pages(shown: Shown) -> APIRouter:
         """One job by REST."""
         try:
             row = ledger.job(job_id)
-        except LookupError:
+        except NotThereError:
             raise HTTPException(404, "no such job") from None
         told = {name: getattr(row, name) for name in ("job_id", "study_uid", "series_uid", "generation", "route")}
         told |= {name: getattr(row, name) for name in ("state", "priority", "drive", "error", "created_at")}

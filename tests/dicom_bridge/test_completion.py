@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_bridge.completion import Arrival, CompletionRules, study_progress
+from dicom_bridge.completion import Arrival, CompletionMark, CompletionRules, study_progress
 
 QUIET = CompletionRules(quiet_seconds=10)
 BOTH = CompletionRules(quiet_seconds=10, released_seconds=2)
@@ -18,6 +18,7 @@ arrivals = st.lists(
     ),
     max_size=8,
 )
+marks = st.lists(st.builds(CompletionMark, times, st.none() | st.integers(1, 8), st.booleans()), max_size=4)
 rules = st.builds(CompletionRules, st.integers(1, 15).map(float), st.none() | st.integers(0, 5).map(float))
 
 
@@ -54,28 +55,65 @@ def test_a_late_instance_opens_the_next_generation() -> None:
     assert study_progress(came, QUIET, 40).instances == 2
 
 
-@given(arrivals, rules, times, st.integers(0, 30).map(float))
-def test_time_only_moves_forward(came: list[Arrival], rule: CompletionRules, now: float, later: float) -> None:
-    before, after = study_progress(came, rule, now), study_progress(came, rule, now + later)
+def test_a_number_that_was_said_is_waited_for() -> None:
+    expected = [CompletionMark(0, 3, is_trigger=False)]
+    came = [Arrival(float(at), "a", released_at=2.5) for at in range(3)]
+    assert not study_progress(came[:2], BOTH, 9, expected).complete, "not by the association's release"
+    fallen_back = study_progress(came[:2], BOTH, 11, expected)
+    assert fallen_back.complete and "2 of 3 expected" in fallen_back.rule
+    reached = study_progress(came, BOTH, 2, expected)
+    assert (reached.complete, reached.due_at, reached.rule) == (True, 2, "all 3 expected instances came")
+    late = study_progress([*came, Arrival(3, "b"), Arrival(4, "b")], BOTH, 5, expected)
+    assert (late.generation, late.complete) == (2, False), "late instances wait for silence as ever"
+
+
+def test_what_someone_says_ends_the_waiting() -> None:
+    came = [Arrival(0, "a"), Arrival(1, "a")]
+    now = CompletionMark(2)
+    assert not study_progress(came, QUIET, 1.9, [now]).complete
+    told = study_progress(came, QUIET, 2, [now])
+    assert told.complete and told.rule == "it was said to be complete"
+    assert study_progress(came, QUIET, 3, [CompletionMark(2, 2)]).complete
+    assert not study_progress(came, QUIET, 3, [CompletionMark(2, 3)]).complete
+    later = study_progress([*came, Arrival(5, "b")], QUIET, 6, [now])
+    assert (later.generation, later.complete) == (2, False)
+
+
+def test_a_number_that_is_said_later_takes_nothing_back() -> None:
+    came = [Arrival(0, "a", released_at=1), Arrival(6, "b", released_at=6)]
+    assert study_progress(came, BOTH, 7).generation == 2
+    assert study_progress(came, BOTH, 7, [CompletionMark(6.5, 9)]).generation == 2
+
+
+@given(arrivals, marks, rules, times, st.integers(0, 30).map(float))
+def test_time_only_moves_forward(
+    came: list[Arrival], said: list[CompletionMark], rule: CompletionRules, now: float, later: float
+) -> None:
+    before, after = study_progress(came, rule, now, said), study_progress(came, rule, now + later, said)
     assert after.generation >= before.generation
     if before.complete:
         nothing_new = not any(now < arrival.received_at <= now + later for arrival in came)
         assert after.generation > before.generation or (after.complete and nothing_new)
 
 
-@given(arrivals, rules, times)
-def test_order_does_not_matter_and_silence_completes(came: list[Arrival], rule: CompletionRules, now: float) -> None:
-    assert study_progress(came, rule, now) == study_progress(list(reversed(came)), rule, now)
+@given(arrivals, marks, rules, times)
+def test_order_does_not_matter_and_silence_completes(
+    came: list[Arrival], said: list[CompletionMark], rule: CompletionRules, now: float
+) -> None:
+    assert study_progress(came, rule, now, said) == study_progress(came[::-1], rule, now, said)
     if came:
         last = max(arrival.received_at for arrival in came)
-        assert study_progress(came, rule, last + rule.quiet_seconds).complete
+        assert study_progress(came, rule, last + rule.quiet_seconds, said).complete
 
 
-@given(arrivals, rules, times)
-def test_what_is_not_yet_known_changes_nothing(came: list[Arrival], rule: CompletionRules, now: float) -> None:
+@given(arrivals, marks, rules, times)
+def test_what_is_not_yet_known_changes_nothing(
+    came: list[Arrival], said: list[CompletionMark], rule: CompletionRules, now: float
+) -> None:
     known = [
         Arrival(a.received_at, a.association, a.released_at if (a.released_at or 99) <= now else None)
         for a in came
         if a.received_at <= now
     ]
-    assert study_progress(came, rule, now) == study_progress(known, rule, now)
+    known_marks = [mark for mark in said if mark.at <= now]
+    assert study_progress(came, rule, now, said) == study_progress(known, rule, now, known_marks)

@@ -129,6 +129,18 @@ def test_a_late_instance_makes_a_new_generation_of_its_series_only(
     assert [job.state for job in jobs] == [JobState.DONE] * 3
     assert len(list((gateway.root / "results" / study).iterdir())) == 6
     assert len(threshold_assistant.calls) == 3
+    reports = {
+        (job.generation, len(job.instances)): pydicom.dcmread(gateway.root / "jobs" / job.job_id / "report.dcm")
+        for job in jobs
+    }
+    assert "PredecessorDocumentsSequence" not in reports[1, 3]
+    (earlier,) = reports[2, 4].PredecessorDocumentsSequence
+    (series,) = earlier.ReferencedSeriesSequence
+    (document,) = series.ReferencedSOPSequence
+    assert earlier.StudyInstanceUID == study
+    assert series.SeriesInstanceUID == reports[1, 3].SeriesInstanceUID
+    assert document.ReferencedSOPClassUID == Comprehensive3DSRStorage
+    assert document.ReferencedSOPInstanceUID == reports[1, 3].SOPInstanceUID
 
 
 def test_what_can_not_be_read_is_said_and_the_rest_goes_on(gateway: Gateway, make_ct_series: Any) -> None:

@@ -302,14 +302,14 @@ def test_a_study_is_said_to_be_complete(tmp_path: Path, threshold_assistant: Any
         assert "not complete yet" in running.client.get(f"/studies/{study}").text
         running.post(f"/studies/{study}/complete")
         running.wait_for(study, JobState.DONE)
-        (generation,) = gateway.index.generations(study)
+        (generation,) = gateway.story.generations(study)
         assert (generation.instances, generation.rule) == (2, "it was said to be complete")
         running.post(f"/studies/{study}/complete", status=409)
         running.post("/studies/1.2.3/complete", status=404)
         running.post(f"/studies/{study}/complete", status=422, expected="many")
         told = running.send(NumberOfStudyRelatedInstances=2)
         running.wait_for(told, JobState.DONE)
-        assert gateway.index.generations(told)[0].rule == "all 2 expected instances came"
+        assert gateway.story.generations(told)[0].rule == "all 2 expected instances came"
         partial = running.send(NumberOfStudyRelatedInstances=3)
         running.post(f"/studies/{partial}/complete", expected="4")
         assert "2 of 4 expected" in running.client.get(f"/studies/{partial}").text

@@ -121,7 +121,9 @@ def test_what_is_ordered_comes_and_what_is_there_is_not_fetched_again(
 def test_an_order_survives_a_restart(line: Line, archive: Archive, make_ct_series: Any, tmp_path: Path) -> None:
     study = archive.add(make_ct_series(2))
     line.orders.add_studies("pacs", [study])
+    assert not line.orders.is_pulling(study)
     claimed = line.orders.next(["pacs"], studies_too=True)
+    assert line.orders.is_pulling(study)
     assert claimed is not None and claimed.study_uid == study
     assert line.orders.next(["pacs"], studies_too=True) is None
     line.stored.close()

@@ -123,3 +123,28 @@ def test_an_index_that_can_not_be_read_is_seen_and_read_again(
         assert watch.health() == "ok"
     finally:
         watch.stop()
+
+
+def test_a_study_that_is_being_fetched_is_not_complete(index: StudyIndex) -> None:
+    arrive(index, "1.2.3")
+    awaited, asked, closed = threading.Event(), threading.Event(), threading.Event()
+    awaited.set()
+
+    def is_awaited(study_uid: str) -> bool:
+        assert study_uid == "1.2.3"
+        if not awaited.is_set():
+            return False
+        asked.set()
+        return True
+
+    rules = CompletionRules(0.01, 0)
+    watch = StudyWatch(index, rules, (), lambda: "0" * 64, lambda job: None, closed.set, is_awaited=is_awaited)
+    watch.start()
+    try:
+        assert asked.wait(PATIENCE)
+        assert index.open_studies() == ["1.2.3"]
+        awaited.clear()
+        assert closed.wait(PATIENCE)
+        assert index.open_studies() == []
+    finally:
+        watch.stop()

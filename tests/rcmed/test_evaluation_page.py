@@ -106,4 +106,4 @@ def test_evaluate_writes_tables_and_a_page_with_its_pictures(index: Path, tmp_pa
     for words in ("optic disc", "worst", "median", "best", "Dice", "RCMed small", "calibration error"):
         assert words in page.text
     header, *lines = (output / "metrics.csv").read_text().splitlines()
-    assert header.endswith("status,patient") and len(lines) == 6
+    assert header.endswith("status,patient,foreign") and len(lines) == 6

@@ -20,15 +20,15 @@ SIZE = 64
 SETTINGS = f"""
 image_size: {SIZE}
 start_from: null
-steps: 120
+steps: 60
 batch_images: 4
 learning_rate: 0.003
 warmup_steps: 10
 ema_decay: 0.9
 fill_rate: 0
 close_up_rate: 0
-presence_steps: 10
-checkpoint_every: 120
+presence_steps: 8
+checkpoint_every: 60
 threads: 1
 precision: fp32
 """

@@ -149,6 +149,13 @@ def take_pictures(page: Any, name: str) -> None:
             page.screenshot(path=f"{folder}/{name}-{width}x{height}.png", full_page=True)
 
 
+def press(page: Any, button: Any) -> None:
+    """Press a button; afterwards the same page is there again."""
+    address = page.url
+    with page.expect_navigation(url=address):
+        button.click()
+
+
 def test_the_story_of_studies_fits_a_tablet_and_its_buttons_work(ward: Ward, page: Any) -> None:
     ledger = ward.gateway.ledger
     done = ward.send()
@@ -160,7 +167,7 @@ def test_the_story_of_studies_fits_a_tablet_and_its_buttons_work(ward: Ward, pag
     undelivered = ward.send("CT02")
     ward.wait_for(undelivered, JobState.FAILED)
     unrouted = ward.send("MR07")
-    assert ward.gateway._wait(lambda: bool(ward.gateway.index.generations(unrouted)), PATIENCE)
+    assert ward.gateway._wait(lambda: bool(ward.gateway.story.generations(unrouted)), PATIENCE)
     ward.assistant.go.clear()
     running = ward.send()
     ward.wait_for(running, JobState.RUNNING)
@@ -204,8 +211,7 @@ def test_the_story_of_studies_fits_a_tablet_and_its_buttons_work(ward: Ward, pag
 
     # cancel, from the queue
     page.goto(ward.address)
-    page.locator("tr", has_text="second reader").get_by_role("button", name="Cancel").click()
-    page.wait_for_url(f"{ward.address}/")
+    press(page, page.locator("tr", has_text="second reader").get_by_role("button", name="Cancel"))
     assert ledger.jobs(queued)[0].state == JobState.CANCELLED
     ward.assistant.go.set()
     ward.wait_for(running, JobState.DONE)
@@ -213,20 +219,18 @@ def test_the_story_of_studies_fits_a_tablet_and_its_buttons_work(ward: Ward, pag
     # the dead letters: one by one, and all of a reason
     page.goto(f"{ward.address}/dead-letters")
     take_pictures(page, "dead-letters")
-    page.locator("tr", has_text="the weights are of lead").get_by_role("button", name="Retry", exact=True).click()
+    press(page, page.locator("tr", has_text="the weights are of lead").get_by_role("button", name="Retry", exact=True))
     ward.wait_for(failed, JobState.DONE)
     page.goto(f"{ward.address}/dead-letters")
     before = ledger.deliveries(ledger.jobs(undelivered)[0].job_id)
-    page.locator("tr", has_text="does not answer").get_by_role("button", name="Re-drive it").click()
-    page.wait_for_url(f"{ward.address}/dead-letters")
+    press(page, page.locator("tr", has_text="does not answer").get_by_role("button", name="Re-drive it"))
     ward.wait_for(undelivered, JobState.FAILED)  # it is still down
     drives = {row.destination: row.drive for row in ledger.deliveries(ledger.jobs(undelivered)[0].job_id)}
     assert drives == {"results": 1, "pacs": 2} and {row.drive for row in before} == {1}
 
     # retry, from the study
     page.goto(f"{ward.address}/studies/{queued}")
-    page.get_by_role("button", name="Retry", exact=True).click()
-    page.wait_for_url(f"{ward.address}/studies/{queued}")
+    press(page, page.get_by_role("button", name="Retry", exact=True))
     ward.wait_for(queued, JobState.FAILED)
     assert "drive 2" in page.inner_text("body")
 
@@ -239,6 +243,5 @@ def test_a_study_is_said_to_be_complete_by_a_button(ward: Ward, page: Any) -> No
     page.get_by_label("expected number of instances").fill("4")
     page.get_by_role("button", name="Complete").click()
     page.get_by_text("3 of 4 expected instances").wait_for()
-    page.get_by_role("button", name="Complete").click()
-    page.wait_for_url(f"{ward.address}/studies/{study}")
+    press(page, page.get_by_role("button", name="Complete"))
     ward.wait_for(study, JobState.DONE)
