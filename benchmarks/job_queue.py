@@ -1,6 +1,6 @@
 """Cost per job with many studies queued, on PostgreSQL, with several workers and a model that does nothing.
 
-    python benchmarks/queue.py --queued 100 1000 10000 --workers 1 2 4
+    python benchmarks/job_queue.py --queued 100 1000 10000 --workers 1 2 4
 
 For each row so many studies are queued, the workers warm up, and then the processor time of the workers and of
 PostgreSQL is taken over the next jobs, while the rest stays queued. Processor time, because a machine that does other
@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Instead of this folder, whose queue.py would hide Python's.
-sys.path[0] = str(Path(__file__).parents[1] / "tests" / "dicom_bridge" / "support")
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dicom_bridge" / "support"))
 
 from dbos import DBOS  # noqa: E402
 from pydicom.uid import generate_uid  # noqa: E402
@@ -38,7 +37,6 @@ from postgresql_server import PACKAGE, PostgresqlServer, server_programs  # noqa
 from synthetic_study import ct_slice  # noqa: E402
 
 _WARM_UP = 3
-_SUBMITTED = 50  # one by one, to see what that costs
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SETTINGS: dict[str, Any] = {
     "jobs": {"polling_seconds": 0.2},
@@ -65,22 +63,27 @@ class Bench:
             self._machines.state / "instances" / "one.dcm", enforce_file_format=True
         )
 
-    def fill(self, queued: int) -> float:
-        """Queue studies until so many are; returns the milliseconds that each took to be given to the engine."""
+    def fill(self, queued: int, real: int) -> float:
+        """Queue studies until so many are; returns the milliseconds that each took to be given to the engine.
+
+        Args:
+            queued: so many.
+            real: so many are submitted, which the workers will reach; the rest is put into the queue behind them.
+        """
         count = queued - sum(self._ledger.count(state) for state in UNFINISHED_JOB_STATES)
         if count <= 0:
             return 0.0
         jobs = self._write_down(count)
-        took = 0.0
-        if count == self._made:
-            took = self._begin(jobs[:_SUBMITTED])
-            jobs = jobs[_SUBMITTED:]
-        self._submit_like_others(jobs)
+        took = self._submit(jobs[:real])
+        self._add_behind(jobs[0], jobs[real:])
         self._ledger.submitted(jobs)
         return 1000 * took
 
-    def _begin(self, jobs: list[str]) -> float:
-        """Give the first jobs to an engine that never polls; returns the seconds for each."""
+    def _submit(self, jobs: list[str]) -> float:
+        """Give jobs to an engine that never polls; returns the seconds for each."""
+        with self._database.writing() as session:
+            if session.scalar(text("SELECT to_regclass('dbos.queues') IS NOT NULL")):
+                session.execute(text("UPDATE dbos.queues SET polling_interval_sec = 3600"))
         settings = JobSettings(polling_seconds=3600)
         engine = JobEngine(self._address, _NoWorker(), settings, ["results"], "filler")  # type: ignore[arg-type]
         engine.start()
@@ -93,7 +96,6 @@ class Bench:
                 DBOS.register_queue(name, worker_concurrency=1, polling_interval_sec=0.2, on_conflict="always_update")
         finally:
             engine.stop()
-        self._ledger.submitted(jobs)
         return took / len(jobs)
 
     def measure(self, workers: int, jobs: int) -> tuple[float, float, float]:
@@ -114,8 +116,10 @@ class Bench:
             after = sum(map(_seconds, processes)), self._server_seconds()
         return tuple(1000 * value / count for value in (after[0] - before[0], after[1] - before[1], wall))  # type: ignore[return-value]
 
-    def _submit_like_others(self, jobs: list[str]) -> None:
-        """Put the engine's rows of more jobs beside one that waits: the same as submitting them, and sooner done."""
+    def _add_behind(self, first: str, jobs: list[str]) -> None:
+        """Put the engine's rows of more jobs into the queue, like one that is there but a day later: no one gets there,
+        and the engine has to find its way past them.
+        """
         table = "dbos.workflow_status"
         with self._database.writing() as session:
             names = session.scalars(
@@ -123,15 +127,12 @@ class Bench:
                 {"t": table},
             )
             told = {name: f'"{name}"' for name in names}
-            first = session.execute(
-                text(f"SELECT workflow_uuid FROM {table} WHERE queue_name = 'jobs' AND status = 'ENQUEUED' LIMIT 1")
-            ).scalar_one()
-            told |= {"workflow_uuid": ":job", "inputs": "replace(inputs, :first, :job)"}
-            told["created_at"] = "created_at + :later"
+            told |= {"workflow_uuid": ":job", "created_at": "created_at + :later"}
             columns = ", ".join(f'"{name}"' for name in told)
             copy = f"INSERT INTO {table} ({columns}) SELECT {', '.join(told.values())} FROM {table}"
-            rows = [{"first": first, "job": job, "later": 1000 + number} for number, job in enumerate(jobs)]
-            session.execute(text(f"{copy} WHERE workflow_uuid = :first"), rows)
+            rows = [{"first": first, "job": job, "later": 86_400_000 + number} for number, job in enumerate(jobs)]
+            if rows:
+                session.execute(text(f"{copy} WHERE workflow_uuid = :first"), rows)
 
     def close(self) -> None:
         self._database.close()
@@ -225,8 +226,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="rcmed-queue-") as folder, PostgresqlServer(programs) as server:
             bench = Bench(Path(folder), server, "rcmed")
             for workers in arguments.workers:
-                submit = bench.fill(queued)
                 jobs = min(arguments.jobs, queued - 10 * workers)
+                submit = bench.fill(queued, jobs + 8 * workers)
                 of_workers, of_postgresql, wall = bench.measure(workers, jobs)
                 print(
                     f"| {queued} | {workers} | {of_workers:.0f} | {of_postgresql:.1f} | {wall:.0f} | {jobs} "
