@@ -5,7 +5,8 @@ python benchmarks/receive.py [--repeats 5] [--instances 400] [--associations 1,2
 400 CT instances of 512 x 512, sent by DCMTK's `storescu` (a process for each association) with TCP_NODELAY=1, without
 which it waits for delayed acknowledgements. The gateway is `rcmed serve` as in production: a file with its folder and
 a row in the index are synced before success is answered; only the model is never asked. Everything is interleaved, and
-each receiver starts anew for every repeat. Needs Debian's dcmtk and orthanc.
+each receiver starts anew for every repeat, and takes a few instances of another study before the clock runs: what a
+process does once is told by start.py. Needs Debian's dcmtk and orthanc.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ DCMTK = Path("/usr/bin")  # pynetdicom installs commands of the same names
 MAXIMUM_PDU = 131072
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 PATIENCE_SECONDS = 60.0
+WARM_UP_ASSOCIATIONS, WARM_UP_INSTANCES = 4, 40
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -165,11 +167,11 @@ def send(folders: list[Path], port: int) -> float:
     return time.perf_counter() - begun
 
 
-def prepare(folder: Path, associations: list[int], instances: int) -> dict[int, list[Path]]:
+def prepare(folder: Path, name: str, associations: list[int], instances: int) -> dict[int, list[Path]]:
     """A study for each number of associations, its instances dealt out to that many folders."""
     dealt: dict[int, list[Path]] = {}
     for number in associations:
-        files = write_study(folder / f"study-{number}", f"receive {number}", instances)
+        files = write_study(folder / f"study-{number}", f"{name} {number}", instances)
         dealt[number] = [folder / f"study-{number}-{part}" for part in range(number)]
         for part in dealt[number]:
             part.mkdir()
@@ -179,7 +181,8 @@ def prepare(folder: Path, associations: list[int], instances: int) -> dict[int, 
 
 
 def measure(work: Path, repeats: int, associations: list[int], instances: int) -> None:
-    dealt = prepare(work / "send", associations, instances)
+    dealt = prepare(work / "send", "receive", associations, instances)
+    warm_up = prepare(work / "warm-up", "warm-up", [WARM_UP_ASSOCIATIONS], WARM_UP_INSTANCES)
     seconds: dict[tuple[str, int], list[float]] = {}
     cpu: dict[tuple[str, int], list[float]] = {}
     for repeat in range(repeats):
@@ -187,12 +190,13 @@ def measure(work: Path, repeats: int, associations: list[int], instances: int) -
             order = RECEIVERS[repeat % len(RECEIVERS) :] + RECEIVERS[: repeat % len(RECEIVERS)]
             for kind in order:
                 with kind(work / f"receiver-{kind.__name__}") as receiver:
+                    send(warm_up[WARM_UP_ASSOCIATIONS], receiver.port)
                     before = receiver.cpu_seconds()
                     seconds.setdefault((kind.name, number), []).append(send(dealt[number], receiver.port))
                     used = receiver.cpu_seconds() - before
                     cpu.setdefault((kind.name, number), []).append(1000 * used / instances)
-                    if receiver.count() != instances:
-                        raise SystemExit(f"{receiver.name} keeps {receiver.count()} of {instances} instances")
+                    if receiver.count() != instances + WARM_UP_INSTANCES:
+                        raise SystemExit(f"{receiver.name} keeps {receiver.count() - WARM_UP_INSTANCES} of {instances}")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"{instances} CT instances of 512 x 512, medians of {repeats} interleaved runs, "

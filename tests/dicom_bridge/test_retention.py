@@ -313,13 +313,13 @@ def test_an_instance_between_its_place_and_its_row_is_brought_back(
     cleaned = cleaned_anywhere
     cleaned.finished()
     late = make_ct_series([7], cleaned.study)[0]
-    record = cleaned.index.record_instance
+    record = cleaned.index.record_instances
 
-    def slowly(*told: Any) -> bool:
+    def slowly(arriving: Any) -> list[bool]:
         cleaned.retention(2, instances_days=1).look()
-        return record(*told)
+        return record(arriving)
 
-    monkeypatch.setattr(cleaned.index, "record_instance", slowly)
+    monkeypatch.setattr(cleaned.index, "record_instances", slowly)
     assert cleaned.receive(late) == [Taken.STORED]
     assert cleaned.files() == cleaned.recorded() and len(cleaned.files()) == 1
     assert len(cleaned.deleted()) == 1
