@@ -64,7 +64,7 @@ def main() -> None:
             found.update(place for place in map(place_of, sys._current_frames().values()) if place is not None)
 
     with tempfile.TemporaryDirectory(prefix="rcmed-receive-") as work:
-        dealt = prepare(Path(work) / "send", [asked.associations], asked.instances)
+        dealt = prepare(Path(work) / "send", "receive", [asked.associations], asked.instances)
         files = InstanceFiles(Path(work) / "state")
         files.prepare()
         database = Database(Path(work) / "state" / "index.sqlite")

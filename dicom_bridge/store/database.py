@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, literal
+from sqlalchemy import URL, Connection, Engine, create_engine, event, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -84,12 +84,14 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that is committed, and on disk, on leaving without an error."""
-        if self._lock is None:
-            with Session(self._writer, expire_on_commit=False) as session, session.begin():
-                yield session
-            return
-        with self._lock, Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with self._lock or nullcontext(), Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def writing_rows(self) -> Iterator[Connection]:
+        """A transaction without a session, for what is written most often: a session costs more than its few rows."""
+        with self._lock or nullcontext(), self._writer.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""
@@ -110,13 +112,14 @@ def index_address(settings: DatabaseSettings, state_folder: Path) -> Path | URL:
     return settings.address.set(password=read_secret(settings.password_file, "database.password_file"))
 
 
-def insert_if_absent(session: Session, table: type[Table], **values: Any) -> bool:
+def insert_if_absent(session: Session | Connection, table: type[Table], **values: Any) -> bool:
     """Insert a row unless one with its key is there; several processes may try at once.
 
     Returns:
         Whether it was inserted. When not, the other one is committed.
     """
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    bind = session.get_bind() if isinstance(session, Session) else session
+    dialect = postgresql if bind.dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).values(**values).on_conflict_do_nothing()
     return session.execute(insert.returning(literal(1))).first() is not None
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from dicom_bridge.store.file_system import names_follow_files
 from rcmed.errors import InputError
 
 # PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros of a component are forbidden there but met in
@@ -49,6 +50,7 @@ class InstanceFiles:
         self._instances = root / "instances"
         self._incoming = root / "incoming" if receiver is None else root / "incoming" / receiver
         self._durable_folders: set[Path] = set()
+        self._names_follow_files = False
 
     def prepare(self) -> None:
         """Create the folders and drop what an interrupted run left half written; nothing there was acknowledged."""
@@ -56,6 +58,7 @@ class InstanceFiles:
         if self._incoming.exists():
             shutil.rmtree(self._incoming)
         self._incoming.mkdir(parents=True)
+        self._names_follow_files = names_follow_files(self._instances)
 
     def require(self) -> None:
         """Whether the folder is there at all: a shared file system may be gone for a while.
@@ -91,9 +94,9 @@ class InstanceFiles:
     def put(self, parts: Iterable[bytes | memoryview], destination: Path) -> None:
         """Write a file; its content and its name are durable on return.
 
-        It gets its name before it is synced: journalling file systems then make both durable at once, and the sync of
-        its folder finds little left to do. What a crash leaves under the name is in no index, and is replaced when it
-        comes again.
+        It gets its name before it is synced: the usual journalling file systems then make both durable at once; on any
+        other one its folder is synced as well. What a crash leaves under the name is in no index, and is replaced when
+        it comes again.
 
         Raises:
             OSError: the disk is full or failing; nothing is left behind.
@@ -122,7 +125,8 @@ class InstanceFiles:
 
     def _sync_names(self, destination: Path) -> None:
         series, study = destination.parent, destination.parent.parent
-        sync_folder(series)
+        if not self._names_follow_files or series not in self._durable_folders:
+            sync_folder(series)
         # A folder's own name is durable once and for all; whoever made it may not have come to its sync yet.
         if series not in self._durable_folders:
             sync_folder(study)

@@ -155,8 +155,8 @@ class StudyIndex:
         Returns:
             for each False when it was there already: a duplicate is no arrival and reopens nothing.
         """
-        with self._database.writing() as session:
-            return record(session, arriving, self._clock())
+        with self._database.writing_rows() as connection:
+            return record(connection, arriving, self._clock())
 
     # completion
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, select, tuple_, update
+from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import insert_if_absent
@@ -41,6 +40,7 @@ class ReceivedInstance:
 _STUDIES: Any = StudyRow.__table__
 _SERIES: Any = SeriesRow.__table__
 _INSTANCES: Any = InstanceRow.__table__
+_MARKS: Any = CompletionMarkRow.__table__
 _LOCK = (
     select(_STUDIES.c.study_uid)
     .where(_STUDIES.c.study_uid.in_(bindparam("studies", expanding=True)))
@@ -56,12 +56,19 @@ _REOPEN = (
     .values(last_received_at=bindparam("now"), is_open=True)
 )
 
+_LAST_EXPECTED = (
+    select(_MARKS.c.expected)
+    .where(_MARKS.c.study_uid == bindparam("study"), _MARKS.c.is_trigger.is_(False))
+    .order_by(_MARKS.c.id.desc())
+    .limit(1)
+)
+
 Arriving = tuple[ReceivedInstance, str]
 """An instance, and the id of the association that brought it."""
 
 
-def record(session: Session, arriving: Sequence[Arriving], now: float) -> list[bool]:
-    """Record instances in a session that is writing, and open their studies.
+def record(connection: Connection, arriving: Sequence[Arriving], now: float) -> list[bool]:
+    """Record instances in a transaction that is writing, and open their studies.
 
     Several processes may record at once: studies are locked in the order of their UIDs, so none waits for another that
     waits for it.
@@ -72,8 +79,8 @@ def record(session: Session, arriving: Sequence[Arriving], now: float) -> list[b
     Returns:
         for each False when it was there already: a duplicate is no arrival and reopens nothing.
     """
-    _lock_studies(session, {instance.study_uid: instance.facts for instance, _ in reversed(arriving)}, now)
-    _know_series(session, {(i.study_uid, i.series_uid): i.facts for i, _ in reversed(arriving)})
+    _lock_studies(connection, {instance.study_uid: instance.facts for instance, _ in reversed(arriving)}, now)
+    _know_series(connection, {(i.study_uid, i.series_uid): i.facts for i, _ in reversed(arriving)})
     rows = [
         {
             "study_uid": instance.study_uid,
@@ -87,7 +94,7 @@ def record(session: Session, arriving: Sequence[Arriving], now: float) -> list[b
         }
         for instance, association in arriving
     ]
-    inserted = {tuple(row) for row in session.connection().execute(_insert(session.get_bind().dialect.name), rows)}
+    inserted = {tuple(row) for row in connection.execute(_insert(connection.dialect.name), rows)}
     is_new = []
     for row in rows:
         key = (row["study_uid"], row["series_uid"], row["instance_uid"])
@@ -95,22 +102,22 @@ def record(session: Session, arriving: Sequence[Arriving], now: float) -> list[b
         inserted.discard(key)  # the same one again in this group is a duplicate
     grown = sorted({str(row["study_uid"]) for row, new in zip(rows, is_new, strict=True) if new})
     if grown:
-        session.connection().execute(_REOPEN, {"grown": grown, "now": now})
+        connection.execute(_REOPEN, {"grown": grown, "now": now})
     for (instance, _), new in zip(arriving, is_new, strict=True):
         if new and instance.expected is not None:
-            _expect(session, instance.study_uid, instance.expected, now)
+            _expect(connection, instance.study_uid, instance.expected, now)
     return is_new
 
 
-def _lock_studies(session: Session, facts: Mapping[str, SeriesFacts], now: float) -> None:
+def _lock_studies(connection: Connection, facts: Mapping[str, SeriesFacts], now: float) -> None:
     """Make the studies that are not there; until the transaction's end nobody else takes or closes any of them."""
     locked: set[str] = set()
     while missing := sorted(set(facts) - locked):
         # One that is there may be removed before it is locked.
-        locked |= set(session.connection().scalars(_LOCK, {"studies": missing}))
+        locked |= set(connection.scalars(_LOCK, {"studies": missing}))
         for study_uid in sorted(set(facts) - locked):
             insert_if_absent(
-                session,
+                connection,
                 StudyRow,
                 study_uid=study_uid,
                 description=facts[study_uid].study_description,
@@ -121,13 +128,13 @@ def _lock_studies(session: Session, facts: Mapping[str, SeriesFacts], now: float
             )
 
 
-def _know_series(session: Session, facts: Mapping[tuple[str, str], SeriesFacts]) -> None:
+def _know_series(connection: Connection, facts: Mapping[tuple[str, str], SeriesFacts]) -> None:
     """Make the series that are not there."""
-    known = {tuple(row) for row in session.connection().execute(_KNOWN_SERIES, {"series": sorted(facts)})}
+    known = {tuple(row) for row in connection.execute(_KNOWN_SERIES, {"series": sorted(facts)})}
     for study_uid, series_uid in sorted(set(facts) - known):
         told = facts[study_uid, series_uid]
         insert_if_absent(
-            session,
+            connection,
             SeriesRow,
             study_uid=study_uid,
             series_uid=series_uid,
@@ -141,16 +148,12 @@ def _know_series(session: Session, facts: Mapping[tuple[str, str], SeriesFacts])
         )
 
 
-def _expect(session: Session, study_uid: str, expected: int, now: float) -> None:
+def _expect(connection: Connection, study_uid: str, expected: int, now: float) -> None:
     """Note what the instances of a study say of their number, once for each time that they say another one."""
-    query = (
-        select(CompletionMarkRow.expected)
-        .where(CompletionMarkRow.study_uid == study_uid, CompletionMarkRow.is_trigger.is_(False))
-        .order_by(CompletionMarkRow.id.desc())
-        .limit(1)
-    )
-    if session.scalar(query) != expected:
-        session.add(CompletionMarkRow(study_uid=study_uid, at=now, expected=expected, is_trigger=False))
+    told = connection.scalar(_LAST_EXPECTED, {"study": study_uid})
+    if told != expected:
+        row = {"study_uid": study_uid, "at": now, "expected": expected, "is_trigger": False}
+        connection.execute(insert(_MARKS), row)
 
 
 @lru_cache

@@ -73,7 +73,7 @@ def test_own_images_and_masks_end_in_weights_that_find_uses(tmp_path: Path) -> N
             *("--model", str(model / "model"), "--output", str(output)),
         )
         (finding,) = json.loads((output / "findings.json").read_text())["findings"]
-        assert finding["target"]["name"] == "pedicle screw"
+        assert finding["target"] == "pedicle screw"
         mask = np.asarray(PillowImage.open(output / finding["mask"])) > 0
         assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.7
 

@@ -34,6 +34,15 @@ def again(file: Path, folder: Path, name: str, **changes: object) -> Path:
     return path
 
 
+def other(file: Path, folder: Path, name: str) -> Path:
+    """Another instance at the same place, with other pixels."""
+    path = again(file, folder, name)
+    dataset = dcmread(path)
+    dataset.PixelData = bytes(255 - value for value in dataset.PixelData)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
 def test_series_in_any_folders_are_told_apart(studies: Path, sources: Any, open_folder: Opener) -> None:
     """Files of two series and others side by side: a task gets only those of its own."""
     sources.volume(studies, shape=(3, 7, 5))
@@ -107,14 +116,14 @@ def test_each_tag_has_its_newest_label(studies: Path, sources: Any, open_folder:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda folder: again(folder / "1.dcm", folder, "again.dcm"), "some slices are repeated"),
+        (lambda folder: other(folder / "1.dcm", folder, "again.dcm"), "some slices are repeated"),
         (lambda folder: (folder / "2.dcm").unlink(), "slices are missing"),
         (
             lambda folder: again(folder / "1.dcm", folder, "turned.dcm", ImageOrientationPatient=[0, 1, 0, 0, 0, -1]),
             "different values of ImageOrientationPatient",
         ),
         (
-            lambda folder: [again(folder / f"{n}.dcm", folder, f"again-{n}.dcm") for n in range(5)],
+            lambda folder: [other(folder / f"{n}.dcm", folder, f"again-{n}.dcm") for n in range(5)],
             "2 volumes in one series",
         ),
         (lambda folder: (folder / "2.dcm").write_bytes((folder / "2.dcm").read_bytes()[:-20]), "can't be decoded"),
@@ -132,6 +141,13 @@ def test_what_makes_no_volume_is_refused_with_the_reason(
     with pytest.raises(InputError, match=reason):
         store.get_image_uri(image.series_instance_uid)
     assert store.list_images() == [image.series_instance_uid]
+
+
+def test_exact_copies_of_slices_are_taken_once(studies: Path, sources: Any, open_folder: Opener) -> None:
+    image = sources.volume(studies, shape=(5, 7, 5))
+    again(studies / "1.dcm", studies, "again.dcm")
+    (read,) = read_images(open_folder().get_image_uri(image.series_instance_uid))
+    assert read.grid.shape == (5, 7, 5)
 
 
 def test_a_localizer_is_no_slice(studies: Path, sources: Any, open_folder: Opener) -> None:
