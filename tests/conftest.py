@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,10 @@ from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
+
+# The same examples every time, and no limit of time for one: how fast the machine is, is no property of the code.
+hypothesis.settings.register_profile("rcmed", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("rcmed")
 
 Shapes = tuple[NDArray[np.uint8], dict[str, NDArray[np.bool_]]]
 
