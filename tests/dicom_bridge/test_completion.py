@@ -111,7 +111,7 @@ def test_what_is_not_yet_known_changes_nothing(
     came: list[Arrival], said: list[CompletionMark], rule: CompletionRules, now: float
 ) -> None:
     known = [
-        Arrival(a.received_at, a.association, a.released_at if (a.released_at or 99) <= now else None)
+        Arrival(a.received_at, a.association, None if a.released_at is None or a.released_at > now else a.released_at)
         for a in came
         if a.received_at <= now
     ]
