@@ -30,6 +30,12 @@ def private_target(name: str, modalities: Sequence[Modality]) -> Target:
     return Target(name, (), _ANATOMICAL_STRUCTURE, Code(value, "99RCMED", name), None, None, _COLOUR, tuple(modalities))
 
 
+def sole_target(text: str, modality: Modality | None) -> Target | None:
+    """The target that a text means as a whole; None where it means none, several, or something beside it."""
+    resolution = resolve_targets(text, modality)
+    return resolution.targets[0] if len(resolution.targets) == 1 and not resolution.unresolved else None
+
+
 def target_called(name: str, modality: Modality) -> Target:
     """The target that a person's free-text name of a structure means, under that very name.
 
@@ -40,7 +46,7 @@ def target_called(name: str, modality: Modality) -> Target:
         InputError: the name is blank or longer than 64 characters.
     """
     name = " ".join(name.split())
-    resolution = resolve_targets(name, modality)
-    if len(resolution.targets) == 1 and not resolution.unresolved and len(name) <= LONGEST_NAME:
-        return replace(resolution.targets[0], name=name)
+    target = sole_target(name, modality)
+    if target is not None and len(name) <= LONGEST_NAME:
+        return replace(target, name=name)
     return private_target(name, [modality])

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from rcmed.data.collected import values_on
 from rcmed.data.conversion.layouts import TARGET, Case, Layout, Split
-from rcmed.errors import InputError
+from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Image, Modality
-from rcmed.readers import read_images, suffix_of
-from rcmed.vocabulary.matching import resolve_targets
+from rcmed.readers import modality_from_name, read_images, suffix_of
+from rcmed.vocabulary.named import sole_target
 
 OWN = "own"
 """Name of the data set that a folder of one's own becomes."""
@@ -173,16 +173,11 @@ def _held_out(layout: Layout, source: Path) -> set[str] | None:
 def _canonical(name: str, modality: Modality | None) -> str:
     """The vocabulary's name where a folder's name means one target of it; else the name itself in lower case."""
     words = " ".join(name.replace("_", " ").replace("-", " ").lower().split())
-    resolution = resolve_targets(words, modality) if modality is not None else None
-    if resolution is not None and len(resolution.targets) == 1 and not resolution.unresolved:
-        return resolution.targets[0].name
-    return words
+    target = sole_target(words, modality) if modality is not None else None
+    return words if target is None else target.name
 
 
 def _modality_by_name(path: Path) -> Modality | None:
-    from rcmed.errors import ConfigurationError
-    from rcmed.readers import modality_from_name
-
     try:
         return modality_from_name(path)
     except ConfigurationError:

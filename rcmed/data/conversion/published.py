@@ -9,7 +9,7 @@ from pathlib import Path
 from rcmed.data.conversion.converter import PROVENANCE, index_file
 from rcmed.data.triplets import modality_from_name
 from rcmed.errors import InputError
-from rcmed.vocabulary.matching import resolve_targets
+from rcmed.vocabulary.named import sole_target
 
 DATA = "data"
 """Name of the link to the data set's folder: an index's paths are relative to its own."""
@@ -80,8 +80,8 @@ def _read(index: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def _canonical(name: str, image: Path, unknown: Counter[str]) -> str:
-    resolution = resolve_targets(name.replace("_", " "), modality_from_name(image))
-    if len(resolution.targets) == 1 and not resolution.unresolved:
-        return resolution.targets[0].name
+    target = sole_target(name.replace("_", " "), modality_from_name(image))
+    if target is not None:
+        return target.name
     unknown[name] += 1
     return name
