@@ -61,7 +61,7 @@ def submit(server: httpx.Client, image: str, mask: np.ndarray, user: str) -> Non
 
 
 def train(server: httpx.Client) -> dict[str, Any]:
-    reply = server.post("/train/rcmed", json={"steps": 60, "learning_rate": 3e-3, "client_id": "anna"})
+    reply = server.post("/train/rcmed", json={"steps": 120, "learning_rate": 1e-3, "client_id": "anna"})
     assert reply.status_code == 200, reply.text
     until = time.monotonic() + PATIENCE
     while server.get("/train/?check_if_running=true").status_code == 200:
