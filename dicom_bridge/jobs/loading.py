@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from dicom_bridge.jobs.libraries import load_libraries
 from dicom_bridge.jobs.worker import FindsInImages, GatewayStoppingError
 from dicom_bridge.settings import ModelSettings
 from rcmed.findings import Findings, ModelIdentity
@@ -52,7 +53,7 @@ class LoadingAssistant:
 
     @classmethod
     def from_settings(cls, settings: ModelSettings) -> LoadingAssistant:
-        """The model of the settings; its files are looked for at once and read later.
+        """The model of the settings, and with it what a job imports; its files are looked for at once and read later.
 
         Raises:
             CheckpointError: the folder is missing or incomplete.
@@ -60,6 +61,7 @@ class LoadingAssistant:
         require_complete(settings.name)
 
         def load() -> FindsInImages:
+            load_libraries()
             from rcmed.assistant import Assistant
 
             return Assistant.from_pretrained(settings.name, settings.device, describer=settings.describer)
