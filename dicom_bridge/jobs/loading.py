@@ -7,6 +7,7 @@ and one that can't be loaded is tried again: nothing that was received is lost b
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -134,6 +135,10 @@ class LoadingAssistant:
                 self._stopping.wait(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
                 continue
+            # A million objects of torch and its kin stay as they are; a collector that looks at all of them in the
+            # middle of a job takes half a second for it.
+            gc.collect()
+            gc.freeze()
             with self._changed:
                 self._assistant = loaded
                 self._trouble = "ok"

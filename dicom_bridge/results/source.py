@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,27 +18,12 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_bridge.results.mending import mend
+from dicom_bridge.series.instance import NAMES_AND_PLACES
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
 from rcmed.image import Grid, Image, SourceInstance
 
 # Without these a result can't be filed with its study.
 _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
-# What names and places a slice beside the first: nothing else of it is ever asked for, and reading all of it costs more
-# than building the objects.
-_BRIEF = (
-    *_TYPE_1,
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "FrameOfReferenceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)
 # IODs whose Frame of Reference module is mandatory (PS3.3 A.3, A.4, A.21, A.36, A.38, A.56): a mask on them can only be
 # placed by it, and an invented UID would break every overlay.
 _NEEDS_FRAME_OF_REFERENCE = {"CT", "MR", "PT"}
@@ -89,23 +74,34 @@ class Source:
             UnreadableFileError: the file is gone or is no longer the instance that was read.
         """
         header = self.headers[number]
-        return header if header is self.headers[0] else _read_header(self.references[number])
+        return header if header is self.headers[0] else _header_of(self.references[number])
 
 
-_read: ContextVar[dict[int, Source] | None] = ContextVar("read", default=None)
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What need not be read again: sources by the id of their image, and headers of files."""
+
+    sources: dict[int, Source]
+    headers: Mapping[Path, Dataset]
+
+
+_known: ContextVar[_Known | None] = ContextVar("known", default=None)
 
 
 @contextmanager
-def sources_read_once() -> Iterator[None]:
+def sources_read_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[None]:
     """Within it `read_source` reads the headers of an image once, for all the objects that are built for it.
 
     The images must live as long as the block.
+
+    Args:
+        headers: as `SeriesReading` has them, from when the images were read; what is not there is read from its file.
     """
-    token = _read.set({})
+    token = _known.set(_Known({}, headers or {}))
     try:
         yield
     finally:
-        _read.reset(token)
+        _known.reset(token)
 
 
 def read_source(image: Image) -> Source:
@@ -113,24 +109,26 @@ def read_source(image: Image) -> Source:
 
     Raises:
         InputError: the image did not come from DICOM, or its source can't hold a result (no StudyInstanceUID, ...).
-        UnreadableFileError: a file is gone or is no longer the instance that was read.
+        UnreadableFileError: a file that is read again is gone or is no longer the instance that was read.
         GridMismatchError: the source's planes are not where the image's grid says, or of another size.
     """
-    read = _read.get()
-    if read is None:
-        return _read_source(image)
-    if id(image) not in read:
-        read[id(image)] = _read_source(image)
-    return read[id(image)]
+    known = _known.get()
+    if known is None:
+        return _read_source(image, {})
+    if id(image) not in known.sources:
+        known.sources[id(image)] = _read_source(image, known.headers)
+    return known.sources[id(image)]
 
 
-def _read_source(image: Image) -> Source:
+def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
     if not image.sources:
         raise InputError("a DICOM result needs a DICOM source: this image has no source instances")
     headers_by_path: dict[Path, Dataset] = {}
     for reference in image.sources:
         if reference.path not in headers_by_path:
-            headers_by_path[reference.path] = _read_header(reference, brief=bool(headers_by_path))
+            # Of the others only what names and places them is ever asked for; reading all costs more than building.
+            brief = bool(headers_by_path)
+            headers_by_path[reference.path] = _header_of(reference, brief, known.get(reference.path) if brief else None)
     headers = tuple(headers_by_path[reference.path] for reference in image.sources)
     if len({header.StudyInstanceUID for header in headers}) > 1:
         raise InputError(
@@ -164,13 +162,9 @@ def _read_source(image: Image) -> Source:
     )
 
 
-def _read_header(reference: SourceInstance, brief: bool = False) -> Dataset:
-    """The header of an instance, whole and mended, or only `_BRIEF` of it."""
-    wanted = list(_BRIEF) if brief else None
-    try:
-        header = dcmread(reference.path, stop_before_pixels=True, force=True, specific_tags=wanted)
-    except (OSError, InvalidDicomError, EOFError) as error:
-        raise UnreadableFileError(f"{reference.path}: can't be read again for the result: {error}") from error
+def _header_of(reference: SourceInstance, brief: bool = False, known: Dataset | None = None) -> Dataset:
+    """The header of an instance: whole and mended, or only `NAMES_AND_PLACES`; read unless it is known."""
+    header = _read_header(reference.path, brief) if known is None else known
     _require_fileable(header, reference.path)
     if not brief:
         mend(header, reference.path)
@@ -179,6 +173,14 @@ def _read_header(reference: SourceInstance, brief: bool = False) -> Dataset:
             f"{reference.path}: SOPInstanceUID (0008,0018) is no longer {reference.sop_instance_uid}; read it again"
         )
     return header
+
+
+def _read_header(path: Path, brief: bool) -> Dataset:
+    wanted = list(NAMES_AND_PLACES) if brief else None
+    try:
+        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+    except (OSError, InvalidDicomError, EOFError) as error:
+        raise UnreadableFileError(f"{path}: can't be read again for the result: {error}") from error
 
 
 def _require_fileable(header: Dataset, path: Path) -> None:

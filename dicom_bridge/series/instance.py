@@ -13,7 +13,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.filereader import read_file_meta_info, read_partial
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from rcmed.errors import NotAnImageError, UnknownFormatError, UnreadableFileError
@@ -41,6 +41,14 @@ _READ_LATER = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "RescaleSlope"),
     *("RescaleIntercept", "WindowCenter", "WindowWidth", "BitsStored", "HighBit"),
 )
+
+NAMES_AND_PLACES = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns"),
+    *("NumberOfFrames", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("SliceThickness", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""What a result asks of a slice beside the first: what it is, and where it lies."""
+_NAMING_TAGS = tuple(Tag(keyword) for keyword in NAMES_AND_PLACES)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,10 @@ class Instance:
     def uid(self, keyword: str) -> str:
         """A UID of the header; "" where absent."""
         return text(self.header, keyword)
+
+    def names_and_places(self) -> Dataset:
+        """The elements `NAMES_AND_PLACES` of the header, as far as it has them."""
+        return Dataset({tag: self.header.get_item(tag) for tag in _NAMING_TAGS if tag in self.header})
 
     @property
     def is_colour(self) -> bool:

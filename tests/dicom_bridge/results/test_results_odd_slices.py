@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from dicom_bridge.results import ResultIdentifiers
 from dicom_bridge.results.objects import KEY_OBJECTS_FILE, REPORT_FILE, SEGMENTATION_FILE, build_objects
 from dicom_bridge.routing import ResultKind
+from dicom_bridge.series.read import read_series
 from rcmed.errors import InputError, UnreadableFileError
 from rcmed.image import Image
 
@@ -43,12 +44,12 @@ def rewrite(path: Path, change: Callable[[Dataset], None]) -> None:
         dataset.save_as(path, enforce_file_format=True)
 
 
-def results(image: Image, sources: Any) -> dict[str, bytes]:
+def results(image: Image, sources: Any, headers: Mapping[Path, Dataset] | None = None) -> dict[str, bytes]:
     mask = np.zeros(image.grid.shape, dtype=bool)
     mask[SHOWN, 2:5, 1:4] = True
     mask[SHOWN + 1, 3, 2] = True
     findings = sources.findings(image, sources.found(mask), sources.absent("spleen"), sources.unresolved())
-    return dict(build_objects(image, findings, IDENTIFIERS, list(ResultKind)).files())
+    return dict(build_objects(image, findings, IDENTIFIERS, list(ResultKind), headers=headers).files())
 
 
 def test_odd_slices_behind_the_first_change_neither_segmentation_nor_report(sources: Any, tmp_path: Path) -> None:
@@ -63,6 +64,18 @@ def test_odd_slices_behind_the_first_change_neither_segmentation_nor_report(sour
     report = pydicom.dcmread(io.BytesIO(odd[REPORT_FILE]))
     listed = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
     assert [item.ReferencedSOPInstanceUID for item in listed] == everything
+
+
+def test_headers_kept_from_the_reading_give_the_same_results(sources: Any, tmp_path: Path) -> None:
+    written = sources.volume(tmp_path)
+    for reference in written.sources[1:]:
+        rewrite(reference.path, make_odd)
+    reading = read_series(written.files)
+    (image,) = reading.images
+    assert set(reading.headers) == set(image.files)
+    again = results(image, sources)
+    assert set(again) > {SEGMENTATION_FILE, REPORT_FILE, KEY_OBJECTS_FILE}
+    assert results(image, sources, reading.headers) == again
 
 
 def test_a_picture_says_what_its_own_slice_says(sources: Any, tmp_path: Path) -> None:
