@@ -26,6 +26,7 @@ MAX_FRAMES = 2**17
 _PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXEL_DATA = (0x7FE00008, 0x7FE00009)
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_SEARCHED_BYTES = 1 << 21
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _RT_IMAGE = _STORAGE + "481.1"
 # Storage classes that hold no picture of a patient (PS3.4 B.5): waveforms, presentation states, parametric maps,
@@ -190,12 +191,14 @@ def _many(found: Any) -> bool:
 def _read_header(path: Path) -> tuple[Dataset, int | None, PixelDataPlace | None]:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        head = file.read(132)
+        start = file.read(_SEARCHED_BYTES)
+        head = start[:132]
         if head[:2] == b"\x1f\x8b":
             raise UnreadableFileError(f"{path}: compressed by gzip; unpack it first (gunzip)")
         has_preamble = head[128:] == b"DICM"
         file.seek(0)
-        if has_preamble:
+        # Parsing the file meta information takes longer than seeing that the name of that encoding is nowhere.
+        if has_preamble and (size > _SEARCHED_BYTES or DeflatedExplicitVRLittleEndian.encode() in start):
             size = _inflated_size(path) or size
         stopped: list[tuple[int, PixelDataPlace]] = []
 
