@@ -64,7 +64,8 @@ class Trainer:
         self.before, self.after = self.processor.surroundings()
         # The CPU's fused attention has a slow backward pass at these lengths.
         self.model.language.decoder.set_attn_implementation("eager" if self.device.type == "cpu" else "sdpa")
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        if not self.processes.holds_shards:  # Those are moved one after the other: the whole may not fit.
+            self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         training_pass = TrainingPass(self.model)
         if self.processes.count > 1:
             training_pass.rows.put_into(self.model)
