@@ -30,6 +30,7 @@ from rcmed.training.processes import Processes, fill, own_part, whole
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.training_pass import TrainingPass, Turns
+from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
 
 
 class Trainer:
@@ -53,6 +54,8 @@ class Trainer:
         triplets = without_targets(read_index(settings.index, settings.root), settings.left_out)
         if not triplets:
             raise ConfigurationError(f"index: {settings.index} names no image to train on")
+        triplets, self.held_out = hold_out(triplets, settings.validation_share)
+        self.validate_every = settings.validate_every or -(-len(triplets) // settings.batch_images)
         packed = [pack(triplet, settings.image_size) for triplet in triplets]
         packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
         self.batches = BatchMaker(packed, settings)
@@ -202,10 +205,24 @@ class Trainer:
                 curve.add(self.step, terms, learning_rate=rate, images=self.settings.batch_images)
                 if self.step % self.settings.checkpoint_every == 0:
                     self.save_checkpoint()
+                if self.step % self.validate_every == 0 and self.step < self.settings.steps:
+                    self.validate(curve)
             self.save_checkpoint()
             task = progress.add_task("presence", total=len(self.processes.share(self.settings.presence_steps)))
             self.train_presence(lambda: progress.update(task, advance=1))
+            self.validate(curve)
         return self.save_model(output / "model")
+
+    def validate(self, curve: Curve) -> None:
+        """Score the averaged weights on the patients that are held out, and write the table; nothing where none are."""
+        if not self.held_out:
+            return
+        model = self._model_of(self._averaged_weights(are_kept=True))
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        rows = score_held_out(model, self.processor, self.held_out, self.settings.root, self.processes)
+        if self.processes.is_main:
+            write_validation(rows, self.step, self.settings.output)
+            curve.add_validation(self.step, dice_by_target(rows))
 
     def save_model(self, folder: Path) -> Path:
         """Write the averaged weights as a model folder that `from_pretrained` reads; all processes must call it."""

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_file
 
-from rcmed.training.processes import Processes, whole
+from rcmed.training.processes import Processes, own_part, whole
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
 
@@ -57,12 +58,22 @@ def assert_same(together: Found, alone: Found, before: Found) -> None:
     assert apart < 0.01 * moved, (apart, moved)
 
 
+def assert_resumed(resumed: Trainer, trainer: Trainer) -> None:
+    """Every shard is that of the trainer which wrote the checkpoint."""
+    assert resumed.step == trainer.step
+    for one, other in ((resumed.model.state_dict(), trainer.model.state_dict()), (resumed.averaged, trainer.averaged)):
+        assert not [name for name, value in other.items() if not torch.equal(own_part(one[name]), own_part(value))]
+    for parameter, own in zip(resumed.model.parameters(), trainer.model.parameters(), strict=True):
+        for name, value in trainer.optimiser.state.get(own, {}).items():
+            assert torch.equal(own_part(resumed.optimiser.state[parameter][name]), own_part(value)), name
+
+
 def cut_into_shards(processes: Processes) -> None:
     """What `accelerate` does on GPUs where its configuration says so (FSDP_...); on CPUs it never does."""
     assert processes._accelerator is not None
     state = processes._accelerator.state
     state.fsdp_plugin = FullyShardedDataParallelPlugin()
-    state.distributed_type = DistributedType.FSDP
+    state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
     assert processes.holds_shards
 
 
@@ -72,6 +83,12 @@ if __name__ == "__main__":
         cut_into_shards(together)
     for path in sorted(Path(sys.argv[1]).glob("*.yaml")):
         settings = TrainingSettings.from_yaml(path)
-        results = take_steps(Trainer(settings, processes=together), settings.steps)
+        trainer = Trainer(settings, processes=together)
+        results = take_steps(trainer, settings.steps)
+        assert together.holds_shards == ("shards" in sys.argv[2:])
+        if together.holds_shards:
+            trainer.save_checkpoint()
+            together.wait()
+            assert_resumed(Trainer(settings, processes=together), trainer)
         if together.is_main:
             save_file(results, path.with_suffix(".safetensors"))

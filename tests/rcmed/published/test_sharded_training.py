@@ -67,6 +67,7 @@ def test_shards_learn_what_one_process_learns(
 ) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
+    settings = settings.model_copy(update={"steps": 3})
     (folder / "full.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     fsdp = {name: value for name, value in launched.items() if name.startswith("FSDP_")}
     functions: dict[str, Any] = runpy.run_path(str(WORKER))
@@ -76,3 +77,9 @@ def test_shards_learn_what_one_process_learns(
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     alone = functions["take_steps"](trainer, settings.steps)
     functions["assert_same"](together, alone, before)
+    # The checkpoint holds whole weights: one process goes on from it, and its model folder is an ordinary one.
+    resumed = Trainer(settings)
+    assert resumed.step == settings.steps
+    for name, value in resumed.model.state_dict().items():
+        torch.testing.assert_close(value, together[f"weight.{name}"], rtol=0, atol=0, msg=name)
+    RCMedModel.from_pretrained(settings.output / "model")
