@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import torch
@@ -61,7 +62,8 @@ class Assistant:
         self.identity = identity
         self.describer = describer or DeterministicDescriber()
         self._learned = learned
-        self.own_targets = own_targets(model.config)
+        self._config = cast(RCMedConfig, model.config)
+        self.own_targets = own_targets(self._config)
         exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
         self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
 
@@ -209,14 +211,14 @@ class Assistant:
 
     def known_targets(self, image: Image) -> list[Target]:
         """Targets that the weights were trained on in the image's modality, those of the vocabulary first."""
-        return known_targets(self.model.config, image.modality)
+        return known_targets(self._config, image.modality)
 
     def _unknown_in(self, target: Target, modality: Modality) -> str | None:
         """Why the weights can't tell of a target in a modality; None where they may.
 
         What they learned of a target in one modality says nothing of another: they would find something anyway.
         """
-        known = modalities_of(self.model.config, target)
+        known = modalities_of(self._config, target)
         if target.name not in self.model.config.target_names or modality in known:
             return None
         shown = " and ".join(modality_words(each) for each in known)

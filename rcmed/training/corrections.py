@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from rcmed.errors import InputError
 from rcmed.image import Modality
+from rcmed.model.config import RCMedConfig
 from rcmed.model.knowledge import known_targets, modalities_of
 from rcmed.model.modeling import EncodedImage, RCMedModel, RCMedOutput
 from rcmed.model.processor import RCMedProcessor
@@ -280,7 +282,7 @@ class _Learner:
         names: list[str] = []
         which: list[int] = []
         modalities: list[Modality] = []
-        config = self.teacher.config
+        config = cast(RCMedConfig, self.teacher.config)
         known = {target.name: modalities_of(config, target) for target in known_targets(config)}
         all_names = sorted(set(config.target_names) - set(self.corrected))
         for index, each in enumerate(chosen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from monai.metrics import compute_dice
 from numpy.typing import NDArray
 
+from rcmed.model.config import RCMedConfig
 from rcmed.model.knowledge import known_targets
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.presence import mask_sureness
@@ -123,7 +125,7 @@ def mean_by_target(scores: Sequence[PairScore]) -> Mapping[str, tuple[float, int
 
 def other_targets(model: RCMedModel, each: PackedTriplet, left_out: Sequence[str]) -> list[str]:
     """Names of the targets that the weights know in the slice's modality, but those that are left out."""
-    known = known_targets(model.config, each.modality)
+    known = known_targets(cast(RCMedConfig, model.config), each.modality)
     return [target.name for target in known if target.name not in left_out]
 
 

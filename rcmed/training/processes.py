@@ -36,7 +36,7 @@ class Processes:
         Args:
             device: "cpu" or "cuda"; of several processes each takes a GPU of its own.
         Raises:
-            ConfigurationError: shards are asked for on CPUs, or in FSDP's first version.
+            ConfigurationError: shards are asked for on CPUs, in FSDP's first version, or of DeepSpeed.
         """
         self._accelerator = _join(device) if int(os.environ.get("LOCAL_RANK", -1)) >= 0 else None
         self.device = torch.device(device) if self._accelerator is None else self._accelerator.device
@@ -127,6 +127,8 @@ def like(value: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _join(device: str) -> Accelerator:
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        raise ConfigurationError("DeepSpeed is not supported; launch with configs/accelerate-fsdp.yaml instead")
     in_shards = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if in_shards and device == "cpu":
         raise ConfigurationError("FSDP: `accelerate` shards on GPUs only; add --device cuda, or launch without FSDP")

@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 

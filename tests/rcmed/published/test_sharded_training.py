@@ -54,11 +54,21 @@ def test_the_settings_are_valid() -> None:
     assert settings.lora_rank == 16 and settings.image_size == RCMedConfig.full().image_size
 
 
-def test_shards_on_a_cpu_are_refused_in_words(launched: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**launched, "LOCAL_RANK": "0"}.items():
+@pytest.mark.parametrize(
+    ("changes", "device", "message"),
+    [
+        ({}, "cpu", "on GPUs only"),
+        ({"FSDP_VERSION": "1"}, "cuda", "fsdp_version"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "cuda", "DeepSpeed"),
+    ],
+)
+def test_what_can_not_be_launched_is_refused_in_words(
+    launched: dict[str, str], monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], device: str, message: str
+) -> None:
+    for name, value in {**launched, "LOCAL_RANK": "0", **changes}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match="on GPUs only"):
-        Processes("cpu")
+    with pytest.raises(ConfigurationError, match=message):
+        Processes(device)
 
 
 @pytest.mark.integration
