@@ -62,8 +62,8 @@ def test_a_resumed_run_with_adapters_equals_an_unbroken_one(settings: TrainingSe
 
 
 def test_it_learns(settings: TrainingSettings) -> None:
-    trainer = Trainer(settings.model_copy(update={"steps": 50, "learning_rate": 3e-3, "reflection_rate": 0.0}))
-    losses = [trainer.train_step()["dice"] for _ in range(50)]
+    trainer = Trainer(settings.model_copy(update={"steps": 80, "learning_rate": 3e-3, "reflection_rate": 0.0}))
+    losses = [trainer.train_step()["dice"] for _ in range(80)]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
 
 
