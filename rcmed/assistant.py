@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,14 +26,14 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.inference import SliceAnswers, SliceReader
 from rcmed.model.instruction import modality_words, question
+from rcmed.model.knowledge import known_targets, modalities_of, own_targets
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
 from rcmed.model.viewing import ReaderView
 from rcmed.model.volume import decide_volume, drop_islands
 from rcmed.training.few_shot import learn_from_examples
-from rcmed.vocabulary import Resolution, Target, load_targets, resolve_targets
-from rcmed.vocabulary.named import private_target
+from rcmed.vocabulary import Resolution, Target, resolve_targets
 
 # DICOM's algorithm name is a long string (VR LO, 64 characters).
 LONGEST_IDENTITY = 64
@@ -61,13 +62,8 @@ class Assistant:
         self.identity = identity
         self.describer = describer or DeterministicDescriber()
         self._learned = learned
-        # Targets of the weights that the vocabulary does not have, by name.
-        listed = {target.name for target in load_targets()}
-        self.own_targets = {
-            name: private_target(name, [Modality(value) for value in model.config.target_modalities.get(name, ())])
-            for name in model.config.target_names
-            if name not in listed
-        }
+        self._config = cast(RCMedConfig, model.config)
+        self.own_targets = own_targets(self._config)
         exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
         self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
 
@@ -215,21 +211,14 @@ class Assistant:
 
     def known_targets(self, image: Image) -> list[Target]:
         """Targets that the weights were trained on in the image's modality, those of the vocabulary first."""
-        trained = set(self.model.config.target_names)
-        # Weights that do not say what they were trained on may know any.
-        known = [t for t in load_targets() if not trained or t.name in trained]
-        return [t for t in (*known, *self.own_targets.values()) if image.modality in self._modalities_of(t)]
-
-    def _modalities_of(self, target: Target) -> tuple[Modality, ...]:
-        taught = self.model.config.target_modalities.get(target.name, ())
-        return tuple(dict.fromkeys((*target.modalities, *(Modality(value) for value in taught))))
+        return known_targets(self._config, image.modality)
 
     def _unknown_in(self, target: Target, modality: Modality) -> str | None:
         """Why the weights can't tell of a target in a modality; None where they may.
 
         What they learned of a target in one modality says nothing of another: they would find something anyway.
         """
-        known = self._modalities_of(target)
+        known = modalities_of(self._config, target)
         if target.name not in self.model.config.target_names or modality in known:
             return None
         shown = " and ".join(modality_words(each) for each in known)

@@ -20,13 +20,17 @@ def train(
     modality: Annotated[
         Modality | None, typer.Option(help="Of one's own images, where their file names do not say.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda; of several processes each takes its own GPU.")] = "cpu",
 ) -> None:
-    """Train a model on images and masks; without settings it goes on from the small weights for a short run."""
+    """Train a model on images and masks; without settings it goes on from the small weights for a short run.
+
+    `accelerate launch -m rcmed train ...` starts it in several processes.
+    """
     from rcmed.data.conversion import convert
     from rcmed.data.conversion.converter import index_file
     from rcmed.data.conversion.labelled import cases_of_own
     from rcmed.errors import ConfigurationError
+    from rcmed.training.processes import Processes
     from rcmed.training.settings import TrainingSettings
     from rcmed.training.trainer import Trainer
 
@@ -35,13 +39,18 @@ def train(
     settings = TrainingSettings.short() if config is None else TrainingSettings.from_yaml(config)
     if output is not None or config is None:
         settings = settings.model_copy(update={"output": output or Path("trained")})
+    processes = Processes(device)
     if data is not None:
         root = data
         if not (data / index_file("train")).exists():
             root = settings.output / "data"
-            for done in convert(cases_of_own(data, modality, test_share=0.0), root):
-                if done.refusal is not None:
-                    typer.echo(f"rcmed: {done.refusal}", err=True)
+            if processes.is_main:
+                for done in convert(cases_of_own(data, modality, test_share=0.0), root):
+                    if done.refusal is not None:
+                        typer.echo(f"rcmed: {done.refusal}", err=True)
+            processes.wait()
         settings = settings.model_copy(update={"root": root, "index": root / index_file("train")})
-    folder = Trainer(settings, device).run()
-    typer.echo(f"model written to {folder}")
+    folder = Trainer(settings, processes=processes).run(show_progress=processes.is_main)
+    if processes.is_main:
+        typer.echo(f"model written to {folder}")
+    processes.end()

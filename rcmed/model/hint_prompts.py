@@ -56,6 +56,15 @@ class PlacedHints:
             None if self.has_mask is None else self.has_mask.to(device),
         )
 
+    def part(self, first: int, last: int) -> PlacedHints:
+        """Those of the prompts from `first` up to, not including, `last`."""
+        return PlacedHints(
+            self.points[first:last],
+            self.labels[first:last],
+            None if self.masks is None else self.masks[first:last],
+            None if self.has_mask is None else self.has_mask[first:last],
+        )
+
     def expand(self, count: int) -> PlacedHints:
         """The same hints for several prompts, of one that is for a single one."""
         return PlacedHints(

@@ -81,6 +81,12 @@ class PromptTokens:
             self.tokens.to(device), self.attended.to(device), self.seg_position.to(device), self.name.to(device)
         )
 
+    def part(self, first: int, last: int) -> PromptTokens:
+        """The prompts from `first` up to, not including, `last`, padded as they were."""
+        return PromptTokens(
+            self.tokens[first:last], self.attended[first:last], self.seg_position[first:last], self.name[first:last]
+        )
+
 
 def two_layers(inputs: int, outputs: int) -> nn.Sequential:
     """Linear, ReLU, Linear: the shape of the published `text_hidden_fcs` and `t2i_projection`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rcmed.image import Modality
@@ -20,6 +22,7 @@ _INVERSION_RATE = 0.5
 # MR is acquired at very different resolutions.
 _MR_BLUR_RATE = 0.3
 _BLUR_RATE = 0.15
+_NOISE_RATE = 0.25
 _BLUR_WIDTHS = (3, 5, 7)
 _BLUR_WIDTH_RATES = (0.65, 0.25, 0.1)
 _BACKGROUND = 0.04
@@ -95,33 +98,80 @@ def change_contrast(values: Tensor, generator: np.random.Generator) -> Tensor:
     Args:
         values: float (channel, row, column) in [0, 1]; background (0) stays as it is.
     """
-    nodes = np.linspace(0, 1, 6)
-    heights = np.sort(np.concatenate([[0.0], generator.random(4), [1.0]]))
+    return _bend(values, _draw_curve(generator))
+
+
+def _draw_curve(generator: np.random.Generator) -> NDArray[np.float64]:
+    heights: NDArray[np.float64] = np.sort(np.concatenate([[0.0], generator.random(4), [1.0]]))
     if generator.random() < _INVERSION_RATE:
         heights = 1 - heights
-    changed = np.interp(values.numpy(), nodes, heights).astype(np.float32)
+    return heights
+
+
+def _bend(values: Tensor, heights: NDArray[np.float64]) -> Tensor:
+    changed = np.interp(values.numpy(), np.linspace(0, 1, len(heights)), heights).astype(np.float32)
     return torch.where(values > _BACKGROUND, torch.from_numpy(changed), values)
+
+
+@dataclass(frozen=True, eq=False)
+class Intensity:
+    """How the intensity of one picture is varied.
+
+    Attributes:
+        curve: heights of a contrast curve at even steps; None: the contrast stays.
+        gamma, gain, offset: of the values in [0, 1].
+        gains: float32 (3, 1, 1), of each colour; None in radiology.
+        blur: width of the mean in pixels; None: as sharp as it was.
+        noise: float32 (1, row, column), added; None: none.
+    """
+
+    curve: NDArray[np.float64] | None
+    gamma: float
+    gain: float
+    offset: float
+    gains: Tensor | None
+    blur: int | None
+    noise: Tensor | None
+
+    @classmethod
+    def draw(cls, modality: Modality, size: tuple[int, int], generator: np.random.Generator) -> Intensity:
+        """All that is random, for a picture of so many rows and columns; it depends on nothing that the picture shows.
+
+        So a process that does not need a picture draws what another one draws, and goes on from there alike.
+        """
+        is_mr = modality is Modality.MR
+        curve = _draw_curve(generator) if is_mr and generator.random() < _CONTRAST_RATE else None
+        gamma = math.exp(generator.normal(0, 0.2))
+        gain, offset = math.exp(generator.normal(0, 0.15)), generator.normal(0, 0.06)
+        gains = blur = noise = None
+        if modality in VISIBLE_LIGHT:
+            gains = torch.tensor(np.exp(generator.normal(0, 0.07, size=3)), dtype=torch.float32).view(3, 1, 1)
+        if generator.random() < (_MR_BLUR_RATE if is_mr else _BLUR_RATE):
+            blur = int(generator.choice(_BLUR_WIDTHS, p=_BLUR_WIDTH_RATES))
+        if generator.random() < _NOISE_RATE:
+            noise = torch.from_numpy(generator.standard_normal((1, *size), dtype=np.float32))
+            noise = noise * abs(generator.normal(0, 0.04))
+        return cls(curve, gamma, gain, offset, gains, blur, noise)
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Vary a picture, float (3, row, column) in [0, 255]."""
+        values = image / 255.0
+        if self.curve is not None:
+            values = _bend(values, self.curve)
+        values = values.clamp(0, 1) ** self.gamma
+        if self.gains is not None:
+            values = values * self.gains
+        inside = (image > 0).any(0, keepdim=True)
+        values = (values * self.gain + self.offset * inside).clamp(0, 1)
+        if self.blur is not None:
+            values = F.avg_pool2d(values[None], self.blur, 1, self.blur // 2, count_include_pad=False)[0]
+        if self.noise is not None:
+            values = values + self.noise
+        return values.clamp(0, 1) * 255.0
 
 
 def vary_intensity(pixels: Tensor, modalities: list[Modality], generator: np.random.Generator) -> Tensor:
     """Contrast, brightness, gamma, colour, blur and noise; float (image, 3, row, column) in [0, 255]."""
-    varied = []
-    for image, modality in zip(pixels, modalities, strict=True):
-        values = image / 255.0
-        if modality is Modality.MR and generator.random() < _CONTRAST_RATE:
-            values = change_contrast(values, generator)
-        values = values.clamp(0, 1) ** math.exp(generator.normal(0, 0.2))
-        gain, offset = math.exp(generator.normal(0, 0.15)), generator.normal(0, 0.06)
-        if modality in VISIBLE_LIGHT:
-            gains = torch.tensor(np.exp(generator.normal(0, 0.07, size=3)), dtype=torch.float32).view(3, 1, 1)
-            values = values * gains
-        inside = (image > 0).any(0, keepdim=True)
-        values = (values * gain + offset * inside).clamp(0, 1)
-        if generator.random() < (_MR_BLUR_RATE if modality is Modality.MR else _BLUR_RATE):
-            width = int(generator.choice(_BLUR_WIDTHS, p=_BLUR_WIDTH_RATES))
-            values = F.avg_pool2d(values[None], width, 1, width // 2, count_include_pad=False)[0]
-        if generator.random() < 0.25:
-            noise = torch.from_numpy(generator.standard_normal((1, *values.shape[1:]), dtype=np.float32))
-            values = values + noise * abs(generator.normal(0, 0.04))
-        varied.append(values.clamp(0, 1) * 255.0)
-    return torch.stack(varied)
+    rows, columns = pixels.shape[-2:]
+    drawn = (Intensity.draw(modality, (rows, columns), generator) for modality in modalities)
+    return torch.stack([intensity.apply(image) for image, intensity in zip(pixels, drawn, strict=True)])

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from rcmed.image import Modality
 from rcmed.model.hint_prompts import PlacedHints
-from rcmed.training.augmentation import draw_geometry, fill_frame, has_side, swap_sides, vary_intensity, warp
+from rcmed.training.augmentation import Intensity, draw_geometry, fill_frame, has_side, swap_sides, warp
 from rcmed.training.packed import VISIBLE_LIGHT, BalancedSampler, PackedTriplet
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.settings import TrainingSettings
+from rcmed.training.shares import Share
 from rcmed.training.simulated_hints import simulate_hints
 
 # An image with the (name, is present) that are asked of it.
@@ -32,6 +33,7 @@ class Batch:
         inside: bool (image, 1, size, size): False at padding, and at what the geometry brought in from beyond.
         masks: bool (prompt, size, size).
         present: bool (prompt,): whether the target is in what the model sees.
+        share: which part of the step's batch it is: all of it, or what one of several processes takes.
         hints: of simulated users, in some batches.
     """
 
@@ -42,6 +44,7 @@ class Batch:
     inside: Tensor
     masks: Tensor
     present: Tensor
+    share: Share
     hints: PlacedHints | None = None
 
 
@@ -53,15 +56,21 @@ class BatchMaker:
         self.sampler = BalancedSampler(triplets, settings)
 
     def make(
-        self, generator: np.random.Generator, absent_rate: float, reflection_rate: float, hint_rate: float = 0.0
+        self,
+        generator: np.random.Generator,
+        absent_rate: float,
+        reflection_rate: float,
+        hint_rate: float = 0.0,
+        own: range | None = None,
     ) -> Batch:
-        """Draw a batch.
+        """Draw a batch, or the part of it that a process takes; what is drawn does not depend on the part.
 
         Args:
             generator: of everything random.
             absent_rate: probability of an absent target beside the present ones of an image.
             reflection_rate: probability of a reflection; 0: none, else a data set's own rate is the least.
             hint_rate: probability that the batch comes with hints.
+            own: which of the images are wanted; none: all.
         """
         drawn = self.sampler.draw(generator, absent_rate)
         close_up_rates = [0.0 if _is_sided(asked) else self.settings.close_up_rate for asked in drawn]
@@ -79,25 +88,43 @@ class BatchMaker:
                 for (affine, _), pixels, modality in zip(geometry, images, modalities, strict=True)
             ]
         )
-        filled = torch.zeros(len(drawn), 1, self.settings.image_size, self.settings.image_size)
-        for index, (triplet, _) in enumerate(drawn):
+        size = self.settings.image_size
+        intensities = [Intensity.draw(modality, (size, size), generator) for modality in modalities]
+        prompts = _prompts(drawn, [mirrored for _, mirrored in geometry])
+        share = _share(range(len(drawn)) if own is None else own, prompts, modalities)
+        mine, first, last = slice(share.images.start, share.images.stop), share.prompts.start, share.prompts.stop
+
+        filled = torch.zeros(len(share.images), 1, size, size)
+        for index, (triplet, _) in enumerate(drawn[mine]):
             filled[index, :, : triplet.shape[0], : triplet.shape[1]] = 1
-        inside = warp(filled, affines) > 0.5
-        pixels = vary_intensity(warp(torch.stack(images), affines), modalities, generator)
-        names, present, image_index = [], [], []
-        for index, ((_, prompts), (_, mirrored)) in enumerate(zip(drawn, geometry, strict=True)):
-            for name, is_present in prompts:
-                names.append(swap_sides(name) if mirrored else name)
-                present.append(is_present)
-                image_index.append(index)
-        which = torch.tensor(image_index)
-        warped = warp(torch.cat(asked)[:, None].float(), affines[which])[:, 0] > 0.5
+        inside = warp(filled, affines[mine]) > 0.5
+        warped_images = warp(torch.stack(images[mine]), affines[mine])
+        pixels = torch.stack(
+            [intensity.apply(image) for image, intensity in zip(warped_images, intensities[mine], strict=True)]
+        )
+        with_hints = bool(hint_rate) and generator.random() < hint_rate
+        # What a simulated user draws depends on the masks of all prompts before.
+        which = torch.tensor([image for image, _, _ in prompts])
+        taken = slice(0, len(prompts)) if with_hints else slice(first, last)
+        warped = warp(torch.cat(asked)[taken, None].float(), affines[which[taken]])[:, 0] > 0.5
         # A mask that the geometry moved out of the picture is absent from what the model sees.
-        in_view = torch.tensor(present) & warped.any(-1).any(-1)
+        present = torch.tensor([is_present for _, _, is_present in prompts])
+        in_view = present[taken] & warped.any(-1).any(-1)
         hints = None
-        if hint_rate and generator.random() < hint_rate:
-            hints = simulate_hints(warped, in_view, generator)
-        return Batch(pixels, which, names, modalities, inside, warped, in_view, hints)
+        if with_hints:
+            hints = simulate_hints(warped, in_view, generator).part(first, last)
+            warped, in_view = warped[first:last], in_view[first:last]
+        return Batch(
+            pixels=pixels,
+            image_index=which[first:last] - share.images.start,
+            names=[name for _, name, _ in prompts[first:last]],
+            modalities=modalities[mine],
+            inside=inside,
+            masks=warped,
+            present=in_view,
+            share=share,
+            hints=hints,
+        )
 
     def _images(
         self, drawn: list[_Asked], generator: np.random.Generator, reflection_rate: float
@@ -120,3 +147,22 @@ class BatchMaker:
 
 def _is_sided(asked: _Asked) -> bool:
     return any(has_side(name) for name, _ in asked[1])
+
+
+def _prompts(drawn: list[_Asked], mirrored: list[bool]) -> list[tuple[int, str, bool]]:
+    """(image, name, is present) of each prompt; names follow a left-right flip."""
+    return [
+        (index, swap_sides(name) if mirrored[index] else name, is_present)
+        for index, (_, prompts) in enumerate(drawn)
+        for name, is_present in prompts
+    ]
+
+
+def _share(own: range, prompts: list[tuple[int, str, bool]], modalities: list[Modality]) -> Share:
+    numbers = [number for number, (image, _, _) in enumerate(prompts) if image in own]
+    return Share(
+        images=own,
+        prompts=range(numbers[0], numbers[-1] + 1),
+        image_count=len(modalities),
+        asked=[(name, modalities[image]) for image, name, _ in prompts],
+    )

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from rcmed.errors import InputError
 from rcmed.image import Modality
+from rcmed.model.config import RCMedConfig
+from rcmed.model.knowledge import known_targets, modalities_of
 from rcmed.model.modeling import EncodedImage, RCMedModel, RCMedOutput
 from rcmed.model.processor import RCMedProcessor
 from rcmed.training.adapters import LanguageAdapters
@@ -29,7 +32,6 @@ from rcmed.training.judging import agreements, other_targets, score_pairs
 from rcmed.training.packed import PackedTriplet
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.schedule import warm_cosine
-from rcmed.vocabulary import target_named
 
 _WARMUP_STEPS = 5
 _STRENGTHS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -280,7 +282,9 @@ class _Learner:
         names: list[str] = []
         which: list[int] = []
         modalities: list[Modality] = []
-        all_names = sorted(set(self.teacher.config.target_names) - set(self.corrected))
+        config = cast(RCMedConfig, self.teacher.config)
+        known = {target.name: modalities_of(config, target) for target in known_targets(config)}
+        all_names = sorted(set(config.target_names) - set(self.corrected))
         for index, each in enumerate(chosen):
             others = other_targets(self.teacher, each, self.corrected)
             others = [others[i] for i in generator.permutation(len(others))[: self.settings.kept_per_image]]
@@ -288,7 +292,7 @@ class _Learner:
             modalities += [each.modality] * len(others)
             foreign = generator.permutation(len(all_names))[: self.settings.kept_per_image]
             for name in (all_names[number] for number in foreign):
-                seen_in = target_named(name).modalities
+                seen_in = known[name]
                 names.append(name)
                 modalities.append(seen_in[generator.integers(len(seen_in))])
             which += [index] * (len(names) - len(which))

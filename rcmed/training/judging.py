@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ import torch.nn.functional as F
 from monai.metrics import compute_dice
 from numpy.typing import NDArray
 
+from rcmed.model.config import RCMedConfig
+from rcmed.model.knowledge import known_targets
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.presence import mask_sureness
 from rcmed.model.processor import RCMedProcessor
 from rcmed.training.packed import PackedTriplet
-from rcmed.vocabulary import load_targets
 
 _IMAGES_AT_ONCE = 4
 
@@ -122,13 +124,9 @@ def mean_by_target(scores: Sequence[PairScore]) -> Mapping[str, tuple[float, int
 
 
 def other_targets(model: RCMedModel, each: PackedTriplet, left_out: Sequence[str]) -> list[str]:
-    """Targets that the weights know and the slice's modality can show, but those that are left out."""
-    known = set(model.config.target_names)
-    return [
-        target.name
-        for target in load_targets()
-        if (not known or target.name in known) and each.modality in target.modalities and target.name not in left_out
-    ]
+    """Names of the targets that the weights know in the slice's modality, but those that are left out."""
+    known = known_targets(cast(RCMedConfig, model.config), each.modality)
+    return [target.name for target in known if target.name not in left_out]
 
 
 def agreements(

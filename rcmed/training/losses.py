@@ -54,6 +54,21 @@ def prompt_losses(logits: Tensor, presence_logits: Tensor | None, masks: Tensor,
     return terms
 
 
+# Means over the prompts whose target is there; the others are means over all prompts.
+_OF_PRESENT = ("dice", "boundary")
+
+
+def as_share(terms: dict[str, Tensor], of_prompts: float, of_present: Tensor) -> dict[str, Tensor]:
+    """The terms of a process's own prompts, weighted: their mean over the processes is the term of all prompts.
+
+    Args:
+        terms: as of `prompt_losses`.
+        of_prompts: the process's prompts over the mean number of prompts of a process.
+        of_present: the same of those whose target is there.
+    """
+    return {name: term * (of_present if name in _OF_PRESENT else of_prompts) for name, term in terms.items()}
+
+
 WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 1.0}
 
 

@@ -27,7 +27,7 @@ class TrainingSettings(BaseModel):
             0: everything is trained.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`), each of which is taught the whole answer.
         steps: optimiser steps of the first stage; 0: only presence is trained, on the weights that the run starts from.
-        batch_images: images per step.
+        batch_images: images per step, of all processes together.
         prompts_per_image: most targets asked of one image in a step.
         learning_rate, weight_decay, warmup_steps: AdamW with a cosine schedule.
         ema_decay: of the averaged weights that are shipped.
@@ -44,6 +44,8 @@ class TrainingSettings(BaseModel):
         presence_steps: batches of the second stage, which trains presence on the finished masks; 0: none.
         presence_learning_rate: of that stage.
         presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
+        validation_share: of the patients, not trained on but scored (`rcmed.training.validation`); 0: none.
+        validate_every: steps between two validations; none: an epoch, as many steps as show each image once.
         image_size: of the model grid, in pixels.
         seed: of everything random.
         checkpoint_every: steps between checkpoints.
@@ -81,6 +83,8 @@ class TrainingSettings(BaseModel):
     presence_learning_rate: float = Field(default=1e-3, gt=0)
     presence_absent_rate: float = Field(default=0.5, ge=0, le=1)
     presence_reflection_rate: float = Field(default=0.5, ge=0, le=1)
+    validation_share: float = Field(default=0.0, ge=0, le=0.5)
+    validate_every: int | None = Field(default=None, ge=1)
     image_size: int = Field(default=256, ge=64, multiple_of=32)
     seed: int = 0
     checkpoint_every: int = Field(default=250, ge=1)

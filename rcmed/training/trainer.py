@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -13,40 +10,52 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
 from rcmed.model.config import RCMedConfig
-from rcmed.model.modeling import RCMedModel, RCMedOutput
+from rcmed.model.modeling import RCMedModel
 from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.adapters import LanguageAdapters
 from rcmed.training.batches import Batch, BatchMaker
-from rcmed.training.losses import prompt_losses, total_loss
+from rcmed.training.checkpoints import CHECKPOINT, resume, write_checkpoint
+from rcmed.training.curve import Curve
+from rcmed.training.losses import as_share, prompt_losses, total_loss
 from rcmed.training.packed import pack, pack_control
 from rcmed.training.presence_stage import PresenceSamples, fit_presence, generator_of, presence_head
+from rcmed.training.processes import Processes, fill, own_part, whole
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
+from rcmed.training.training_pass import TrainingPass, Turns
+from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
 
 
 class Trainer:
     """Trains a model on an index, or goes on where its output folder left off.
 
     Everything random of a step comes from (seed, step), so a resumed run draws what an unbroken one would have drawn.
-    Runs on the CPU or one GPU; bf16 autocast or float32.
+    Runs in one process on the CPU or a GPU, or in several that share each step's images; bf16 autocast or float32.
     """
 
-    def __init__(self, settings: TrainingSettings, device: str = "cpu") -> None:
+    def __init__(self, settings: TrainingSettings, device: str = "cpu", processes: Processes | None = None) -> None:
+        self.processes = processes or Processes(device)
         torch.manual_seed(settings.seed)
         torch.set_num_threads(settings.threads)
         self.settings = settings
-        self.device = torch.device(device)
+        self.device = self.processes.device
+        if settings.batch_images < self.processes.count:
+            raise ConfigurationError(
+                f"batch_images: {settings.batch_images} images can't be shared by {self.processes.count} processes; "
+                f"start fewer of them, or ask for more images"
+            )
         triplets = without_targets(read_index(settings.index, settings.root), settings.left_out)
         if not triplets:
             raise ConfigurationError(f"index: {settings.index} names no image to train on")
+        triplets, self.held_out = hold_out(triplets, settings.validation_share)
+        self.validate_every = settings.validate_every or -(-len(triplets) // settings.batch_images)
         packed = [pack(triplet, settings.image_size) for triplet in triplets]
         packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
         self.batches = BatchMaker(packed, settings)
@@ -58,19 +67,25 @@ class Trainer:
         self.before, self.after = self.processor.surroundings()
         # The CPU's fused attention has a slow backward pass at these lengths.
         self.model.language.decoder.set_attn_implementation("eager" if self.device.type == "cpu" else "sdpa")
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
-        self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        if not self.processes.holds_shards:  # Those are moved one after the other: the whole may not fit.
+            self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        training_pass = TrainingPass(self.model)
+        if self.processes.count > 1:
+            training_pass.rows.put_into(self.model)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         decay = [p for p in trained if p.ndim > 1]
         plain = [p for p in trained if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
+        optimiser = torch.optim.AdamW(
             [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
             fused=True,
         )
-        self.step = 0
-        self._resume()
+        # Shards take the place of the parameters in both.
+        self.training_pass, self.optimiser = self.processes.prepare(training_pass, optimiser, settings.precision)
+        self.rows = training_pass.rows
+        self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.step = resume(settings.output / CHECKPOINT, self.model, self.averaged, self.optimiser)
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the terms of the loss."""
@@ -79,25 +94,40 @@ class Trainer:
         # Dropout draws from torch's own generator: a resumed run must draw what an unbroken one does.
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, self.step)).generate_state(1)[0]))
         reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
-        batch = self.batches.make(generator, settings.absent_rate, reflection_rate, settings.hint_rate)
+        own = self.processes.share(settings.batch_images)
+        batch = self.batches.make(generator, settings.absent_rate, reflection_rate, settings.hint_rate, own)
         factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
-        output = self._forward(self.model, batch, settings.precision)
-        assert output.turns is not None
-        terms = self._terms(output.turns, batch.masks.float().to(self.device), batch.present.to(self.device))
+        self.rows.are_of(batch.share)
+        turns = self._forward(self.training_pass, batch, settings.precision)
+        terms = self._terms(turns, batch.masks.float().to(self.device), batch.present.to(self.device))
+        if self.processes.count > 1:
+            terms = self._as_share(terms, batch)
         loss = total_loss(terms)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
-        decay = min(settings.ema_decay, (1 + self.step) / (10 + self.step))
+        self._average()
+        self.step += 1
+        told = {"loss": loss, **terms}
+        values = self.processes.total(torch.stack([value.detach().float() for value in told.values()]))
+        return dict(zip(told, (values / self.processes.count).tolist(), strict=True))
+
+    def _average(self) -> None:
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             current = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
-            torch._foreach_lerp_([self.averaged[name] for name in current], list(current.values()), 1 - decay)
-        self.step += 1
-        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+            averaged = [own_part(self.averaged[name]) for name in current]
+            torch._foreach_lerp_(averaged, [own_part(value) for value in current.values()], 1 - decay)
+
+    def _as_share(self, terms: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        present = batch.present.sum().float().to(self.device)
+        mean = (self.processes.total(present) / self.processes.count).clamp(min=1 / self.processes.count)
+        of_prompts = len(batch.share.prompts) * self.processes.count / len(batch.share.asked)
+        return as_share(terms, of_prompts, present.clamp(min=1) / mean)
 
     @staticmethod
     def _terms(turns: Sequence[tuple[Tensor, Tensor | None]], masks: Tensor, present: Tensor) -> dict[str, Tensor]:
@@ -109,14 +139,14 @@ class Trainer:
             of_turns.append(prompt_losses(logits, presence_logits, masks, present))
         return {name: torch.stack([terms[name] for terms in of_turns]).mean() for name in of_turns[0]}
 
-    def _forward(self, model: RCMedModel, batch: Batch, precision: str) -> RCMedOutput:
-        modalities = [batch.modalities[index] for index in batch.image_index.tolist()]
-        tokens = self.processor.prepare_prompts(batch.names, modalities).to(self.device)
+    def _forward(self, module: Callable[..., Turns], batch: Batch, precision: str) -> Turns:
+        tokens = self.processor.prepare_prompts(*zip(*batch.share.asked, strict=True))
+        tokens = tokens.part(batch.share.prompts.start, batch.share.prompts.stop).to(self.device)
         pixels = self.processor.normalise(batch.pixels)
         if not self.processor.pads_before_normalising:
             pixels = pixels * batch.inside
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            output: RCMedOutput = model(
+            return module(
                 pixels.to(self.device),
                 self.before.to(self.device),
                 self.after.to(self.device),
@@ -124,14 +154,13 @@ class Trainer:
                 tokens,
                 None if batch.hints is None else batch.hints.to(self.device),
             )
-        return output
 
     def train_presence(self, advance: Callable[[], None] = lambda: None) -> None:
         """The second stage, on the averaged weights: see `rcmed.training.presence_stage`."""
         settings = self.settings
         if not settings.presence_steps:
             return
-        model = self._averaged_model()
+        model = self._model_of(self._averaged_weights(are_kept=True))
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         model.requires_grad_(False)
         model.eval()
@@ -140,95 +169,86 @@ class Trainer:
         listening = head.register_forward_pre_hook(lambda _, arguments: gathered.append(arguments[0]))
         names: list[str] = []
         present: list[Tensor] = []
-        for step in range(settings.presence_steps):
+        own_steps = self.processes.share(settings.presence_steps)
+        for step in own_steps:
             generator = generator_of(settings.seed, step)
             batch = self.batches.make(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
             # As the weights are used: what hardly varies is another value in bf16.
-            self._forward(model, batch, "fp32")
+            self._forward(TrainingPass(model), batch, "fp32")
             names += batch.names
             present.append(batch.present)
             # Of the closed loop's turns the last one answers.
             del gathered[len(present) - 1 : -1]
             advance()
         listening.remove()
-        samples = PresenceSamples(torch.cat(gathered), names, torch.cat(present))
+        # In the order of the steps, as one process would have gathered them.
+        parts = self.processes.gather([(torch.cat(gathered).cpu(), names, torch.cat(present))] if own_steps else [])
+        evidence, present = torch.cat([part[0] for part in parts]), [part[2] for part in parts]
+        samples = PresenceSamples(evidence.to(self.device), [n for part in parts for n in part[1]], torch.cat(present))
         fit_presence(head, samples, settings.presence_learning_rate, settings.seed)
         (place,) = (name for name, module in model.named_modules() if module is head)
         for name, value in head.state_dict().items():
-            self.averaged[f"{place}.{name}"].copy_(value)
+            fill(self.averaged[f"{place}.{name}"], value)
 
     def run(self, show_progress: bool = True) -> Path:
         """Train to the end; returns the folder of the finished model."""
         output = self.settings.output
         output.mkdir(parents=True, exist_ok=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        started, recent = time.monotonic(), []
-        with Progress(*columns, disable=not show_progress) as progress, (output / "curve.jsonl").open("a") as curve:
+        is_main = self.processes.is_main
+        with Progress(*columns, disable=not (show_progress and is_main)) as progress, Curve(output, is_main) as curve:
             task = progress.add_task("training", total=self.settings.steps, completed=self.step)
             while self.step < self.settings.steps:
-                recent.append(self.train_step())
-                progress.update(task, completed=self.step, description=f"loss {recent[-1]['loss']:.3f}")
-                if self.step % 50 == 0:
-                    means = {name: round(float(np.mean([r[name] for r in recent])), 4) for name in recent[0]}
-                    means |= {"step": self.step, "seconds": round(time.monotonic() - started, 1)}
-                    curve.write(json.dumps(means) + "\n")
-                    curve.flush()
-                    recent = []
+                terms = self.train_step()
+                progress.update(task, completed=self.step, description=f"loss {terms['loss']:.3f}")
+                rate = self.optimiser.param_groups[0]["lr"]
+                curve.add(self.step, terms, learning_rate=rate, images=self.settings.batch_images)
                 if self.step % self.settings.checkpoint_every == 0:
                     self.save_checkpoint()
+                if self.step % self.validate_every == 0 and self.step < self.settings.steps:
+                    self.validate(curve)
             self.save_checkpoint()
-            task = progress.add_task("presence", total=self.settings.presence_steps)
+            task = progress.add_task("presence", total=len(self.processes.share(self.settings.presence_steps)))
             self.train_presence(lambda: progress.update(task, advance=1))
+            self.validate(curve)
         return self.save_model(output / "model")
 
+    def validate(self, curve: Curve) -> None:
+        """Score the averaged weights on the patients that are held out, and write the table; nothing where none are."""
+        if not self.held_out:
+            return
+        model = self._model_of(self._averaged_weights(are_kept=True))
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        rows = score_held_out(model, self.processor, self.held_out, self.settings.root, self.processes)
+        if self.processes.is_main:
+            write_validation(rows, self.step, self.settings.output)
+            curve.add_validation(self.step, dice_by_target(rows))
+
     def save_model(self, folder: Path) -> Path:
-        """Write the averaged weights as a model folder that `from_pretrained` reads."""
-        self._averaged_model().save_pretrained(str(folder))
-        self.processor.save_pretrained(folder)
+        """Write the averaged weights as a model folder that `from_pretrained` reads; all processes must call it."""
+        weights = self._averaged_weights(self.processes.is_main)
+        if self.processes.is_main:
+            self._model_of(weights).save_pretrained(str(folder))
+            self.processor.save_pretrained(folder)
         return folder
 
-    def _averaged_model(self) -> RCMedModel:
+    def _averaged_weights(self, are_kept: bool) -> dict[str, Tensor]:
+        """On the CPU; one at a time is put together from its shards, so that who keeps none needs no memory."""
+        together = ((name, whole(value)) for name, value in self.averaged.items())
+        return {name: value.cpu() for name, value in together if are_kept}
+
+    def _model_of(self, weights: dict[str, Tensor]) -> RCMedModel:
         model = RCMedModel(cast(RCMedConfig, self.model.config))
         adapters = LanguageAdapters(model, self.settings.lora_rank) if self.settings.lora_rank else None
-        model.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
+        model.load_state_dict(weights)
         return model if adapters is None else adapters.merge()
 
     def save_checkpoint(self) -> None:
         """Write weights, averages and optimiser state so that the run can go on; atomic."""
-        folder = self.settings.output
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
-        tensors |= {f"averaged.{k}": v.contiguous() for k, v in self.averaged.items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{key}": value.clone().contiguous() for key, value in state.items()}
-        partial = folder / "checkpoint.partial"
-        save_file(tensors, partial, metadata={"step": str(self.step)})
-        os.replace(partial, folder / "checkpoint.safetensors")
-        self.save_model(folder / "model")
-
-    def _resume(self) -> None:
-        path = self.settings.output / "checkpoint.safetensors"
-        if not path.exists():
-            return
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as opened:
-            self.step = int(opened.metadata()["step"])
-        tensors = load_file(path, device=str(self.device))
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        for name, value in self.averaged.items():
-            value.copy_(tensors[f"averaged.{name}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser."):
-                _, index, name = key.split(".", 2)
-                state.setdefault(int(index), {})[name] = value
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        # The fused optimiser walks parameters and moments side by side in memory: both must be channels_last alike.
-        for parameter, moments in self.optimiser.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                moments[name] = torch.empty_like(parameter).copy_(moments[name])
+        self.settings.output.mkdir(parents=True, exist_ok=True)
+        path = self.settings.output / CHECKPOINT
+        write_checkpoint(path, self.step, self.model, self.averaged, self.optimiser, self.processes.is_main)
+        self.save_model(self.settings.output / "model")
 
 
 def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, RCMedProcessor]:

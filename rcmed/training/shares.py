@@ -1,0 +1,73 @@
+"""A step's batch of images, shared out among the processes of a run so that together they do what one would.
+
+What is random of a step is drawn for the whole batch in every process, in the same order; each then works on its own
+images alone. A loss is a mean over all prompts of the step: a process counts by how many of them are its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rcmed.image import Modality
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a step's batch that one process takes.
+
+    Attributes:
+        images, prompts: its own, by their numbers in the step's batch; both without a gap.
+        image_count: of the whole batch.
+        asked: (target's name, modality) of every prompt of the whole batch.
+    """
+
+    images: range
+    prompts: range
+    image_count: int
+    asked: Sequence[tuple[str, Modality]]
+
+
+class SharedDropout(nn.Module):
+    """Dropout that drops in a process what it would drop in the same images or prompts if one process had them all.
+
+    It draws for the whole batch and keeps its own rows. Needs torch's generator in the same state in every process, and
+    `rows` to say what the first axis of its input is.
+    """
+
+    def __init__(self, rate: float, rows: Rows) -> None:
+        super().__init__()
+        self.rate = rate
+        self.rows = rows
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Drop values of float (row, ...)."""
+        if not self.training:
+            return values
+        own, count = self.rows.of_images if self.rows.are_images else self.rows.of_prompts
+        kept = F.dropout(values.new_ones(count, *values.shape[1:]), self.rate)
+        return values * kept[own.start : own.stop]
+
+
+class Rows:
+    """What the rows are that a model's layers see at the moment: the images of a share, or its prompts."""
+
+    def __init__(self) -> None:
+        self.are_images = True
+        self.of_images = self.of_prompts = (range(0), 0)
+
+    def are_of(self, share: Share) -> None:
+        """A pass over this share begins, with its images."""
+        self.are_images = True
+        self.of_images = (share.images, share.image_count)
+        self.of_prompts = (share.prompts, len(share.asked))
+
+    def put_into(self, model: nn.Module) -> None:
+        """Make every dropout of a model a shared one."""
+        for module in list(model.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.Dropout):
+                    module.add_module(name, SharedDropout(child.p, self).train(child.training))
