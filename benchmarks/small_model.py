@@ -1,6 +1,6 @@
 """Time the small model's parts on a CPU: encode an image once, ask prompts, bring their masks back; and a volume.
 
-python benchmarks/small_model.py [MODEL_FOLDER] [--repeats 15] [--slices 64]
+python benchmarks/small_model.py [MODEL_FOLDER] [--repeats 15] [--slices 64, 0 for no volume]
 
 Threads and parts take turns, so that what else the machine does meets all of them alike; every figure is the median of
 the repeats. Each part is what a user waits for: "encode" begins with 8-bit pixels, "prompt" with the target's name.
@@ -48,7 +48,7 @@ def main() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1, ROWS, COLUMNS, 3), dtype=np.uint8)
     encoded = reader.encode(pixels)
     logits, _ = reader.ground(encoded, NAMES[:1], Modality.CT)
-    volume = blobs(asked.slices, ROWS, COLUMNS)
+    volume = blobs(max(1, asked.slices), ROWS, COLUMNS)
     work: dict[str, Callable[[], object]] = {
         "encode": lambda: reader.encode(pixels),
         "1 prompt": lambda: reader.ground(encoded, NAMES[:1], Modality.CT),

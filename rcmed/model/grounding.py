@@ -39,10 +39,11 @@ class PositionEncoding(nn.Module):
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """What the decoder computes of an image before it knows a prompt; every tensor has one entry per image.
+    """What the decoder computes of an image before it knows a prompt; every tensor but `position` has one per image.
 
     Attributes:
         dense: float (image, channel, row, column): the projected dense embedding.
+        position: float (1, channel, row, column): where its cells are, the same for every image.
         stride_8, stride_4: float maps that the upsampling path adds.
         stride_2: float (image, cell, channel).
         evidence_8: float (image, channel, row, column): the tower's map at stride 8.
@@ -50,6 +51,7 @@ class ImageMaps:
     """
 
     dense: Tensor
+    position: Tensor
     stride_8: Tensor
     stride_4: Tensor
     stride_2: Tensor
@@ -59,6 +61,10 @@ class ImageMaps:
     def select(self, image_index: Tensor) -> ImageMaps:
         """One entry per prompt, of the images named by `image_index` (prompt,)."""
         return ImageMaps(**{name: of_images(tensor, image_index) for name, tensor in vars(self).items()})
+
+    def images(self, first: int, last: int) -> ImageMaps:
+        """Images from `first` up to but without `last`; shares their memory."""
+        return ImageMaps(**{n: maps if len(maps) == 1 else maps[first:last] for n, maps in vars(self).items()})
 
 
 def of_images(values: Tensor, image_index: Tensor) -> Tensor:
@@ -126,8 +132,11 @@ class GroundingDecoder(nn.Module):
             fine: maps at strides 8, 4 and 2.
         """
         stride_8, stride_4, stride_2 = fine
+        projected = self.dense_projection(dense)
+        position = self.position(*dense.shape[-2:]).to(projected.dtype)
         return ImageMaps(
-            dense=self.dense_projection(dense),
+            dense=projected,
+            position=position,
             stride_8=self.lateral_8(stride_8),
             stride_4=self.lateral_4(stride_4),
             # No copy where the memory is in this order already, and then a plain one for each prompt.
@@ -155,8 +164,7 @@ class GroundingDecoder(nn.Module):
         """
         count = prompts.shape[0]
         seen = images.select(image_index)
-        maps = seen.dense
-        position = self.position(*maps.shape[-2:]).to(maps.dtype)
+        maps, position = seen.dense, seen.position
         tokens = torch.stack(
             [self.mask_token.expand(count, -1), self.presence_token.expand(count, -1), prompts], dim=1
         ).to(maps.dtype)
@@ -168,7 +176,7 @@ class GroundingDecoder(nn.Module):
         tokens, places = self.transformer(
             point_embeddings=tokens[:, None],
             image_embeddings=maps,
-            image_positional_embeddings=position.expand_as(maps),
+            image_positional_embeddings=position,
             attention_similarity=None,
             target_embedding=None,
         )[:2]

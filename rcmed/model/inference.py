@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -19,9 +19,9 @@ from rcmed.model.cache import EncodedImageCache
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.hint_prompts import PlacedHints
 from rcmed.model.language import Opening
-from rcmed.model.modeling import EncodedImage, RCMedModel
+from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedModel
 from rcmed.model.presence import mask_sureness
-from rcmed.model.processor import RCMedProcessor, to_image_grid
+from rcmed.model.processor import RCMedProcessor, to_masks
 from rcmed.model.recognition import recognise
 
 
@@ -74,7 +74,12 @@ class SliceReader:
         self.cache = EncodedImageCache(cache_bytes)
         self.exemplars = exemplars
         self.before, self.after = (ids.to(model.device) for ids in processor.surroundings())
+        # The batches of a volume ask the same.
+        self._prompts = lru_cache(maxsize=16)(self._prepare_prompts)
         self._opening: tuple[tuple[tuple[int, int], ...], Opening] | None = None
+
+    def _prepare_prompts(self, names: tuple[str, ...], modality: Modality) -> PromptTokens:
+        return self.processor.prepare_prompts(names, [modality] * len(names)).to(self.model.device)
 
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8], exemplar: Exemplar | None = None) -> EncodedImage:
@@ -139,7 +144,7 @@ class SliceReader:
             hints: by slice, for every target.
         """
         slices, device = encoded.dense.shape[0], self.model.device
-        prompts = self.processor.prepare_prompts(list(names), [modality] * len(names)).to(device)
+        prompts = self._prompts(tuple(names), modality)
         masks, presence = [], []
         for first, last in _runs(slices, max(1, PROMPTS_AT_ONCE // len(names)), hints):
             placed = hints[first].expand(len(names)).to(device) if first in hints else None
@@ -172,9 +177,7 @@ class SliceReader:
             encode = partial(self._encode_or_recall, pixels[first : first + self.batch])
             here = {index - first: hint for index, hint in placed.items() if first <= index < first + self.batch}
             logits, presence = self._ask(encode, names, modality, here)
-            masks = np.stack(
-                [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]
-            )
+            masks = to_masks(logits, rows, columns, self.processor.image_size)
             yield SliceAnswers(first, masks, presence.cpu().numpy(), mask_sureness(logits).cpu().numpy())
 
     def recognise(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> list[str]:

@@ -52,7 +52,7 @@ class EncodedImage:
         """Images from `first` up to but without `last`; shares their memory."""
         prepared = self.prepared
         if isinstance(prepared, ImageMaps):
-            prepared = ImageMaps(**{name: maps[first:last] for name, maps in vars(prepared).items()})
+            prepared = prepared.images(first, last)
         elif prepared is not None:
             prepared = prepared[first:last]
         return EncodedImage(
