@@ -30,8 +30,8 @@ _UID_TAGS = [tag_for_keyword(name) or 0 for name in _UIDS]
 _WANTED: list[BaseTag | int] = [*_UID_TAGS, *(tag_for_keyword(name) or 0 for name in (*FACT_ATTRIBUTES, _EXPECTED))]
 _CHARACTER_SET = 0x00080005
 _PIXELS = 0x7FE00008  # the first of the elements that hold pixels
-# A header is rarely longer; one that is longer is read from the whole instance.
-_START_BYTES = 1 << 18
+# Few headers are longer than the first, and very few than the second; those are read from the whole instance.
+_STARTS_BYTES = (1 << 15, 1 << 19)
 # Encodings that are not little endian, not as they are registered, or compressed as a whole (PS3.5 A).
 _UNUSUAL = {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, *PrivateTransferSyntaxes}
 
@@ -79,24 +79,26 @@ def read_header(
     if transfer_syntax_uid is not None and transfer_syntax_uid not in _UNUSUAL:
         parts = parts[1:]
         read = partial(_read_data_set, syntax=transfer_syntax_uid)
-    start, is_whole = _start(parts)
-    try:
-        header, syntax, at_pixels = read(start)
-    except Exception:  # perhaps only because it is cut off here
-        if is_whole:
-            raise
-        at_pixels = False
-    if not at_pixels and not is_whole:
+    for size in _STARTS_BYTES:
+        start, is_whole = _start(parts, size)
+        try:
+            header, syntax, at_pixels = read(start)
+        except Exception:  # perhaps only because it is cut off here
+            if is_whole:
+                raise
+            continue
+        if at_pixels or is_whole:
+            break
+    else:
         header, syntax, _ = read(b"".join(parts))
     sop_class, instance, study, series = (_uid(header.get_item(tag)) if tag in header else None for tag in _UID_TAGS)
     facts, expected = _facts(header, calling_ae, called_ae)
     return Header(syntax, sop_class, instance, study, series, facts, expected)
 
 
-def _start(parts: Sequence[bytes | memoryview]) -> tuple[bytes, bool]:
+def _start(parts: Sequence[bytes | memoryview], left: int) -> tuple[bytes, bool]:
     """The first bytes, and whether they are all."""
     taken: list[bytes | memoryview] = []
-    left = _START_BYTES
     for part in parts:
         taken.append(memoryview(part)[:left])
         left -= len(part)

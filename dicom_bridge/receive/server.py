@@ -9,7 +9,6 @@ has a longest length and a longest time; and its associations wait for events an
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 import ssl
@@ -21,49 +20,18 @@ from typing import Any
 
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from dicom_bridge.receive.connection import GuardedSocket
+from dicom_bridge.receive.fragments import FragmentsUpperLayer
 from dicom_bridge.receive.reactor import wait_for_events
-from dicom_bridge.receive.store_messages import FragmentsUpperLayer, StoreAnswer, StoreMessages, StoreRequest
-from dicom_bridge.security.limits import Deadline, WaitingRoom
+from dicom_bridge.receive.store_messages import StoreAnswer, StoreMessages, StoreRequest
+from dicom_bridge.security.limits import WaitingRoom
 
 LEAST_PDU_LIMIT = 1 << 20
 """A protocol data unit of up to so many bytes is always read: A-ASSOCIATE-RQ have no negotiated length."""
 
 _LOG = logging.getLogger(__name__)
-
-
-class GuardedSocket(AssociationSocket):
-    """Reads a protocol data unit within a time, and none that is longer than the limit."""
-
-    longest_pdu: int = sys.maxsize
-    seconds_per_pdu: float = 60.0
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes`, or what came until the peer closed.
-
-        Raises:
-            OSError: longer than the limit.
-            TimeoutError: it takes too long.
-        """
-        if nr_bytes > self.longest_pdu:
-            raise OSError(errno.EMSGSIZE, f"a protocol data unit of {nr_bytes} bytes is longer than was negotiated")
-        connection = self.socket
-        if connection is None:
-            return bytearray()
-        deadline = Deadline(self.seconds_per_pdu)
-        content = bytearray(nr_bytes)
-        view = memoryview(content)
-        count = 0
-        while count < nr_bytes:
-            connection.settimeout(deadline.left())
-            got = connection.recv_into(view[count:])
-            if not got:
-                view.release()
-                del content[count:]
-                break
-            count += got
-        return content
 
 
 class _Handler(RequestHandler):

@@ -28,15 +28,12 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
-from dicom_bridge.receive.reactor import WaitingUpperLayer
-
 _LOG = logging.getLogger(__name__)
 SUCCESS = 0x0000
 _FAULT_OF_OURS = 0xC211
 _IS_COMMAND, _IS_LAST = 1, 2  # bits of a fragment's message control header
 _C_STORE_RQ = 0x0001
 _NO_DATA_SET = 0x0101
-_DATA_TRANSFER = 0x04
 _PLAIN_UID = re.compile(r"[0-9.]{1,64}")
 _NOT_FOR_STORAGE = (Verification, StorageCommitmentPushModel)
 _META_INSTANCE_UID = b"\x02\x00\x03\x00UI"  # (0002,0003), explicit VR; its length and value follow
@@ -82,42 +79,6 @@ class StoreAnswer:
     comment: str = ""
 
 
-class Fragments:
-    """The fragments of a P-DATA-TF PDU (PS3.8 9.3.5) where they were read: (context, control header, content) each."""
-
-    def __init__(self, pdu: bytearray) -> None:
-        """Take apart.
-
-        Raises:
-            ValueError: lengths do not add up.
-        """
-        view = memoryview(pdu)
-        self.items: list[tuple[int, int, memoryview]] = []
-        offset = 6
-        while offset < len(view):
-            if offset + 6 > len(view):
-                raise ValueError("a presentation data value is cut off")
-            length, context_id, control = struct.unpack_from(">LBB", view, offset)
-            end = offset + 4 + length
-            if length < 2 or end > len(view):
-                raise ValueError("a presentation data value is longer than its protocol data unit")
-            self.items.append((context_id, control, view[offset + 6 : end]))
-            offset = end
-
-    def to_primitive(self) -> Fragments:
-        """Itself: what pynetdicom's state machine hands on to DIMSE."""
-        return self
-
-
-class FragmentsUpperLayer(WaitingUpperLayer):
-    """Leaves fragments where they were read."""
-
-    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
-        if bytestream[0] != _DATA_TRANSFER:
-            return super()._decode_pdu(bytestream)
-        return Fragments(bytestream), "Evt10"
-
-
 class StoreMessages(DIMSEServiceProvider):
     """DIMSE with the short way for C-STORE requests."""
 
@@ -136,6 +97,11 @@ class StoreMessages(DIMSEServiceProvider):
         self._maximum_bytes = maximum_bytes
         self._command: list[memoryview] = []
         self._request: StoreRequest | None = None
+
+    @property
+    def is_amid_request(self) -> bool:
+        """Whether more of a C-STORE request must come."""
+        return self._request is not None or bool(self._command)
 
     def receive_primitive(self, primitive: Any) -> None:
         """Take the fragments of a PDU."""

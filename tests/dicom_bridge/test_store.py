@@ -87,6 +87,17 @@ def test_incoming_files_are_kept_or_dropped(tmp_path: Path) -> None:
     assert destination.read_bytes() == b"abcd"
 
 
+@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(1, 300))
+def test_a_file_is_its_parts_however_many(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], times: int
+) -> None:
+    files = InstanceFiles(tmp_path_factory.mktemp("parts"))
+    files.prepare()
+    destination = files.path_of("1.2", "1.2.1", "1.2.1.1")
+    files.put([memoryview(part) for part in parts * times], destination)
+    assert destination.read_bytes() == b"".join(parts) * times
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     files = InstanceFiles(tmp_path)
     files.prepare()
