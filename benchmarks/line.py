@@ -3,9 +3,9 @@
 python benchmarks/line.py [STUDY_FOLDER] [--prompts "hippocampus; brain tumor"] [--repeats 1]
 
 Without a folder: the MNI152 brain as an MR series of 189 slices. One gateway in this process with the packaged small
-model, loaded before; the study comes by C-STORE and results go to a folder. The model's time is what its `find` takes;
-the wait for completion is a setting (`completion.released_seconds`, 1 s here) and stated apart; everything else is
-overhead. Needs the packages that `make set-up` installs and nothing more.
+model, loaded as `rcmed serve` loads it and before the first study comes; the study comes by C-STORE and results go to a
+folder. The model's time is what its `find` takes; the wait for completion is a setting (`completion.released_seconds`,
+1 s here) and stated apart; everything else is overhead. Needs nothing more than what `make set-up` installs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pydicom.uid import generate_uid
 
 from dicom_bridge.app import Gateway
 from dicom_bridge.demo.instances import brain_series
+from dicom_bridge.jobs.loading import LoadingAssistant
+from dicom_bridge.jobs.worker import FindsInImages
 from dicom_bridge.sending import find_dicom_files, send_files
-from dicom_bridge.settings import GatewaySettings
-from rcmed.assistant import Assistant
+from dicom_bridge.settings import GatewaySettings, ModelSettings
 from rcmed.findings import Findings
 from rcmed.image import Image
 
@@ -37,7 +38,7 @@ STEPS = ("read", "find", "results")
 class TimedAssistant:
     """Measures `find`."""
 
-    def __init__(self, assistant: Assistant) -> None:
+    def __init__(self, assistant: FindsInImages) -> None:
         self._assistant = assistant
         self.identity = assistant.identity
         self.seconds = 0.0
@@ -92,7 +93,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     asked = parser.parse_args()
     prompts = [prompt.strip() for prompt in asked.prompts.split(";") if prompt.strip()]
-    assistant = TimedAssistant(Assistant.from_pretrained("small"))
+    loading = LoadingAssistant.from_settings(ModelSettings(name="small"))
+    loading.begin()
+    while not loading.is_loaded:
+        time.sleep(0.1)
+    assistant = TimedAssistant(loading)
     with (
         tempfile.TemporaryDirectory(prefix="rcmed-line-") as work,
         Gateway(settings(Path(work) / "state", prompts), assistant) as gateway,

@@ -92,16 +92,16 @@ class StudyWatch:
         return "; ".join(f"{what}: {fault}" for what, fault in sorted(self._faults.copy().items())[:3]) or "ok"
 
     def _run(self) -> None:
-        wait, pause = 0.0, _SHORTEST_PAUSE_SECONDS
+        wait, pause, looked = 0.0, 0.0, time.monotonic()
         while True:
             self._look.wait(wait)
-            if self._stopping.wait(pause):
+            if self._stopping.wait(max(looked + pause - time.monotonic(), 0.0)):
                 return
             self._look.clear()
             begun = time.monotonic()
             wait = self._look_at_open_studies()
-            pause = _PAUSE_PER_LOOK * (time.monotonic() - begun)
-            pause = min(max(pause, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+            looked = time.monotonic()
+            pause = min(max(_PAUSE_PER_LOOK * (looked - begun), _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
 
     def _look_at_open_studies(self) -> float:
         """Hand complete studies to the jobs; returns the seconds until the next one may be complete."""

@@ -7,10 +7,12 @@ and one that can't be loaded is tried again: nothing that was received is lost b
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from dicom_bridge.jobs.libraries import load_libraries
 from dicom_bridge.jobs.worker import FindsInImages, GatewayStoppingError
 from dicom_bridge.settings import ModelSettings
 from rcmed.findings import Findings, ModelIdentity
@@ -52,7 +54,7 @@ class LoadingAssistant:
 
     @classmethod
     def from_settings(cls, settings: ModelSettings) -> LoadingAssistant:
-        """The model of the settings; its files are looked for at once and read later.
+        """The model of the settings, and with it what a job imports; its files are looked for at once and read later.
 
         Raises:
             CheckpointError: the folder is missing or incomplete.
@@ -60,6 +62,7 @@ class LoadingAssistant:
         require_complete(settings.name)
 
         def load() -> FindsInImages:
+            load_libraries()
             from rcmed.assistant import Assistant
 
             return Assistant.from_pretrained(settings.name, settings.device, describer=settings.describer)
@@ -132,6 +135,10 @@ class LoadingAssistant:
                 self._stopping.wait(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
                 continue
+            # A million objects of torch and its kin stay as they are; a collector that looks at all of them in the
+            # middle of a job takes half a second for it.
+            gc.collect()
+            gc.freeze()
             with self._changed:
                 self._assistant = loaded
                 self._trouble = "ok"

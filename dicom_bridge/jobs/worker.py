@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
@@ -28,6 +28,9 @@ from dicom_bridge.store.tables import JobRow
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
+
+if TYPE_CHECKING:
+    from dicom_bridge.series.read import SeriesReading
 
 FINDINGS_FILE = "findings.json"
 FIRST_RESULT_SERIES_NUMBER = 9001
@@ -62,6 +65,7 @@ class _Memory:
     """What one job holds between its steps; computed again when a restart took it away."""
 
     images: tuple[Image, ...] | None = None
+    headers: Mapping[Path, Dataset] = field(default_factory=dict)
     findings: dict[int, Findings] = field(default_factory=dict)
 
 
@@ -133,13 +137,14 @@ class JobWorker:
         self._ledger.set_state(job_id, JobState.RUNNING)
         self._on_change()
         with self._observer.step("read", job):
-            images, refusals = self._read_images(job)
-        for reason in refusals:
-            self._say(job, reason)
+            reading = self._read_images(job)
+        images = reading.images
+        for refusal in reading.refusals:
+            self._say(job, str(refusal.reason))
         for image in images:
             for warning in image.warnings:
                 self._say(job, warning, level="warning")
-        self._memory[job_id] = _Memory(images)
+        self._memory[job_id] = _Memory(images, reading.headers)
         return len(images)
 
     def find(self, job_id: str, number: int) -> list[str]:
@@ -188,7 +193,13 @@ class JobWorker:
             image, findings = self._image(job, number), self._findings(job, number)
             with self._observer.step("results", job):
                 filed = file_results(
-                    image, findings, identifiers, folder, self._results_of(job), self._predecessors(job, folder)
+                    image,
+                    findings,
+                    identifiers,
+                    folder,
+                    self._results_of(job),
+                    self._predecessors(job, folder),
+                    self._memory[job_id].headers,
                 )
             for refusal in filed.refusals:
                 self._say(job, refusal, level="warning" if filed.files else "error")
@@ -304,18 +315,18 @@ class JobWorker:
         self._on_change()
         return given_up
 
-    def _read_images(self, job: JobRow) -> tuple[tuple[Image, ...], list[str]]:
+    def _read_images(self, job: JobRow) -> SeriesReading:
         from dicom_bridge.series.read import read_series
 
         InstanceFiles(self._root).require()
         known = self._index.instances_of(job.study_uid, job.series_uid)
-        reading = read_series([self._root / known[uid] for uid in job.instances if uid in known])
-        return tuple(reading.images), [str(refusal.reason) for refusal in reading.refusals]
+        return read_series([self._root / known[uid] for uid in job.instances if uid in known])
 
     def _images(self, job: JobRow) -> tuple[Image, ...]:
         memory = self._memory.setdefault(job.job_id, _Memory())
         if memory.images is None:
-            memory.images = self._read_images(job)[0]
+            reading = self._read_images(job)
+            memory.images, memory.headers = reading.images, reading.headers
         return memory.images
 
     def _image(self, job: JobRow, number: int) -> Image:

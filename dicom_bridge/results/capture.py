@@ -50,7 +50,7 @@ def _capture(
 ) -> Dataset:
     finding = findings.findings[number]
     shown = best_slice(image, finding)
-    header = source.headers[shown]
+    header = source.whole_header(shown)
     slices = image.grid.shape[0]
     where = f", slice {shown + 1} of {slices}" if slices > 1 else ""
     caption = f"{tracking_id(findings, number)}, {finding.status}{where}, {model_name(findings.model)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ def file_results(
     folder: Path,
     kinds: Collection[ResultKind] = DEFAULT_RESULTS,
     predecessors: Sequence[Dataset] = (),
+    headers: Mapping[Path, Dataset] | None = None,
 ) -> FiledResults:
     """Write the objects of these kinds into `folder`, each there whole or not at all; `build_objects` has the rest.
 
@@ -44,7 +45,7 @@ def file_results(
         OSError: the folder can't be written.
     """
     try:
-        objects = build_objects(image, findings, identifiers, kinds, predecessors)
+        objects = build_objects(image, findings, identifiers, kinds, predecessors, headers)
     except InputError as error:
         return FiledResults((), (f"no {_in_words(kinds)} are written: {error}",))
     files = []

@@ -83,8 +83,13 @@ def build_key_objects(findings: Findings, image: Image, identifiers: ResultIdent
 
 
 def _instances(source: Source, shown: np.ndarray) -> list[Dataset]:
-    headers = [source.headers[number] for number in np.flatnonzero(shown)]
-    return list({str(header.SOPInstanceUID): header for header in headers}.values())
+    """Each instance once; the first whole: highdicom takes patient, study and equipment from it."""
+    numbers = [int(number) for number in np.flatnonzero(shown)]
+    headers = [source.whole_header(numbers[0]), *(source.headers[number] for number in numbers[1:])]
+    by_uid: dict[str, Dataset] = {}
+    for header in headers:
+        by_uid.setdefault(str(header.SOPInstanceUID), header)
+    return list(by_uid.values())
 
 
 def _references(source: Source, shown: np.ndarray) -> list[ImageContentItem]:

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_bridge.results.codes import unit_concept
+from dicom_bridge.results.references import ImageList, ImageReference
 from dicom_bridge.results.source import Source
 
 # PS3.16 CID 29 and 32; DICOM's own name of each modality that is met here.
@@ -45,8 +46,8 @@ _ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
 SOURCE = CodedConcept("260753009", "SCT", "Source")
 
 
-def image_library(source: Source) -> ContainerContentItem:
-    """The library of all source instances, a group for each series and size.
+def image_library(source: Source) -> tuple[ContainerContentItem, list[ImageList]]:
+    """The library of all source instances, a group for each series and size, and what is to be completed of it.
 
     What all images of a group share (modality, frame of reference, rows and columns) is told once, by TID 1602 at the
     group; nothing that the source does not have is asked for.
@@ -57,14 +58,15 @@ def image_library(source: Source) -> ContainerContentItem:
     for header in source.instances:
         key = (str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns))
         groups.setdefault(key, []).append(header)
+    lists = []
     for headers in groups.values():
         group = ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=RelationshipTypeValues.CONTAINS)
-        items = [
-            ImageContentItem(SOURCE, h.SOPClassUID, h.SOPInstanceUID, relationship_type="CONTAINS") for h in headers
-        ]
-        group.ContentSequence = ContentSequence([*_descriptors(headers[0]), *items])
+        first, *others = ImageReference.of(headers)
+        image = ImageContentItem(SOURCE, first.sop_class_uid, first.sop_instance_uid, relationship_type="CONTAINS")
+        group.ContentSequence = ContentSequence([*_descriptors(headers[0]), image])
         library.ContentSequence.append(group)
-    return library
+        lists.append(ImageList(group, image, others))
+    return library, lists
 
 
 def _descriptors(header: Dataset) -> list[ContentItem]:

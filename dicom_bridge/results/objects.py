@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 
@@ -47,13 +48,13 @@ class ResultObjects:
             yield name, buffer.getvalue()
 
 
-@sources_read_once()
 def build_objects(
     image: Image,
     findings: Findings,
     identifiers: ResultIdentifiers,
     kinds: Collection[ResultKind] = DEFAULT_RESULTS,
     predecessors: Sequence[Dataset] = (),
+    headers: Mapping[Path, Dataset] | None = None,
 ) -> ResultObjects:
     """Build the objects of these kinds for the findings in one image; the report refers to the SEG where both are.
 
@@ -61,10 +62,22 @@ def build_objects(
         image, findings, identifiers: as `build_segmentation` has them.
         kinds: which objects.
         predecessors: reports of earlier generations, to which this one refers.
+        headers: of the image's files, as `SeriesReading` has them; None: they are read again.
     Raises:
         InputError: the source can't hold a result.
         GridMismatchError: findings, image and source do not lie on one grid.
     """
+    with sources_read_once(headers):
+        return _build(image, findings, identifiers, kinds, predecessors)
+
+
+def _build(
+    image: Image,
+    findings: Findings,
+    identifiers: ResultIdentifiers,
+    kinds: Collection[ResultKind],
+    predecessors: Sequence[Dataset],
+) -> ResultObjects:
     datasets: dict[str, Dataset | None] = {}
     refusals: list[str] = []
     if ResultKind.SEG in kinds:

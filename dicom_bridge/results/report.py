@@ -43,6 +43,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.library import image_library
 from dicom_bridge.results.making import made_by, tell_making
 from dicom_bridge.results.observer import observer
+from dicom_bridge.results.references import ImageList, ImageReference
 from dicom_bridge.results.source import Source, as_secondary_capture, read_source
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus, Measurement
@@ -106,19 +107,20 @@ def build_report(
     """
     source = read_source(image)
     model = findings.model
-    groups = [_group(findings, number, source, segmentation, identifiers) for number in range(len(findings.findings))]
-    if not groups:
-        groups = [_nothing(findings, source, identifiers)]
+    built = [_group(findings, number, source, segmentation, identifiers) for number in range(len(findings.findings))]
+    if not built:
+        built = [_nothing(findings, source, identifiers)]
+    library, lists = image_library(source)
     modality = str(source.headers[0].Modality)
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer(model)),
         procedure_reported=concept(_PROCEDURES.get(modality, _ANY_PROCEDURE)),
-        imaging_measurements=groups,
+        imaging_measurements=[group for group, _ in built],
         title=codes.DCM.ImagingMeasurementReport,
     )
     root = report[0].ContentSequence
     # The library goes before the measurements (TID 1500, order significant).
-    report[0].ContentSequence = ContentSequence([*root[:-1], image_library(source), root[-1]])
+    report[0].ContentSequence = ContentSequence([*root[:-1], library, root[-1]])
     evidence = [*source.instances, *([segmentation] if segmentation is not None else [])]
     document = _Report(
         evidence=evidence,
@@ -134,6 +136,8 @@ def build_report(
         previous_versions=list(predecessors) or None,
         **made_by(findings, identifiers),
     )
+    for images in (*lists, *(images for _, images in built)):
+        images.complete()
     tell_making(document, findings, identifiers)
     return document
 
@@ -160,7 +164,8 @@ def _group(
     source: Source,
     segmentation: Dataset | None,
     identifiers: ResultIdentifiers,
-) -> _Group:
+) -> tuple[_Group, ImageList]:
+    """The measurement group of a finding with the first of its images, and the images that it is to have."""
     finding = findings.findings[number]
     target = finding.target
     tracking = TrackingIdentifier(uid=identifiers.tracking_uid(number), identifier=tracking_id(findings, number))
@@ -182,29 +187,35 @@ def _group(
     }
     segment = _segment_number(segmentation, identifiers.tracking_uid(number))
     group: _Group
+    first: SourceImageForMeasurementGroup | SourceImageForSegmentation
     if segmentation is None or segment is None:
-        group = MeasurementsAndQualitativeEvaluations(**told, source_images=_whole_images(source))
-    elif len(source.headers) == 1:
-        group = PlanarROIMeasurementsAndQualitativeEvaluations(
-            **told, referenced_segment=_segment_frame(segmentation, segment)
-        )
+        whole, others = _whole_images(source)
+        first = whole
+        group = MeasurementsAndQualitativeEvaluations(**told, source_images=[whole])
     else:
-        group = VolumetricROIMeasurementsAndQualitativeEvaluations(
-            **told, referenced_segment=_segment(segmentation, segment)
-        )
+        frames, image, others = _segment_images(segmentation, segment)
+        first = image
+        if len(source.headers) == 1:
+            reference = _segment_frames(segmentation, segment, frames, image)
+            group = PlanarROIMeasurementsAndQualitativeEvaluations(**told, referenced_segment=reference)
+        else:
+            group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+                **told, referenced_segment=_segment(segmentation, segment, image)
+            )
     _comment(group, _words(finding))
-    return group
+    return group, ImageList(group[0], first, others)
 
 
-def _nothing(findings: Findings, source: Source, identifiers: ResultIdentifiers) -> _Group:
-    """The group of a run that was asked for nothing and recognised nothing."""
+def _nothing(findings: Findings, source: Source, identifiers: ResultIdentifiers) -> tuple[_Group, ImageList]:
+    """The group of a run that was asked for nothing and recognised nothing; as `_group`."""
+    image, others = _whole_images(source)
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=identifiers.tracking_uid(0), identifier="no finding"),
         algorithm_id=_algorithm(findings, None),
-        source_images=_whole_images(source),
+        source_images=[image],
     )
     _comment(group, findings.answer or "Nothing that the model knows was recognised in the image.")
-    return group
+    return group, ImageList(group[0], image, others)
 
 
 def _words(finding: Finding) -> str:
@@ -252,15 +263,16 @@ def _segment_number(segmentation: Dataset | None, tracking_uid: str) -> int | No
     return None
 
 
-def _whole_images(source: Source) -> list[SourceImageForMeasurementGroup]:
-    return [
-        SourceImageForMeasurementGroup(str(header.SOPClassUID), str(header.SOPInstanceUID))
-        for header in source.instances
-    ]
+def _whole_images(source: Source) -> tuple[SourceImageForMeasurementGroup, list[ImageReference]]:
+    """The first instance, and the others."""
+    first, *others = ImageReference.of(source.instances)
+    return SourceImageForMeasurementGroup(first.sop_class_uid, first.sop_instance_uid), others
 
 
-def _segment_images(segmentation: Dataset, segment: int) -> tuple[list[int], list[SourceImageForSegmentation]]:
-    """Frames of the SEG (from 1) that hold a segment, and the images and frames they were made from."""
+def _segment_images(
+    segmentation: Dataset, segment: int
+) -> tuple[list[int], SourceImageForSegmentation, list[ImageReference]]:
+    """Frames of the SEG (from 1) that hold a segment, and the images they were made from: the first, and the others."""
     frames: list[int] = []
     classes: dict[str, str] = {}
     source_frames: dict[str, list[int]] = {}
@@ -277,28 +289,29 @@ def _segment_images(segmentation: Dataset, segment: int) -> tuple[list[int], lis
         told = source_frames.setdefault(uid, [])
         if item.get("ReferencedFrameNumber") is not None:
             told.append(int(item.ReferencedFrameNumber))
-    images = [SourceImageForSegmentation(classes[uid], uid, told or None) for uid, told in source_frames.items()]
-    return frames, images
+    first, *others = (ImageReference(classes[uid], uid, tuple(told)) for uid, told in source_frames.items())
+    image = SourceImageForSegmentation(first.sop_class_uid, first.sop_instance_uid, list(first.frames) or None)
+    return frames, image, others
 
 
-def _segment(segmentation: Dataset, segment: int) -> ReferencedSegment:
-    _, images = _segment_images(segmentation, segment)
+def _segment(segmentation: Dataset, segment: int, image: SourceImageForSegmentation) -> ReferencedSegment:
     return ReferencedSegment(
         sop_class_uid=str(segmentation.SOPClassUID),
         sop_instance_uid=str(segmentation.SOPInstanceUID),
         segment_number=segment,
-        source_images=images,
+        source_images=[image],
     )
 
 
-def _segment_frame(segmentation: Dataset, segment: int) -> ReferencedSegmentationFrame:
-    frames, images = _segment_images(segmentation, segment)
+def _segment_frames(
+    segmentation: Dataset, segment: int, frames: list[int], image: SourceImageForSegmentation
+) -> ReferencedSegmentationFrame:
     reference = ReferencedSegmentationFrame(
         sop_class_uid=str(segmentation.SOPClassUID),
         sop_instance_uid=str(segmentation.SOPInstanceUID),
         frame_number=frames,
         segment_number=segment,
-        source_image=images[0],
+        source_image=image,
     )
     # A reference names frames or segments, never both (PS3.3 Table 10-3); a frame belongs to one segment anyway.
     del reference[0].ReferencedSOPSequence[0].ReferencedSegmentNumber

@@ -135,23 +135,27 @@ def _stack_masks(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8]:
 
 
 def _stand_ins(source: Source, planes: Sequence[Plane] | None) -> list[Dataset]:
-    """A single-frame Secondary Capture for each slice, with the header of its instance and the given plane.
+    """A single-frame Secondary Capture for each slice, with the first slice's header and the given plane.
 
     highdicom asks of a multi-frame source what many lack (functional groups, distinct positions, one instance); a
     stand-in for each frame has it all, and `_refer` puts the true instances and frames in its place.
     """
+    header = source.headers[0]
+    first = as_secondary_capture(header, _OWN_OF_A_STAND_IN)
+    first.SeriesInstanceUID = header.SeriesInstanceUID
+    if planes is not None:
+        first.FrameOfReferenceUID = source.frame_of_reference_uid or derive_uid("no frame of reference")
+        # One orientation is shared by all frames of a SEG; planes that differ by more are not a stack.
+        first.ImageOrientationPatient = _decimals(planes[0].orientation)
+        first.PixelSpacing = _decimals(planes[0].spacing)
+        first.SliceThickness = _decimals([planes[0].thickness])[0]
     stand_ins = []
-    for number, header in enumerate(source.headers):
-        stand_in = as_secondary_capture(header, _OWN_OF_A_STAND_IN)
+    for number in range(len(source.headers)):
+        # What the slices have in common is told once: highdicom asks it of the first, and that the others agree.
+        stand_in = Dataset(dict(first.items()))
         stand_in.SOPInstanceUID = f"{_STAND_IN_ROOT}{number}"
-        stand_in.SeriesInstanceUID = source.headers[0].SeriesInstanceUID
         if planes is not None:
-            stand_in.FrameOfReferenceUID = source.frame_of_reference_uid or derive_uid("no frame of reference")
             stand_in.ImagePositionPatient = _decimals(planes[number].position)
-            # One orientation is shared by all frames of a SEG; planes that differ by more are not a stack.
-            stand_in.ImageOrientationPatient = _decimals(planes[0].orientation)
-            stand_in.PixelSpacing = _decimals(planes[0].spacing)
-            stand_in.SliceThickness = _decimals([planes[0].thickness])[0]
         stand_ins.append(stand_in)
     return stand_ins
 

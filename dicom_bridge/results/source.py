@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,45 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import (
-    JPEG2000,
-    UID,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import SecondaryCaptureImageStorage
 
+from dicom_bridge.results.mending import mend
+from dicom_bridge.series.instance import NAMES_AND_PLACES
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
 from rcmed.image import Grid, Image, SourceInstance
 
-# Type 2 in the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, though they may be empty.
-_TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
-)
 # Without these a result can't be filed with its study.
 _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
 # IODs whose Frame of Reference module is mandatory (PS3.3 A.3, A.4, A.21, A.36, A.38, A.56): a mask on them can only be
 # placed by it, and an invented UID would break every overlay.
 _NEEDS_FRAME_OF_REFERENCE = {"CT", "MR", "PT"}
-_LOSSY_METHODS = {
-    JPEGBaseline8Bit: "ISO_10918_1",
-    JPEGExtended12Bit: "ISO_10918_1",
-    JPEGLSNearLossless: "ISO_14495_1",
-    JPEG2000: "ISO_15444_1",
-}
-# JPEG 2000 (…91) may hold a reversible stream; only these are lossy whatever the file says.
-_ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
 
 
 @dataclass(frozen=True)
@@ -77,8 +51,9 @@ class Source:
     """The instances a result refers to.
 
     Attributes:
-        instances: header of each instance once, mended, without pixels.
-        headers: for each slice of the image the header of its instance.
+        instances: header of each instance once, without pixels: the first whole and mended, of the others what names
+            and places them; `whole_header` has the rest.
+        headers: for each slice of the image the header of its instance, one of `instances`.
         references: for each slice, as in `Image.sources`.
         planes: for each slice; None where the source has no position in a frame of reference.
         frame_of_reference_uid: None where the source has none.
@@ -92,21 +67,41 @@ class Source:
     frame_of_reference_uid: str | None
     segmentation_refusal: str | None
 
+    def whole_header(self, number: int) -> Dataset:
+        """The header of a slice (from 0), whole and mended; read again where it is not the first instance's.
 
-_read: ContextVar[dict[int, Source] | None] = ContextVar("read", default=None)
+        Raises:
+            UnreadableFileError: the file is gone or is no longer the instance that was read.
+        """
+        header = self.headers[number]
+        return header if header is self.headers[0] else _header_of(self.references[number])
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What need not be read again: sources by the id of their image, and headers of files."""
+
+    sources: dict[int, Source]
+    headers: Mapping[Path, Dataset]
+
+
+_known: ContextVar[_Known | None] = ContextVar("known", default=None)
 
 
 @contextmanager
-def sources_read_once() -> Iterator[None]:
+def sources_read_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[None]:
     """Within it `read_source` reads the headers of an image once, for all the objects that are built for it.
 
     The images must live as long as the block.
+
+    Args:
+        headers: as `SeriesReading` has them, from when the images were read; what is not there is read from its file.
     """
-    token = _read.set({})
+    token = _known.set(_Known({}, headers or {}))
     try:
         yield
     finally:
-        _read.reset(token)
+        _known.reset(token)
 
 
 def read_source(image: Image) -> Source:
@@ -114,24 +109,26 @@ def read_source(image: Image) -> Source:
 
     Raises:
         InputError: the image did not come from DICOM, or its source can't hold a result (no StudyInstanceUID, ...).
-        UnreadableFileError: a file is gone or is no longer the instance that was read.
+        UnreadableFileError: a file that is read again is gone or is no longer the instance that was read.
         GridMismatchError: the source's planes are not where the image's grid says, or of another size.
     """
-    read = _read.get()
-    if read is None:
-        return _read_source(image)
-    if id(image) not in read:
-        read[id(image)] = _read_source(image)
-    return read[id(image)]
+    known = _known.get()
+    if known is None:
+        return _read_source(image, {})
+    if id(image) not in known.sources:
+        known.sources[id(image)] = _read_source(image, known.headers)
+    return known.sources[id(image)]
 
 
-def _read_source(image: Image) -> Source:
+def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
     if not image.sources:
         raise InputError("a DICOM result needs a DICOM source: this image has no source instances")
     headers_by_path: dict[Path, Dataset] = {}
     for reference in image.sources:
         if reference.path not in headers_by_path:
-            headers_by_path[reference.path] = _read_header(reference)
+            # Of the others only what names and places them is ever asked for; reading all costs more than building.
+            brief = bool(headers_by_path)
+            headers_by_path[reference.path] = _header_of(reference, brief, known.get(reference.path) if brief else None)
     headers = tuple(headers_by_path[reference.path] for reference in image.sources)
     if len({header.StudyInstanceUID for header in headers}) > 1:
         raise InputError(
@@ -165,49 +162,32 @@ def _read_source(image: Image) -> Source:
     )
 
 
-def _read_header(reference: SourceInstance) -> Dataset:
-    try:
-        header = dcmread(reference.path, stop_before_pixels=True, force=True)
-    except (OSError, InvalidDicomError, EOFError) as error:
-        raise UnreadableFileError(f"{reference.path}: can't be read again for the result: {error}") from error
-    mended = mend(header, reference.path)
-    if str(mended.SOPInstanceUID) != reference.sop_instance_uid:
+def _header_of(reference: SourceInstance, brief: bool = False, known: Dataset | None = None) -> Dataset:
+    """The header of an instance: whole and mended, or only `NAMES_AND_PLACES`; read unless it is known."""
+    header = _read_header(reference.path, brief) if known is None else known
+    _require_fileable(header, reference.path)
+    if not brief:
+        mend(header, reference.path)
+    if str(header.SOPInstanceUID) != reference.sop_instance_uid:
         raise UnreadableFileError(
             f"{reference.path}: SOPInstanceUID (0008,0018) is no longer {reference.sop_instance_uid}; read it again"
         )
-    return mended
+    return header
 
 
-def mend(header: Dataset, path: Path) -> Dataset:
-    """Bring a header that was just read into a form on which a valid result can be built; works in place.
+def _read_header(path: Path, brief: bool) -> Dataset:
+    wanted = list(NAMES_AND_PLACES) if brief else None
+    try:
+        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+    except (OSError, InvalidDicomError, EOFError) as error:
+        raise UnreadableFileError(f"{path}: can't be read again for the result: {error}") from error
 
-    Raises:
-        InputError: a UID or the Modality is missing: the result could not be filed.
-    """
+
+def _require_fileable(header: Dataset, path: Path) -> None:
     for keyword in _TYPE_1:
         if not header.get(keyword):
             tag = header_tag(keyword)
             raise InputError(f"{path}: no {keyword} {tag}: a result can't be filed without it; send the original")
-    header.decode()
-    # After decoding every text is Unicode, and an empty or odd character set must not reach the result.
-    header.SpecificCharacterSet = "ISO_IR 192"
-    for element in list(header):
-        if element.VR == "TM" and isinstance(element.value, str) and ":" in element.value:
-            element.value = element.value.replace(":", "")
-        elif element.VR == "DA" and isinstance(element.value, str) and "." in element.value:
-            element.value = element.value.replace(".", "")
-    for keyword in ("StudyDate", "PatientBirthDate"):
-        if not re.fullmatch(r"\d{8}", str(header.get(keyword) or "")):
-            setattr(header, keyword, "")
-    if not re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", str(header.get("StudyTime") or "").strip()):
-        header.StudyTime = ""
-    if str(header.get("PatientSex") or "") not in ("M", "F", "O"):
-        header.PatientSex = ""
-    for keyword in _TYPE_2:
-        if keyword not in header:
-            setattr(header, keyword, "")
-    _mend_lossy(header, path)
-    return header
 
 
 def as_secondary_capture(header: Dataset, without: Iterable[str] = ()) -> Dataset:
@@ -233,31 +213,6 @@ def header_tag(keyword: str) -> str:
     """The tag of a keyword as people write it: "(0020,000D)"."""
     tag = tag_for_keyword(keyword) or 0
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-
-
-def _mend_lossy(header: Dataset, path: Path) -> None:
-    """A result of a lossy source says so, with ratio and method (PS3.3 C.7.6.1.1.5)."""
-    syntax = UID(header.file_meta.get("TransferSyntaxUID", "")) if isinstance(header, FileDataset) else UID("")
-    if syntax in _ALWAYS_LOSSY:
-        header.LossyImageCompression = "01"
-    if header.get("LossyImageCompression") != "01":
-        header.LossyImageCompression = "00"
-        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if keyword in header:
-                delattr(header, keyword)
-        return
-    if not header.get("LossyImageCompressionRatio"):
-        frames = int(header.get("NumberOfFrames") or 1)
-        samples = int(header.get("SamplesPerPixel") or 1)
-        size = frames * samples * int(header.get("Rows") or 0) * int(header.get("Columns") or 0)
-        size *= int(header.get("BitsAllocated") or 8) // 8
-        # The size of the file stands for the size of its stream: what is told is an approximation anyway.
-        header.LossyImageCompressionRatio = f"{max(1.0, size / max(1, path.stat().st_size)):.2f}"
-    if not header.get("LossyImageCompressionMethod"):
-        if syntax in _LOSSY_METHODS:
-            header.LossyImageCompressionMethod = _LOSSY_METHODS[syntax]
-        elif "LossyImageCompressionMethod" in header:
-            del header.LossyImageCompressionMethod
 
 
 def _planes(image: Image, headers: tuple[Dataset, ...]) -> tuple[Plane, ...] | None:

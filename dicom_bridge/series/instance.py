@@ -13,7 +13,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.filereader import read_file_meta_info, read_partial
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from rcmed.errors import NotAnImageError, UnknownFormatError, UnreadableFileError
@@ -42,6 +42,28 @@ _READ_LATER = (
     *("RescaleIntercept", "WindowCenter", "WindowWidth", "BitsStored", "HighBit"),
 )
 
+NAMES_AND_PLACES = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns"),
+    *("NumberOfFrames", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("SliceThickness", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""What a result asks of a slice beside the first: what it is, and where it lies."""
+_NAMING_TAGS = tuple(Tag(keyword) for keyword in NAMES_AND_PLACES)
+
+
+@dataclass(frozen=True)
+class PixelDataPlace:
+    """The element Pixel Data (7FE0,0010) of a file, not read yet.
+
+    Attributes:
+        vr: as written; None with implicit VR.
+        offset, length: of its value, bytes.
+    """
+
+    vr: str | None
+    offset: int
+    length: int
+
 
 @dataclass(frozen=True, eq=False)
 class Instance:
@@ -52,6 +74,7 @@ class Instance:
         header: every element before the pixel data.
         rows, columns, frames: as stored, all at least 1.
         pixel_bytes: value length of Pixel Data; None where encapsulated.
+        pixel_data: where that value lies in the file; None where it is encapsulated or the data set is deflated.
     """
 
     path: Path
@@ -60,10 +83,15 @@ class Instance:
     columns: int
     frames: int
     pixel_bytes: int | None
+    pixel_data: PixelDataPlace | None = None
 
     def uid(self, keyword: str) -> str:
         """A UID of the header; "" where absent."""
         return text(self.header, keyword)
+
+    def names_and_places(self) -> Dataset:
+        """The elements `NAMES_AND_PLACES` of the header, as far as it has them."""
+        return Dataset({tag: self.header.get_item(tag) for tag in _NAMING_TAGS if tag in self.header})
 
     @property
     def is_colour(self) -> bool:
@@ -134,7 +162,7 @@ def load_instance(path: Path) -> Instance:
     """
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
-        header, pixel_tag, length = _read_header(path)
+        header, pixel_tag, place = _read_header(path)
         _require_image(path, header, pixel_tag)
         rows, columns = (_positive(path, header, keyword) for keyword in ("Rows", "Columns"))
         frames = 1 if value(header, "NumberOfFrames") is None else _positive(path, header, "NumberOfFrames")
@@ -149,14 +177,17 @@ def load_instance(path: Path) -> Instance:
             raise UnreadableFileError(f"{path}: PhotometricInterpretation (0028,0004) is missing")
         for keyword in _READ_LATER:  # parsed here once, where odd values are not worth a warning
             value(header, keyword)
-    return Instance(path, header, rows, columns, frames, None if length == _UNDEFINED_LENGTH else length)
+    if place is None or place.length == _UNDEFINED_LENGTH:
+        return Instance(path, header, rows, columns, frames, None)
+    is_deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    return Instance(path, header, rows, columns, frames, place.length, None if is_deflated else place)
 
 
 def _many(found: Any) -> bool:
     return not isinstance(found, (str, bytes)) and hasattr(found, "__iter__")
 
 
-def _read_header(path: Path) -> tuple[Dataset, int | None, int]:
+def _read_header(path: Path) -> tuple[Dataset, int | None, PixelDataPlace | None]:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(132)
@@ -166,12 +197,12 @@ def _read_header(path: Path) -> tuple[Dataset, int | None, int]:
         file.seek(0)
         if has_preamble:
             size = _inflated_size(path) or size
-        stopped: list[tuple[int, int]] = []
+        stopped: list[tuple[int, PixelDataPlace]] = []
 
         def at_pixels_or_lie(tag: BaseTag, vr: str | None, length: int) -> bool:
             # A length beyond the end of the file is a lie or a cut; nothing is allocated for it.
             if int(tag) in (_PIXEL_DATA, *_FLOAT_PIXEL_DATA) or (length != _UNDEFINED_LENGTH and length > size):
-                stopped.append((int(tag), length))
+                stopped.append((int(tag), PixelDataPlace(vr, file.tell(), length)))
             return bool(stopped)
 
         try:
@@ -182,16 +213,17 @@ def _read_header(path: Path) -> tuple[Dataset, int | None, int]:
             raise kind(f"{path}: not to be parsed as DICOM ({type(error).__name__})") from error
         if not has_preamble and not known:
             raise UnknownFormatError(f"{path}: not DICOM: no preamble, no file meta information, no SOP Class UID")
-        tag, length = stopped[0] if stopped else (None, 0)
-        if tag is not None and length != _UNDEFINED_LENGTH and length > size:
+        tag, place = stopped[0] if stopped else (None, None)
+        if tag is not None and place is not None and size < place.length != _UNDEFINED_LENGTH:
             raise UnreadableFileError(
-                f"{path}: element ({tag >> 16:04X},{tag & 0xFFFF:04X}) announces {length} bytes, the file has {size}"
+                f"{path}: element ({tag >> 16:04X},{tag & 0xFFFF:04X}) announces {place.length} bytes, "
+                f"the file has {size}"
             )
     if "TransferSyntaxUID" not in header.file_meta:
         # PS3.10 7.1 requires it; a data set without it tells by its form.
         implicit = header.original_encoding[0]
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    return header, tag, length
+    return header, tag, place
 
 
 def _inflated_size(path: Path) -> int | None:

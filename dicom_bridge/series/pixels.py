@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from dicom_bridge.errors import TransferSyntaxError
@@ -21,6 +23,8 @@ from rcmed.image import Modality
 
 # Modalities whose numbers mean something in themselves: MONOCHROME1 is then a wish about display, not an inversion.
 _MEASURED = (Modality.CT, Modality.PET)
+
+_PIXEL_DATA = Tag("PixelData")
 
 AIR_HU = -1000
 """What padding of a CT becomes: it was not imaged, and is neither measured nor taken for something darker than air."""
@@ -53,8 +57,7 @@ def decode_frames(instance: Instance) -> Iterator[NDArray[Any]]:
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         try:
-            dataset = dcmread(path, force=True)
-            dataset.file_meta = header.file_meta
+            dataset = _with_pixels(instance)
             if dataset.PixelData is None or len(dataset.PixelData) == 0:
                 raise UnreadableFileError(f"{path}: Pixel Data (7FE0,0010) is empty")
             if syntax.is_encapsulated:
@@ -69,6 +72,24 @@ def decode_frames(instance: Instance) -> Iterator[NDArray[Any]]:
             raise UnreadableFileError(f"{path}: pixels can't be decoded as {shown(syntax.name)} ({reason})") from error
     if count != instance.frames:
         raise UnreadableFileError(f"{path}: {count} frames are stored where Number of Frames says {instance.frames}")
+
+
+def _with_pixels(instance: Instance) -> Dataset:
+    """The whole data set; the header is not parsed again where the place of the pixels is known."""
+    place, header = instance.pixel_data, instance.header
+    if place is None:
+        dataset: Dataset = dcmread(instance.path, force=True)
+    else:
+        implicit, little_endian = header.original_encoding
+        with open(instance.path, "rb") as file:
+            file.seek(place.offset)
+            stored = file.read(place.length)
+        element = RawDataElement(
+            _PIXEL_DATA, place.vr, len(stored), stored, place.offset, bool(implicit), bool(little_endian)
+        )
+        dataset = Dataset({**dict(header.items()), _PIXEL_DATA: element})
+    dataset.file_meta = header.file_meta
+    return dataset
 
 
 def frame_values(instance: Instance, frame: NDArray[Any], index: int, modality: Modality) -> NDArray[Any]:

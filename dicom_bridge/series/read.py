@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from dicom_bridge.errors import SeriesGeometryError, UnsuitablePixelsError
 from dicom_bridge.maker import MANUFACTURER
@@ -53,10 +54,12 @@ class SeriesReading:
     Attributes:
         images: a volume for each regular stack, an image for each picture, a set of frames for each cine loop.
         refusals: the rest.
+        headers: of each file of an image what names and places it (`NAMES_AND_PLACES`); a result needs it again.
     """
 
     images: tuple[Image, ...]
     refusals: tuple[Refusal, ...]
+    headers: Mapping[Path, Dataset] = field(default_factory=dict)
 
 
 def read_series(paths: Iterable[Path], modality: Modality | None = None) -> SeriesReading:
@@ -100,7 +103,9 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
             path = group.instances[0].path
             reason = UnreadableFileError(f"{path}: a value can't be read ({type(error).__name__}); the file is damaged")
             refusals.append(_refusal(group, reason))
-    return SeriesReading(tuple(images), tuple(refusals))
+    used = {file for image in images for file in image.files}
+    headers = {instance.path: instance.names_and_places() for instance in instances if instance.path in used}
+    return SeriesReading(tuple(images), tuple(refusals), headers)
 
 
 def _refusal(group: InstanceGroup, reason: InputError) -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -187,3 +188,39 @@ def test_receiving_and_completion_import_no_torch(tmp_path: Path, make_ct_series
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "loaded: []"
+
+
+READS_AND_WRITES = """
+import sys
+from pathlib import Path
+from dicom_bridge.jobs.libraries import load_libraries
+from dicom_bridge.jobs.worker import JobWorker
+
+load_libraries()
+loaded = set(sys.modules)
+from dicom_bridge.results.filing import file_results
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.series.read import read_series
+from rcmed.evaluation.overlays import best_slice, paint_overlay
+from synthetic_study import ThresholdAssistant
+
+(image,) = read_series(sorted(Path(sys.argv[1]).iterdir())).images
+findings = ThresholdAssistant().find(image, "liver")
+assert findings.findings[0].is_present
+paint_overlay(image, findings.findings, best_slice(image, findings.findings[0]))
+assert len(file_results(image, findings, ResultIdentifiers.derive("job"), Path(sys.argv[2])).files) == 2
+ours = ("highdicom", "pydicom", "dicom_bridge", "scipy")
+late = [name for name in set(sys.modules) - loaded if name.startswith(ours)]
+print("late:", late)
+"""
+
+
+def test_what_a_job_imports_is_loaded_with_the_model(tmp_path: Path, make_ct_series: Any) -> None:
+    series = make_ct_series(3)[0].parent
+    command = [sys.executable, "-c", READS_AND_WRITES, str(series), str(tmp_path / "results")]
+    support = str(Path(__file__).parent / "support")
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": support}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "late: []"
