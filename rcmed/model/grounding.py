@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 
 from rcmed.model.config import RCMedConfig
 from rcmed.model.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
-from rcmed.model.presence import PresenceHead, evidence_size, presence_evidence
+from rcmed.model.presence import PresenceHead, evidence_size, presence_evidence, summarise
 from rcmed.model.vision.convolutional import group_norm
 
 
@@ -33,6 +35,46 @@ class PositionEncoding(nn.Module):
         """float (..., channel) of places float (..., 2), which are (x, y) in [0, 1]."""
         angles = 2 * torch.pi * (places.float() * 2 - 1) @ self.frequencies.float()
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+@dataclass(frozen=True)
+class ImageMaps:
+    """What the decoder computes of an image before it knows a prompt; every tensor but `position` has one per image.
+
+    Attributes:
+        dense: float (image, channel, row, column): the projected dense embedding.
+        position: float (1, channel, row, column): where its cells are, the same for every image.
+        stride_8, stride_4: float maps that the upsampling path adds.
+        stride_2: float (image, cell, channel).
+        evidence_8: float (image, channel, row, column): the tower's map at stride 8.
+        summary_8: float32 (image, 2 channel): `rcmed.model.presence.summarise` of it.
+    """
+
+    dense: Tensor
+    position: Tensor
+    stride_8: Tensor
+    stride_4: Tensor
+    stride_2: Tensor
+    evidence_8: Tensor
+    summary_8: Tensor
+
+    def select(self, image_index: Tensor) -> ImageMaps:
+        """One entry per prompt, of the images named by `image_index` (prompt,)."""
+        return ImageMaps(**{name: of_images(tensor, image_index) for name, tensor in vars(self).items()})
+
+    def images(self, first: int, last: int) -> ImageMaps:
+        """Images from `first` up to but without `last`; shares their memory."""
+        return ImageMaps(**{n: maps if len(maps) == 1 else maps[first:last] for n, maps in vars(self).items()})
+
+
+def of_images(values: Tensor, image_index: Tensor) -> Tensor:
+    """One entry per prompt of values (image, ...), of the images named by `image_index` (prompt,).
+
+    All prompts on one image share its memory: no value may be changed in place.
+    """
+    if values.shape[0] == 1:
+        return values.expand(len(image_index), *values.shape[1:])
+    return values.index_select(0, image_index)
 
 
 class GroundingDecoder(nn.Module):
@@ -61,15 +103,18 @@ class GroundingDecoder(nn.Module):
         )
         self.reduce = nn.Conv2d(size, 32, 1)
         self.lateral_8 = nn.Conv2d(stride_8, 32, 1)
-        self.merge_8 = nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1), group_norm(32), nn.ReLU())
+        self.merge_8 = nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1), group_norm(32), nn.ReLU(inplace=True))
         self.lateral_4 = nn.Conv2d(stride_4, 32, 1)
-        self.merge_4 = nn.Sequential(nn.Conv2d(32, 24, 3, 1, 1), group_norm(24), nn.ReLU())
+        self.merge_4 = nn.Sequential(nn.Conv2d(32, 24, 3, 1, 1), group_norm(24), nn.ReLU(inplace=True))
         self.coarse_weights = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, 24))
         self.fine_weights = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, fine * stride_2))
         self.place_weights = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, size))
         self.fine_lift = nn.Conv2d(24, fine, 1)
         self.fine_head = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1), nn.ReLU(), nn.Conv2d(fine, 1, 3, 1, 1)
+            nn.ReLU(inplace=True),
+            nn.Conv2d(fine, fine, 3, 1, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(fine, 1, 3, 1, 1),
         )
         self.presence = PresenceHead(evidence_size(size, (24, stride_8, size)), size)
         self.fine_size = fine
@@ -79,10 +124,30 @@ class GroundingDecoder(nn.Module):
             # Points are encoded like the image's own places.
             del self.hint_encoder.shared_embedding
 
+    def prepare(self, dense: Tensor, fine: tuple[Tensor, ...]) -> ImageMaps:
+        """Compute what does not depend on the prompt.
+
+        Args:
+            dense: float (image, channel, row, column), language already added.
+            fine: maps at strides 8, 4 and 2.
+        """
+        stride_8, stride_4, stride_2 = fine
+        projected = self.dense_projection(dense)
+        position = self.position(*dense.shape[-2:]).to(projected.dtype)
+        return ImageMaps(
+            dense=projected,
+            position=position,
+            stride_8=self.lateral_8(stride_8),
+            stride_4=self.lateral_4(stride_4),
+            # No copy where the memory is in this order already, and then a plain one for each prompt.
+            stride_2=stride_2.permute(0, 2, 3, 1).flatten(1, 2),
+            evidence_8=stride_8,
+            summary_8=summarise(stride_8),
+        )
+
     def forward(
         self,
-        dense: Tensor,
-        fine: tuple[Tensor, ...],
+        images: ImageMaps,
         prompts: Tensor,
         image_index: Tensor,
         hints: PlacedHints | None = None,
@@ -90,8 +155,7 @@ class GroundingDecoder(nn.Module):
         """Decode one mask per prompt; prompts never see each other.
 
         Args:
-            dense: float (image, channel, row, column), language already added.
-            fine: maps at strides 8, 4 and 2.
+            images: of `prepare`.
             prompts: float (prompt, prompt_size).
             image_index: int64 (prompt,).
             hints: where the user points at; only for a configuration that takes them.
@@ -99,13 +163,11 @@ class GroundingDecoder(nn.Module):
             mask logits float (prompt, size / 2, size / 2); presence logits float (prompt,).
         """
         count = prompts.shape[0]
-        stride_8, stride_4, stride_2 = fine
-        projected = self.dense_projection(dense)
-        position = self.position(*dense.shape[-2:]).to(projected.dtype)
-        maps = projected.index_select(0, image_index)
+        seen = images.select(image_index)
+        maps, position = seen.dense, seen.position
         tokens = torch.stack(
             [self.mask_token.expand(count, -1), self.presence_token.expand(count, -1), prompts], dim=1
-        ).to(projected.dtype)
+        ).to(maps.dtype)
         if hints is not None:
             assert self.hint_encoder is not None
             points, dense_hints = encode_hints(self.hint_encoder, hints, self.position.encode)
@@ -114,7 +176,7 @@ class GroundingDecoder(nn.Module):
         tokens, places = self.transformer(
             point_embeddings=tokens[:, None],
             image_embeddings=maps,
-            image_positional_embeddings=position.expand_as(maps),
+            image_positional_embeddings=position,
             attention_similarity=None,
             target_embedding=None,
         )[:2]
@@ -122,10 +184,8 @@ class GroundingDecoder(nn.Module):
         mask_token, presence_token = tokens[:, 0], tokens[:, 1]
         located = places[:, 0].transpose(1, 2).reshape_as(maps)
 
-        coarse = double(self.reduce(located)) + self.lateral_8(stride_8).index_select(0, image_index)
-        coarse = self.merge_8(coarse)
-        coarse = double(coarse) + self.lateral_4(stride_4).index_select(0, image_index)
-        coarse = self.merge_4(coarse)
+        coarse = self.merge_8(double(self.reduce(located)).add_(seen.stride_8))
+        coarse = self.merge_4(double(coarse).add_(seen.stride_4))
         # The prompt reaches the weights beside the attention, too: without it names were told apart only late
         # (left lung from right, nucleus from cytoplasm).
         steering = torch.cat([mask_token, prompts.to(mask_token.dtype)], dim=1)
@@ -135,14 +195,17 @@ class GroundingDecoder(nn.Module):
         place = torch.einsum("pc,chw->phw", self.place_weights(steering), position[0]) / position.shape[1] ** 0.5
         coarse_logits = coarse_logits + double(double(place[:, None]))[:, 0]
 
-        weights = self.fine_weights(steering).view(count, self.fine_size, -1)
-        selected = stride_2.index_select(0, image_index)
-        detail = torch.bmm(weights, selected.flatten(2)).view(count, self.fine_size, *stride_2.shape[-2:])
-        detail = detail / selected.shape[1] ** 0.5 + double(self.fine_lift(coarse))
+        weights = self.fine_weights(steering).view(count, self.fine_size, -1) / seen.stride_2.shape[-1] ** 0.5
+        lifted = double(self.fine_lift(coarse))
+        detail = lifted.add_(torch.bmm(weights, seen.stride_2.transpose(1, 2)).view_as(lifted))
         logits = self.fine_head(detail)[:, 0] + double(coarse_logits[:, None])[:, 0]
 
-        seen = (coarse, stride_8.index_select(0, image_index), located)
-        evidence = presence_evidence((presence_token, mask_token, prompts), coarse_logits, seen)
+        evidence = presence_evidence(
+            (presence_token, mask_token, prompts),
+            coarse_logits,
+            (coarse, seen.evidence_8, located),
+            (None, seen.summary_8, None),
+        )
         return logits, self.presence(evidence)
 
 

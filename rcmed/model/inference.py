@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -18,9 +18,10 @@ from rcmed.image import Modality
 from rcmed.model.cache import EncodedImageCache
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.hint_prompts import PlacedHints
-from rcmed.model.modeling import EncodedImage, RCMedModel
+from rcmed.model.language import Opening
+from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedModel
 from rcmed.model.presence import mask_sureness
-from rcmed.model.processor import RCMedProcessor, to_image_grid
+from rcmed.model.processor import RCMedProcessor, to_masks
 from rcmed.model.recognition import recognise
 
 
@@ -41,6 +42,21 @@ class SliceAnswers:
     sureness: NDArray[np.float32]
 
 
+# Prompts of several slices share a pass up to this number: enough that a pass pays, few enough for a CPU's caches.
+PROMPTS_AT_ONCE = 8
+
+
+def _runs(slices: int, length: int, alone: Container[int]) -> Iterator[tuple[int, int]]:
+    """Slices in runs (first, last + 1) of at most `length`; those of `alone` are runs of their own."""
+    first = 0
+    while first < slices:
+        last = first + 1
+        while first not in alone and last < min(slices, first + length) and last not in alone:
+            last += 1
+        yield first, last
+        first = last
+
+
 class SliceReader:
     """Runs a model over 8-bit slices; holds nothing between calls but encoded images, where it may."""
 
@@ -58,19 +74,35 @@ class SliceReader:
         self.cache = EncodedImageCache(cache_bytes)
         self.exemplars = exemplars
         self.before, self.after = (ids.to(model.device) for ids in processor.surroundings())
+        # The batches of a volume ask the same.
+        self._prompts = lru_cache(maxsize=16)(self._prepare_prompts)
+        self._opening: tuple[tuple[tuple[int, int], ...], Opening] | None = None
+
+    def _prepare_prompts(self, names: tuple[str, ...], modality: Modality) -> PromptTokens:
+        return self.processor.prepare_prompts(names, [modality] * len(names)).to(self.model.device)
 
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8], exemplar: Exemplar | None = None) -> EncodedImage:
         """Compute the image part of uint8 slices (slice, row, column, 3) once."""
         prepared = self.processor.prepare_pixels(pixels).to(self.model.device, self.model.dtype)
-        return self.model.encode(prepared, self.before, self.after, exemplar)
+        return self._encode_prepared(prepared, exemplar)
+
+    def _encode_prepared(self, pixel_values: Tensor, exemplar: Exemplar | None) -> EncodedImage:
+        return self.model.prepare(self.model.encode(pixel_values, self._read_opening(), self.after, exemplar))
+
+    def _read_opening(self) -> Opening:
+        """The text before every image, read once for these weights: other ones, or changed ones, read it anew."""
+        weights = tuple((value.data_ptr(), value._version) for value in self.model.language.decoder.parameters())
+        if self._opening is None or self._opening[0] != weights:
+            self._opening = weights, self.model.language.read_opening(self.before)
+        return self._opening[1]
 
     def _encode_or_recall(self, pixels: NDArray[np.uint8], exemplar: Exemplar | None) -> EncodedImage:
         return self.cache.get(pixels, self.encode) if exemplar is None else self.encode(pixels, exemplar)
 
     def _encode_or_recall_tiles(self, tiles: Tensor, exemplar: Exemplar | None) -> EncodedImage:
         def encode(_: NDArray[np.generic]) -> EncodedImage:
-            return self.model.encode(tiles, self.before, self.after, exemplar)
+            return self._encode_prepared(tiles, exemplar)
 
         pixels = tiles.float().cpu().numpy()
         return self.cache.get(pixels, encode) if exemplar is None else encode(pixels)
@@ -111,18 +143,21 @@ class SliceReader:
             exemplar: of the target, where there is one with examples.
             hints: by slice, for every target.
         """
-        slices = encoded.dense.shape[0]
-        prompts = self.processor.prepare_prompts(list(names), [modality] * len(names)).to(self.model.device)
+        slices, device = encoded.dense.shape[0], self.model.device
+        prompts = self._prompts(tuple(names), modality)
         masks, presence = [], []
-        for index in range(slices):
-            where = torch.full((len(names),), index, device=self.model.device)
-            placed = hints[index].expand(len(names)).to(self.model.device) if index in hints else None
-            output = self.model.ground(encoded, where, prompts, exemplar, placed)
+        for first, last in _runs(slices, max(1, PROMPTS_AT_ONCE // len(names)), hints):
+            placed = hints[first].expand(len(names)).to(device) if first in hints else None
+            where = torch.arange(last - first, device=device).repeat_interleave(len(names))
+            output = self.model.ground(
+                encoded.select(first, last), where, prompts.repeated(last - first), exemplar, placed
+            )
             assert output.mask_logits is not None
-            masks.append(output.mask_logits)
-            unknown = torch.full((len(names),), torch.nan, device=self.model.device)
-            presence.append(unknown if output.presence_logits is None else output.presence_logits.sigmoid())
-        return torch.stack(masks, 1), torch.stack(presence, 1)
+            unknown = torch.full((len(where),), torch.nan, device=device)
+            known = unknown if output.presence_logits is None else output.presence_logits.sigmoid()
+            masks.append(output.mask_logits.unflatten(0, (last - first, -1)).transpose(0, 1))
+            presence.append(known.unflatten(0, (last - first, -1)).T)
+        return torch.cat(masks, 1), torch.cat(presence, 1)
 
     def read(
         self,
@@ -142,9 +177,7 @@ class SliceReader:
             encode = partial(self._encode_or_recall, pixels[first : first + self.batch])
             here = {index - first: hint for index, hint in placed.items() if first <= index < first + self.batch}
             logits, presence = self._ask(encode, names, modality, here)
-            masks = np.stack(
-                [(to_image_grid(each, rows, columns, self.processor.image_size) > 0).cpu().numpy() for each in logits]
-            )
+            masks = to_masks(logits, rows, columns, self.processor.image_size)
             yield SliceAnswers(first, masks, presence.cpu().numpy(), mask_sureness(logits).cpu().numpy())
 
     def recognise(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> list[str]:

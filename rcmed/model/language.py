@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +12,7 @@ from transformers import DynamicCache, LlamaModel
 from transformers.cache_utils import DynamicLayer
 
 from rcmed.model.config import RCMedConfig
+from rcmed.model.grounding import of_images
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,63 @@ class EncodedPrefix:
 
     def select(self, image_index: Tensor) -> DynamicCache:
         """A cache whose batch is one entry per prompt, for the images named by `image_index` (prompt,)."""
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
-            cache.update(keys.index_select(0, image_index), values.index_select(0, image_index), layer)
-        return cache
+        return filled_cache(
+            [
+                (of_images(keys, image_index), of_images(values, image_index))
+                for keys, values in zip(self.keys, self.values, strict=True)
+            ]
+        )
+
+    def images(self, first: int, last: int) -> EncodedPrefix:
+        """Images from `first` up to but without `last`; shares their memory."""
+        return EncodedPrefix(
+            keys=tuple(keys[first:last] for keys in self.keys),
+            values=tuple(values[first:last] for values in self.values),
+            image_states=self.image_states[first:last],
+        )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The text before the image, read once: it is the same for every image.
+
+    Attributes:
+        keys, values: per layer, float (1, head, position, channel).
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return int(self.keys[0].shape[2])
+
+    def before(self, images: int) -> DynamicCache:
+        """A cache with the text before each of some images."""
+        return filled_cache(
+            [
+                (k.expand(images, -1, -1, -1), v.expand(images, -1, -1, -1))
+                for k, v in zip(self.keys, self.values, strict=True)
+            ]
+        )
+
+
+def filled_cache(layers: Iterable[tuple[Tensor, Tensor]]) -> DynamicCache:
+    """A cache that goes on behind these keys and values (batch, head, position, channel), which are not copied."""
+    cache = DynamicCache()
+    for keys, values in layers:
+        layer = DynamicLayer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values
+        cache.layers.append(layer)
+    return cache
+
+
+def _contents(cache: DynamicCache) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Keys and values of every layer."""
+    layers = [cast(DynamicLayer, layer) for layer in cache.layers]
+    return tuple(cast(Tensor, each.keys) for each in layers), tuple(cast(Tensor, each.values) for each in layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,33 +123,32 @@ class LanguageDecoder(nn.Module):
             None if language.tie_word_embeddings else nn.Linear(language.hidden_size, language.vocab_size, bias=False)
         )
 
-    def encode_prefix(self, image_tokens: Tensor, before: Tensor, after: Tensor) -> EncodedPrefix:
+    def read_opening(self, before: Tensor) -> Opening:
+        """Read the text before the image, int64 (position,), once for all images; for weights at rest."""
+        cache = DynamicCache()
+        self.decoder(input_ids=before[None], cache=cache, use_cache=True)
+        return Opening(*_contents(cache))
+
+    def encode_prefix(self, image_tokens: Tensor, before: Tensor | Opening, after: Tensor) -> EncodedPrefix:
         """Run the part of the conversation that all prompts share.
 
         The decoder is causal and the image comes first, so keys, values and image states do not depend on the prompt.
 
         Args:
             image_tokens: float (image, token, channel).
-            before: int64 (position,): token ids up to the image placeholder.
+            before: int64 (position,): token ids up to the image placeholder, or these already read.
             after: int64 (position,): token ids behind it that do not depend on the prompt.
         """
         count, length = image_tokens.shape[:2]
         embed = self.decoder.embed_tokens
-        embeddings = torch.cat(
-            [
-                embed(before).expand(count, -1, -1),
-                self.projector(image_tokens).to(embed.weight.dtype),
-                embed(after).expand(count, -1, -1),
-            ],
-            dim=1,
-        )
-        cache = DynamicCache()
-        states = self.decoder(inputs_embeds=embeddings, cache=cache, use_cache=True).last_hidden_state
-        return EncodedPrefix(
-            keys=tuple(cast(Tensor, cast(DynamicLayer, layer).keys) for layer in cache.layers),
-            values=tuple(cast(Tensor, cast(DynamicLayer, layer).values) for layer in cache.layers),
-            image_states=states[:, len(before) : len(before) + length],
-        )
+        parts = [self.projector(image_tokens).to(embed.weight.dtype), embed(after).expand(count, -1, -1)]
+        if isinstance(before, Opening):
+            cache, start = before.before(count), 0
+        else:
+            parts.insert(0, embed(before).expand(count, -1, -1))
+            cache, start = DynamicCache(), len(before)
+        states = self.decoder(inputs_embeds=torch.cat(parts, dim=1), cache=cache, use_cache=True).last_hidden_state
+        return EncodedPrefix(*_contents(cache), image_states=states[:, start : start + length])
 
     def read_prompts(self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor) -> ReadPrompts:
         """Read prompts behind the images' prefixes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,9 +13,9 @@ from transformers.utils import ModelOutput
 
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
-from rcmed.model.grounding import GroundingDecoder
+from rcmed.model.grounding import GroundingDecoder, ImageMaps
 from rcmed.model.hint_prompts import PlacedHints
-from rcmed.model.language import EncodedPrefix, LanguageDecoder
+from rcmed.model.language import EncodedPrefix, LanguageDecoder, Opening
 from rcmed.model.loop import RegionLoop
 from rcmed.model.packaged import model_folder
 from rcmed.model.presence import PresenceHead
@@ -31,17 +31,36 @@ class EncodedImage:
         dense: float (image, channel, row, column): the dense embedding with the language model's states added.
         fine: float maps at strides 8, 4 and 2; none from Segment Anything's tower.
         prefix: keys, values and states of the image part of the conversation.
+        prepared: what the grounding decoder makes of the maps without a prompt (`RCMedModel.prepare`); None: it is made
+            anew for each call, as training must.
     """
 
     dense: Tensor
     fine: tuple[Tensor, ...]
     prefix: EncodedPrefix
+    prepared: ImageMaps | Tensor | None = None
 
     @property
     def nbytes(self) -> int:
-        """Size in memory."""
-        tensors = (self.dense, *self.fine, *self.prefix.keys, *self.prefix.values, self.prefix.image_states)
-        return sum(tensor.nbytes for tensor in tensors)
+        """Size in memory; what shares memory counts once."""
+        tensors = [self.dense, *self.fine, *self.prefix.keys, *self.prefix.values, self.prefix.image_states]
+        if isinstance(self.prepared, ImageMaps):
+            tensors += vars(self.prepared).values()
+        return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+    def select(self, first: int, last: int) -> EncodedImage:
+        """Images from `first` up to but without `last`; shares their memory."""
+        prepared = self.prepared
+        if isinstance(prepared, ImageMaps):
+            prepared = prepared.images(first, last)
+        elif prepared is not None:
+            prepared = prepared[first:last]
+        return EncodedImage(
+            self.dense[first:last],
+            tuple(maps[first:last] for maps in self.fine),
+            self.prefix.images(first, last),
+            prepared,
+        )
 
 
 @dataclass
@@ -87,6 +106,17 @@ class PromptTokens:
             self.tokens[first:last], self.attended[first:last], self.seg_position[first:last], self.name[first:last]
         )
 
+    def repeated(self, times: int) -> PromptTokens:
+        """All prompts, then all of them again, for as many images."""
+        if times == 1:
+            return self
+        return PromptTokens(
+            self.tokens.repeat(times, 1),
+            self.attended.repeat(times, 1),
+            self.seg_position.repeat(times),
+            self.name.repeat(times, 1),
+        )
+
 
 def two_layers(inputs: int, outputs: int) -> nn.Sequential:
     """Linear, ReLU, Linear: the shape of the published `text_hidden_fcs` and `t2i_projection`."""
@@ -130,13 +160,18 @@ class RCMedModel(PreTrainedModel):
             module.reset()
 
     def encode(
-        self, pixel_values: Tensor, before: Tensor, after: Tensor, exemplar: Exemplar | None = None
+        self,
+        pixel_values: Tensor,
+        before: Tensor | Opening,
+        after: Tensor,
+        exemplar: Exemplar | None = None,
     ) -> EncodedImage:
         """Compute the image part once.
 
         Args:
             pixel_values: float (image, 3, size, size), normalised and padded at the right and bottom.
-            before, after: int64 (position,): the shared text around the image.
+            before, after: int64 (position,): the shared text around the image; what comes before it may have been read
+                once for all images (`LanguageDecoder.read_opening`).
             exemplar: of the target that will be asked for, where examples of it were given.
         """
         features = self.vision(pixel_values, None if exemplar is None else exemplar.place)
@@ -155,6 +190,10 @@ class RCMedModel(PreTrainedModel):
         steered = self.t2i_projection(prefix.image_states).transpose(1, 2).unflatten(2, (rows, columns))
         steered = nn.functional.interpolate(steered, size=dense.shape[-2:], mode="bilinear", align_corners=False)
         return EncodedImage(dense=dense + steered, fine=fine, prefix=prefix)
+
+    def prepare(self, encoded: EncodedImage) -> EncodedImage:
+        """The same images with all that prompts share, so that a further prompt costs less; for weights at rest."""
+        return replace(encoded, prepared=self.grounding.prepare(encoded.dense, encoded.fine))
 
     def ground(
         self,
@@ -182,22 +221,25 @@ class RCMedModel(PreTrainedModel):
             queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))
         if exemplar is not None and exemplar.correction is not None:
             queries = queries + exemplar.correction
-        turns = [self._decode(encoded, queries, image_index, hints)]
+        prepared = encoded.prepared
+        if prepared is None:
+            prepared = self.grounding.prepare(encoded.dense, encoded.fine)
+        turns = [self._decode(prepared, queries, image_index, hints)]
         if self.loop is not None:
             for _ in range(self.config.loop_turns):
                 token = self.loop.region_token(encoded.dense, image_index, turns[-1][0])
                 read = self.language.read_on(read, token.to(read.states.dtype))
                 queries = self.loop.refine(queries, self.text_hidden_fcs(read.states[:, -1]))
-                turns.append(self._decode(encoded, queries, image_index, hints))
+                turns.append(self._decode(prepared, queries, image_index, hints))
         if exemplar is not None:
             # The presence that the weights learned says nothing of a target that they were not trained on.
             turns = [(exemplar.add_place(mask_logits), None) for mask_logits, _ in turns]
         return RCMedOutput(mask_logits=turns[-1][0], presence_logits=turns[-1][1], turns=tuple(turns))
 
     def _decode(
-        self, encoded: EncodedImage, queries: Tensor, image_index: Tensor, hints: PlacedHints | None
+        self, prepared: ImageMaps | Tensor, queries: Tensor, image_index: Tensor, hints: PlacedHints | None
     ) -> tuple[Tensor, Tensor | None]:
-        mask_logits, presence_logits = self.grounding(encoded.dense, encoded.fine, queries, image_index, hints)
+        mask_logits, presence_logits = self.grounding(prepared, queries, image_index, hints)
         return mask_logits.float(), None if presence_logits is None else presence_logits.float()
 
     def forward(

@@ -30,7 +30,23 @@ def evidence_size(prompt_size: int, channels: Sequence[int]) -> int:
     return 3 * prompt_size + _SCALARS + 3 * sum(channels)
 
 
-def presence_evidence(states: Sequence[Tensor], mask_logits: Tensor, maps: Sequence[Tensor]) -> Tensor:
+def summarise(maps: Tensor) -> Tensor:
+    """What features are like anywhere in an image, float32 (map, 2 channel): their mean, and the mean of the highest.
+
+    Args:
+        maps: float (map, channel, row, column).
+    """
+    cells = maps.float().flatten(2)
+    highest = cells.topk(max(1, round(cells.shape[-1] * _HIGHEST_SHARE)), dim=-1).values.mean(-1)
+    return torch.cat([cells.mean(-1), highest], dim=1)
+
+
+def presence_evidence(
+    states: Sequence[Tensor],
+    mask_logits: Tensor,
+    maps: Sequence[Tensor],
+    summaries: Sequence[Tensor | None] | None = None,
+) -> Tensor:
     """What tells whether a target is there, float32 (prompt, evidence).
 
     A name alone tells how often a target is there. How sure its mask is, the features under the mask beside those of
@@ -40,6 +56,7 @@ def presence_evidence(states: Sequence[Tensor], mask_logits: Tensor, maps: Seque
         states: three of float (prompt, prompt_size): the decoder's presence and mask tokens, and the prompt.
         mask_logits: float (prompt, row, column); no gradient flows back into the mask.
         maps: float (prompt, channel, r, c) each; r and c divide the mask's rows and columns.
+        summaries: `summarise` of each of the maps, float32 (prompt, 2 channel), where it is known.
     """
     logits = mask_logits.detach().float()
     inside = logits.sigmoid()
@@ -52,12 +69,13 @@ def presence_evidence(states: Sequence[Tensor], mask_logits: Tensor, maps: Seque
         total.log() / 10,
     ]
     parts = [state.float() for state in states] + [torch.stack(scalars, dim=1)]
-    for each in (maps_of.float() for maps_of in maps):
+    for each, summary in zip(maps, summaries or [None] * len(maps), strict=True):
         weights = F.avg_pool2d(inside[:, None], inside.shape[-1] // each.shape[-1])[:, 0]
-        pooled = torch.einsum("phw,pchw->pc", weights, each) / weights.sum((1, 2)).clamp(min=1e-3)[:, None]
-        cells = each.flatten(2)
-        highest = cells.topk(max(1, round(cells.shape[-1] * _HIGHEST_SHARE)), dim=-1).values.mean(-1)
-        parts += [pooled, cells.mean(-1), highest]
+        pooled = torch.einsum("phw,pchw->pc", weights, each.float())
+        parts += [
+            pooled / weights.sum((1, 2)).clamp(min=1e-3)[:, None],
+            summarise(each) if summary is None else summary,
+        ]
     return torch.cat(parts, dim=1)
 
 

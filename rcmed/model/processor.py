@@ -29,7 +29,7 @@ ROUGH_MASK_LOGIT = 6.0
 
 
 def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -> NDArray[np.uint8]:
-    """8-bit RGB pixels as the model was trained on, uint8 (slice, row, column, 3).
+    """8-bit RGB pixels as the model was trained on, uint8 (slice, row, column, 3), which may be read-only.
 
     Colour and 8-bit grey stay as they are; CT is windowed (HU); everything else is stretched between percentiles of
     the whole image, so that the slices of a volume keep their relation.
@@ -45,7 +45,8 @@ def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -
         else:
             low, high = np.percentile(values, percentiles)
         grey = np.clip((values - low) / max(high - low, 1e-6) * 255.0 + 0.5, 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    # Three equal channels in the memory of one, which `RCMedProcessor.prepare_pixels` knows.
+    return np.broadcast_to(grey[..., None], (*grey.shape, 3))
 
 
 def resized_shape(rows: int, columns: int, size: int) -> tuple[int, int]:
@@ -96,6 +97,26 @@ def to_image_grid(logits: Tensor, rows: int, columns: int, size: int) -> Tensor:
     height, width = resized_shape(rows, columns, size)
     cropped = full[..., :height, :width]
     return F.interpolate(cropped, size=(rows, columns), mode="bilinear", align_corners=False)[:, 0]
+
+
+def to_masks(logits: Tensor, rows: int, columns: int, size: int) -> NDArray[np.bool_]:
+    """Masks on the image: `to_image_grid`, then the threshold, 0.
+
+    Args:
+        logits: float (target, slice, r, c) on the model grid at any stride.
+        rows, columns: of the image.
+        size: of the model grid.
+    Returns:
+        bool (target, slice, row, column).
+    """
+    masks = np.zeros((*logits.shape[:2], rows, columns), dtype=bool)
+    # Bilinear values lie between those around them: where no logit is above 0, none becomes so.
+    is_shown = (logits.amax((-2, -1)) > 0).cpu().numpy()
+    for target, shown in enumerate(is_shown):
+        if shown.any():
+            chosen = logits[target][torch.from_numpy(shown).to(logits.device)]
+            masks[target, shown] = (to_image_grid(chosen, rows, columns, size) > 0).cpu().numpy()
+    return masks
 
 
 class ChannelOrder(StrEnum):
@@ -179,11 +200,15 @@ class RCMedProcessor:
 
     def prepare_pixels(self, pixels: NDArray[np.uint8]) -> Tensor:
         """uint8 (image, row, column, 3) to normalised float32 (image, 3, size, size)."""
+        if pixels.strides[3] == 0:
+            # Grey: one channel is resized for all three.
+            pixels = pixels[..., :1]
         # A copy: pixels may be read-only, and what torch shares with them must not be.
         tensor = torch.tensor(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
         if self.pads_before_normalising:
-            return self.normalise(to_model_grid(tensor, self.image_size))
-        return pad_to_square(self.normalise(resize_longest_side(tensor, self.image_size)), self.image_size)
+            return self.normalise(to_model_grid(tensor, self.image_size).expand(-1, 3, -1, -1))
+        resized = resize_longest_side(tensor, self.image_size).expand(-1, 3, -1, -1)
+        return pad_to_square(self.normalise(resized), self.image_size)
 
     def ids_behind_image(self, text: str) -> list[int]:
         """Token ids of a text behind the image part; the words before it decide how a tokenizer cuts its first."""

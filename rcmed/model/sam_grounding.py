@@ -8,6 +8,7 @@ from transformers import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamMaskDecoder
 
 from rcmed.model.config import RCMedConfig
+from rcmed.model.grounding import of_images
 from rcmed.model.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
 
 
@@ -26,10 +27,13 @@ class SamGroundingDecoder(nn.Module):
         decoder._attn_implementation = "sdpa"
         self.mask_decoder = SamMaskDecoder(decoder)
 
+    def prepare(self, dense: Tensor, fine: tuple[Tensor, ...]) -> Tensor:
+        """What does not depend on the prompt: the dense embedding, language already added; there are no fine maps."""
+        return dense
+
     def forward(
         self,
-        dense: Tensor,
-        fine: tuple[Tensor, ...],
+        images: Tensor,
         prompts: Tensor,
         image_index: Tensor,
         hints: PlacedHints | None = None,
@@ -37,15 +41,14 @@ class SamGroundingDecoder(nn.Module):
         """Decode one mask per prompt; prompts never see each other.
 
         Args:
-            dense: float (image, channel, row, column), language already added.
-            fine: none.
+            images: of `prepare`, float (image, channel, row, column).
             prompts: float (prompt, prompt_size).
             image_index: int64 (prompt,).
             hints: where the user points at.
         Returns:
             mask logits float (prompt, 4 row, 4 column), of the single-mask output; no presence.
         """
-        maps = dense.index_select(0, image_index)
+        maps = of_images(images, image_index)
         sparse = prompts[:, None].to(maps.dtype)
         if hints is None:
             _, dense_prompts = self.prompt_encoder(None, None, None, None)
@@ -54,7 +57,7 @@ class SamGroundingDecoder(nn.Module):
             sparse = torch.cat([points.to(maps.dtype), sparse], dim=1)
         masks, _ = self.mask_decoder(
             image_embeddings=maps,
-            image_positional_embeddings=self._positions(*dense.shape[-2:]).to(maps.dtype).expand_as(maps),
+            image_positional_embeddings=self._positions(*maps.shape[-2:]).to(maps.dtype).expand_as(maps),
             sparse_prompt_embeddings=sparse[:, None],
             dense_prompt_embeddings=dense_prompts,
             multimask_output=False,

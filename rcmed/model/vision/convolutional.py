@@ -30,8 +30,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (image, inputs, row, column) to (image, outputs, row / stride, column / stride)."""
-        inner = F.relu(self.first_norm(self.first(maps)))
-        return F.relu(self.second_norm(self.second(inner)) + self.shortcut(maps))
+        # In place, as far as no gradient needs what was there before: these maps are large, and memory is slow.
+        inner = F.relu(self.first_norm(self.first(maps)), inplace=True)
+        return F.relu(self.second_norm(self.second(inner)).add_(self.shortcut(maps)), inplace=True)
 
 
 class ConvolutionalTower(nn.Module):
@@ -52,7 +53,10 @@ class ConvolutionalTower(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.lateral = nn.ModuleList([nn.Conv2d(widths[i + 1], widths[i], 1) for i in range(len(widths) - 1)])
         self.merge = nn.ModuleList(
-            [nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), group_norm(width), nn.ReLU()) for width in widths[:-1]]
+            [
+                nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), group_norm(width), nn.ReLU(inplace=True))
+                for width in widths[:-1]
+            ]
         )
         self.token_size = widths[-1]
         self.dense_size = widths[-2]
