@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dicom_bridge.routing import SeriesFacts
@@ -41,21 +41,17 @@ _STUDIES: Any = StudyRow.__table__
 _SERIES: Any = SeriesRow.__table__
 _INSTANCES: Any = InstanceRow.__table__
 _MARKS: Any = CompletionMarkRow.__table__
-_LOCK = (
-    select(_STUDIES.c.study_uid)
-    .where(_STUDIES.c.study_uid.in_(bindparam("studies", expanding=True)))
-    .order_by(_STUDIES.c.study_uid)
-    .with_for_update()
-)
-_KNOWN_SERIES = select(_SERIES.c.study_uid, _SERIES.c.series_uid).where(
-    tuple_(_SERIES.c.study_uid, _SERIES.c.series_uid).in_(bindparam("series", expanding=True))
+# A statement for each study and series: there is rarely more than one at a time, and a list of any length costs more
+# than that.
+_LOCK = select(_STUDIES.c.study_uid).where(_STUDIES.c.study_uid == bindparam("study")).with_for_update()
+_KNOWN_SERIES = select(_SERIES.c.series_uid).where(
+    _SERIES.c.study_uid == bindparam("study"), _SERIES.c.series_uid == bindparam("series")
 )
 _REOPEN = (
     update(_STUDIES)
-    .where(_STUDIES.c.study_uid.in_(bindparam("grown", expanding=True)))
+    .where(_STUDIES.c.study_uid == bindparam("grown"))
     .values(last_received_at=bindparam("now"), is_open=True)
 )
-
 _LAST_EXPECTED = (
     select(_MARKS.c.expected)
     .where(_MARKS.c.study_uid == bindparam("study"), _MARKS.c.is_trigger.is_(False))
@@ -101,8 +97,8 @@ def record(connection: Connection, arriving: Sequence[Arriving], now: float) -> 
         is_new.append(key in inserted)
         inserted.discard(key)  # the same one again in this group is a duplicate
     grown = sorted({str(row["study_uid"]) for row, new in zip(rows, is_new, strict=True) if new})
-    if grown:
-        connection.execute(_REOPEN, {"grown": grown, "now": now})
+    for study_uid in grown:
+        connection.execute(_REOPEN, {"grown": study_uid, "now": now})
     for (instance, _), new in zip(arriving, is_new, strict=True):
         if new and instance.expected is not None:
             _expect(connection, instance.study_uid, instance.expected, now)
@@ -111,12 +107,10 @@ def record(connection: Connection, arriving: Sequence[Arriving], now: float) -> 
 
 def _lock_studies(connection: Connection, facts: Mapping[str, SeriesFacts], now: float) -> None:
     """Make the studies that are not there; until the transaction's end nobody else takes or closes any of them."""
-    locked: set[str] = set()
-    while missing := sorted(set(facts) - locked):
+    for study_uid in sorted(facts):
         # One that is there may be removed before it is locked.
-        locked |= set(connection.scalars(_LOCK, {"studies": missing}))
-        for study_uid in sorted(set(facts) - locked):
-            insert_if_absent(
+        while connection.scalar(_LOCK, {"study": study_uid}) is None:
+            if insert_if_absent(
                 connection,
                 StudyRow,
                 study_uid=study_uid,
@@ -125,13 +119,15 @@ def _lock_studies(connection: Connection, facts: Mapping[str, SeriesFacts], now:
                 last_received_at=now,
                 generation=0,
                 is_open=True,
-            )
+            ):
+                break
 
 
 def _know_series(connection: Connection, facts: Mapping[tuple[str, str], SeriesFacts]) -> None:
     """Make the series that are not there."""
-    known = {tuple(row) for row in connection.execute(_KNOWN_SERIES, {"series": sorted(facts)})}
-    for study_uid, series_uid in sorted(set(facts) - known):
+    for study_uid, series_uid in sorted(facts):
+        if connection.scalar(_KNOWN_SERIES, {"study": study_uid, "series": series_uid}) is not None:
+            continue
         told = facts[study_uid, series_uid]
         insert_if_absent(
             connection,
