@@ -75,7 +75,7 @@ class FragmentsUpperLayer(WaitingUpperLayer):
         return has_read
 
     def _read_data(self, connection: GuardedSocket, messages: Any) -> bool:
-        """Read a P-DATA-TF and hand it on; False: nothing is there, or an event was put that tells what is wrong."""
+        """Read a P-DATA-TF and hand it on, or put the event that anything else is; False: nothing is there."""
         try:
             start = connection.read_at_once(_PDU_START)
             if start is None:
