@@ -21,7 +21,7 @@ from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
 from dicom_bridge.settings import DeliverySettings
-from dicom_bridge.store.files import InstanceFiles, write_durably
+from dicom_bridge.store.files import InstanceFiles, read_ahead, write_durably
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
@@ -320,7 +320,9 @@ class JobWorker:
 
         InstanceFiles(self._root).require()
         known = self._index.instances_of(job.study_uid, job.series_uid)
-        return read_series([self._root / known[uid] for uid in job.instances if uid in known])
+        paths = [self._root / known[uid] for uid in job.instances if uid in known]
+        read_ahead(paths)
+        return read_series(paths)
 
     def _images(self, job: JobRow) -> tuple[Image, ...]:
         memory = self._memory.setdefault(job.job_id, _Memory())
