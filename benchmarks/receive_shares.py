@@ -36,7 +36,7 @@ PLACES = (
     ("take", "looking whether it is new, and whether there is room"),
     ("_answer", "answering"),
     ("_sleep", "waiting for the sender"),
-    ("_read_pdu_data", "reading the connection"),
+    ("_read_data", "reading the connection"),
     ("run_reactor", "the rest of the association"),
 )
 
@@ -65,10 +65,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="rcmed-receive-") as work:
         dealt = prepare(Path(work) / "send", "receive", [asked.associations], asked.instances)
-        files = InstanceFiles(Path(work) / "state")
+        settings = ReceiveSettings(port=0)
+        files = InstanceFiles(Path(work) / "state", keeps_cached=settings.keep_cached)
         files.prepare()
         database = Database(Path(work) / "state" / "index.sqlite")
-        settings = ReceiveSettings(port=0)
         scp = StorageScp(settings, InstanceIntake(settings, files, StudyIndex(database)))
         scp.start()
         threading.Thread(target=sample, daemon=True).start()

@@ -88,7 +88,7 @@ class Gateway:
         self._conditions: DestinationConditions
         self._watch: StudyWatch | None = None
         self.operating: Operating
-        self._files = InstanceFiles(self.root)
+        self._files = InstanceFiles(self.root, keeps_cached=settings.receive.keep_cached)
         self.name = "gateway"
         self.index: StudyIndex
         self.story: StudyStory
@@ -123,7 +123,7 @@ class Gateway:
         if shared:
             self.name, lock = claim_name(self.root, self.settings.workers.name)
             self._locks.enter_context(lock)
-            self._files = InstanceFiles(self.root, self.name)
+            self._files = InstanceFiles(self.root, self.name, self.settings.receive.keep_cached)
             audit = f"audit-{self.name}.jsonl"
         self._files.prepare()
         self._database = _open(address)

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_bridge.store.files import prefetch
+
 if TYPE_CHECKING:
     from dicom_bridge.series.read import SeriesReading
 
@@ -42,7 +44,7 @@ class ReadingAhead:
         with self._lock:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "reading-ahead")
-            self._readings = {files: self._thread.submit(_read, files) for files in sorted(wanted)}
+            self._readings = {files: self._thread.submit(read_files, files) for files in sorted(wanted)}
 
     def take(self, files: Sequence[Path]) -> SeriesReading | None:
         """What was read of exactly these files, once; waits until they are read. None: read them."""
@@ -73,7 +75,9 @@ class ReadingAhead:
             thread.shutdown(wait=True)
 
 
-def _read(files: Sequence[Path]) -> SeriesReading:
+def read_files(files: Sequence[Path]) -> SeriesReading:
+    """Read a series that may have left the system's memory since it was received."""
     from dicom_bridge.series.read import read_series
 
+    prefetch(files)
     return read_series(files)

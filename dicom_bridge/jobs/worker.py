@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
-from dicom_bridge.jobs.reading_ahead import ReadingAhead
+from dicom_bridge.jobs.reading_ahead import ReadingAhead, read_files
 from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
@@ -330,11 +330,9 @@ class JobWorker:
         return given_up
 
     def _read_images(self, job: JobRow) -> SeriesReading:
-        from dicom_bridge.series.read import read_series
-
         InstanceFiles(self._root).require()
         files = self._files_of(job)
-        return self._ahead.take(files) or read_series(files)
+        return self._ahead.take(files) or read_files(files)
 
     def _files_of(self, job: JobRow) -> list[Path]:
         known = self._index.instances_of(job.study_uid, job.series_uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from io import BytesIO
@@ -21,6 +21,7 @@ from pydicom.uid import (
     PrivateTransferSyntaxes,
 )
 
+from dicom_bridge.receive.skimming import skim
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.series.facts import FACT_ATTRIBUTES, series_facts
 
@@ -29,14 +30,16 @@ _EXPECTED = "NumberOfStudyRelatedInstances"
 _UID_TAGS = [tag_for_keyword(name) or 0 for name in _UIDS]
 _WANTED: list[BaseTag | int] = [*_UID_TAGS, *(tag_for_keyword(name) or 0 for name in (*FACT_ATTRIBUTES, _EXPECTED))]
 _CHARACTER_SET = 0x00080005
+_FACT_TAGS = sorted({int(tag) for tag in _WANTED[len(_UID_TAGS) :]} - {_CHARACTER_SET})
+_SKIMMED = frozenset(map(int, _WANTED))
 _PIXELS = 0x7FE00008  # the first of the elements that hold pixels
 # Few headers are longer than the first, and very few than the second; those are read from the whole instance.
 _STARTS_BYTES = (1 << 15, 1 << 19)
 # Encodings that are not little endian, not as they are registered, or compressed as a whole (PS3.5 A).
 _UNUSUAL = {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, *PrivateTransferSyntaxes}
 
-_Read = tuple[Dataset, str, bool]
-"""The wanted elements, not yet decoded; the transfer syntax; whether the pixels were reached."""
+_Read = tuple[Mapping[int, Any], str, bool]
+"""The wanted elements, decoded where pydicom does so at once; the transfer syntax; whether the pixels were reached."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def read_header(
     for size in _STARTS_BYTES:
         start, is_whole = _start(parts, size)
         try:
-            header, syntax, at_pixels = read(start)
+            elements, syntax, at_pixels = read(start)
         except Exception:  # perhaps only because it is cut off here
             if is_whole:
                 raise
@@ -90,9 +93,9 @@ def read_header(
         if at_pixels or is_whole:
             break
     else:
-        header, syntax, _ = read(b"".join(parts))
-    sop_class, instance, study, series = (_uid(header.get_item(tag)) if tag in header else None for tag in _UID_TAGS)
-    facts, expected = _facts(header, calling_ae, called_ae)
+        elements, syntax, _ = read(b"".join(parts))
+    sop_class, instance, study, series = (_uid(elements[tag]) if tag in elements else None for tag in _UID_TAGS)
+    facts, expected = _facts(elements, calling_ae, called_ae)
     return Header(syntax, sop_class, instance, study, series, facts, expected)
 
 
@@ -121,21 +124,18 @@ class _AtPixels:
 def _read_file(content: bytes) -> _Read:
     at_pixels = _AtPixels()
     header = read_partial(BytesIO(content), at_pixels, specific_tags=_WANTED)
-    return header, str(header.file_meta.TransferSyntaxUID), at_pixels.is_there
+    elements = {int(tag): header.get_item(tag) for tag in _WANTED if tag in header}
+    return elements, str(header.file_meta.TransferSyntaxUID), at_pixels.is_there
 
 
 def _read_data_set(content: bytes, syntax: str) -> _Read:
-    at_pixels = _AtPixels()
     is_implicit = syntax == ImplicitVRLittleEndian
-    elements: Any = data_element_generator(BytesIO(content), is_implicit, True, at_pixels, specific_tags=_WANTED)
-    header = Dataset({element.tag: element for element in elements})
-    header.set_original_encoding(is_implicit, True, _encodings(header))
-    return header, syntax, at_pixels.is_there
-
-
-def _encodings(header: Dataset) -> list[str]:
-    names = header.get(_CHARACTER_SET)
-    return convert_encodings(None if names is None else names.value)
+    skimmed = skim(content, is_implicit, _SKIMMED, _PIXELS)
+    if skimmed is not None:
+        return skimmed, syntax, True
+    at_pixels = _AtPixels()
+    elements = data_element_generator(BytesIO(content), is_implicit, True, at_pixels, specific_tags=_WANTED)
+    return {int(element.tag): element for element in elements}, syntax, at_pixels.is_there
 
 
 def _uid(element: Any) -> str | None:
@@ -145,16 +145,26 @@ def _uid(element: Any) -> str | None:
     return str(value).strip("\0 ") or None if value else None
 
 
-def _facts(header: Dataset, calling_ae: str | None, called_ae: str | None) -> tuple[SeriesFacts, int | None]:
-    elements: list[Any] = [
-        header.get_item(tag) for tag in _WANTED[len(_UID_TAGS) :] if tag in header and tag != _CHARACTER_SET
-    ]
-    if not all(isinstance(element, RawDataElement) for element in elements):
-        return _decoded(header, calling_ae, called_ae)
-    charset = header.get(_CHARACTER_SET)
-    names = () if charset is None or not charset.value else charset.value
-    told = tuple((e.tag.real, e.VR, e.value, e.is_implicit_VR, e.is_little_endian) for e in elements)
-    return _shared_facts(told, (names,) if isinstance(names, str) else tuple(names), calling_ae, called_ae)
+def _facts(
+    elements: Mapping[int, Any], calling_ae: str | None, called_ae: str | None
+) -> tuple[SeriesFacts, int | None]:
+    charset = _names(elements.get(_CHARACTER_SET))
+    facts = [elements[tag] for tag in _FACT_TAGS if tag in elements]
+    if all(isinstance(element, RawDataElement) for element in facts):
+        told = tuple((e.tag.real, e.VR, e.value, e.is_implicit_VR, e.is_little_endian) for e in facts)
+        return _shared_facts(told, charset, calling_ae, called_ae)
+    header = Dataset({element.tag: element for element in facts})
+    header.set_original_encoding(False, True, convert_encodings(list(charset) or None))
+    return _decoded(header, calling_ae, called_ae)
+
+
+def _names(charset: Any) -> tuple[str, ...]:
+    """The values of Specific Character Set (0008,0005)."""
+    value = None if charset is None else charset.value
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").split("\\")
+    names = (value,) if isinstance(value, str) else value or ()
+    return tuple(name.strip("\0 ") for name in names)
 
 
 @lru_cache(maxsize=1024)

@@ -117,6 +117,8 @@ class ReceiveSettings(Settings):
         maximum_instance_megabytes: a larger data set is refused (status 0xC000), its bytes are not kept.
         maximum_instances_per_study: more are refused (status 0xC000).
         minimum_free_megabytes: an instance that would leave less free disk is answered 0xA700, out of resources.
+        keep_cached: whether files stay in the system's memory when they are on disk. Memory is then taken anew for
+            each, which costs a virtual machine more than reading them once for their job.
     """
 
     host: ListeningHost = "127.0.0.1"
@@ -133,6 +135,7 @@ class ReceiveSettings(Settings):
     maximum_instance_megabytes: int = Field(default=2048, ge=1)
     maximum_instances_per_study: int = Field(default=50000, ge=1)
     minimum_free_megabytes: int = Field(default=512, ge=0)
+    keep_cached: bool = False
 
     @model_validator(mode="after")
     def _strangers_are_kept_out(self) -> ReceiveSettings:

@@ -56,6 +56,7 @@ class Database:
             self._reader = _sqlite_engine(url, "BEGIN")
             self._writer = _sqlite_engine(url, "BEGIN IMMEDIATE")
             self._lock: threading.Lock | None = threading.Lock()
+            self._rows: Connection | None = None
         else:
             # Connections that a restart of the server broke are replaced before they are used.
             self._writer = create_engine(
@@ -90,11 +91,23 @@ class Database:
     @contextmanager
     def writing_rows(self) -> Iterator[Connection]:
         """A transaction without a session, for what is written most often: a session costs more than its few rows."""
-        with self._lock or nullcontext(), self._writer.begin() as connection:
-            yield connection
+        if self._lock is None:
+            with self._writer.begin() as connection:
+                yield connection
+            return
+        with self._lock:
+            if self._rows is None:
+                self._rows = self._writer.connect()  # and kept: taking one from the pool costs as much as the rows
+            with self._rows.begin():
+                yield self._rows
 
     def close(self) -> None:
         """Close all connections."""
+        if self._lock is not None:
+            with self._lock:
+                if self._rows is not None:
+                    self._rows.close()
+                self._rows = None
         self._reader.dispose()
         self._writer.dispose()
 

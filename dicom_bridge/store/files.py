@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -42,16 +43,18 @@ def require_uid(text: str | None, name: str) -> str:
 class InstanceFiles:
     """The folder `instances/<study>/<series>/<instance>.dcm` and the folder `incoming` beside it."""
 
-    def __init__(self, root: Path, receiver: str | None = None) -> None:
+    def __init__(self, root: Path, receiver: str | None = None, keeps_cached: bool = True) -> None:
         """Prepare.
 
         Args:
             root: the state folder.
             receiver: name of this process, when several write into the folder.
+            keeps_cached: whether what was written stays in the system's memory until it is read.
         """
         self.root = root
         self._instances = root / "instances"
         self._incoming = root / "incoming" if receiver is None else root / "incoming" / receiver
+        self._keeps_cached = keeps_cached
         self._durable_folders: set[Path] = set()
         self._names_follow_files = False
 
@@ -112,6 +115,8 @@ class InstanceFiles:
                 self._place(path, destination)
                 path = destination
                 os.fsync(descriptor)
+                if not self._keeps_cached:
+                    _let_go(descriptor)
             finally:
                 os.close(descriptor)
             self._sync_names(destination)
@@ -153,6 +158,23 @@ def _write(descriptor: int, parts: Iterable[bytes | memoryview]) -> None:
             written -= len(left.popleft())
         if written:
             left[0] = left[0][written:]
+
+
+def _let_go(descriptor: int) -> None:
+    """Free the memory that holds what was written, for the next file: memory taken anew costs a guest system dearly."""
+    with suppress(OSError):  # advice only
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def prefetch(paths: Iterable[Path]) -> None:
+    """Let the system begin to read files that will be read soon; those that are not there are passed over."""
+    for path in paths:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

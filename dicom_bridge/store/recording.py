@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import insert_if_absent
@@ -59,6 +60,10 @@ _LAST_EXPECTED = (
     .limit(1)
 )
 
+# As text, for SQLite: what SQLAlchemy does for a statement takes several times what SQLite needs for it.
+_COLUMNS = tuple(column.name for column in _INSTANCES.columns)
+_REOPEN_TEXT = f"UPDATE {_STUDIES.name} SET last_received_at = ?, is_open = 1 WHERE study_uid = ?"
+
 Arriving = tuple[ReceivedInstance, str]
 """An instance, and the id of the association that brought it."""
 
@@ -75,21 +80,53 @@ def record(connection: Connection, arriving: Sequence[Arriving], now: float) -> 
     Returns:
         for each False when it was there already: a duplicate is no arrival and reopens nothing.
     """
+    rows = [_row(instance, association, now) for instance, association in arriving]
+    if connection.dialect.name != "sqlite" or not _insert_new(connection, rows, now):
+        return _insert_any(connection, arriving, rows, now)
+    _expect_all(connection, arriving, now)
+    return [True] * len(rows)
+
+
+def _row(instance: ReceivedInstance, association: str, now: float) -> dict[str, Any]:
+    return {
+        "study_uid": instance.study_uid,
+        "series_uid": instance.series_uid,
+        "instance_uid": instance.instance_uid,
+        "sop_class_uid": instance.sop_class_uid,
+        "transfer_syntax_uid": instance.transfer_syntax_uid,
+        "path": instance.path,
+        "received_at": now,
+        "association": association,
+    }
+
+
+def _insert_new(connection: Connection, rows: Sequence[Mapping[str, Any]], now: float) -> bool:
+    """Insert instances that are all new, of series that are there: most are.
+
+    Returns:
+        False: some are not, by the keys of the tables; nothing is changed.
+    """
+    try:
+        connection.exec_driver_sql(_insert_text(len(rows)), tuple(row[name] for row in rows for name in _COLUMNS))
+    except IntegrityError:
+        return False
+    for study_uid in {row["study_uid"] for row in rows}:
+        connection.exec_driver_sql(_REOPEN_TEXT, (now, study_uid))
+    return True
+
+
+@lru_cache
+def _insert_text(count: int) -> str:
+    places = ", ".join(["(" + ", ".join("?" * len(_COLUMNS)) + ")"] * count)
+    return f"INSERT INTO {_INSTANCES.name} ({', '.join(_COLUMNS)}) VALUES {places}"
+
+
+def _insert_any(
+    connection: Connection, arriving: Sequence[Arriving], rows: Sequence[Mapping[str, Any]], now: float
+) -> list[bool]:
+    """Insert those that are new, with their studies and series."""
     _lock_studies(connection, {instance.study_uid: instance.facts for instance, _ in reversed(arriving)}, now)
     _know_series(connection, {(i.study_uid, i.series_uid): i.facts for i, _ in reversed(arriving)})
-    rows = [
-        {
-            "study_uid": instance.study_uid,
-            "series_uid": instance.series_uid,
-            "instance_uid": instance.instance_uid,
-            "sop_class_uid": instance.sop_class_uid,
-            "transfer_syntax_uid": instance.transfer_syntax_uid,
-            "path": instance.path,
-            "received_at": now,
-            "association": association,
-        }
-        for instance, association in arriving
-    ]
     inserted = {tuple(row) for row in connection.execute(_insert(connection.dialect.name), rows)}
     is_new = []
     for row in rows:
@@ -99,9 +136,7 @@ def record(connection: Connection, arriving: Sequence[Arriving], now: float) -> 
     grown = sorted({str(row["study_uid"]) for row, new in zip(rows, is_new, strict=True) if new})
     for study_uid in grown:
         connection.execute(_REOPEN, {"grown": study_uid, "now": now})
-    for (instance, _), new in zip(arriving, is_new, strict=True):
-        if new and instance.expected is not None:
-            _expect(connection, instance.study_uid, instance.expected, now)
+    _expect_all(connection, [one for one, new in zip(arriving, is_new, strict=True) if new], now)
     return is_new
 
 
@@ -142,6 +177,12 @@ def _know_series(connection: Connection, facts: Mapping[tuple[str, str], SeriesF
             called_ae=told.called_ae,
             priority=told.priority,
         )
+
+
+def _expect_all(connection: Connection, arriving: Sequence[Arriving], now: float) -> None:
+    for instance, _ in arriving:
+        if instance.expected is not None:
+            _expect(connection, instance.study_uid, instance.expected, now)
 
 
 def _expect(connection: Connection, study_uid: str, expected: int, now: float) -> None:

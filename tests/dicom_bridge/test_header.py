@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.filereader import data_element_generator
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -20,6 +21,7 @@ from pydicom.uid import (
 )
 
 from dicom_bridge.receive.header import Header, read_header
+from dicom_bridge.receive.skimming import skim
 from dicom_bridge.series.facts import series_facts
 from synthetic_study import ct_slice
 
@@ -108,6 +110,20 @@ def test_texts_in_other_characters() -> None:
 
 
 CONTENT = encoded(sample())
+PIXELS = 0x7FE00008
+WANTED = frozenset({0x00080005, 0x00080018, 0x0020000D, 0x00321030})  # the last one is not there
+
+
+def plain() -> Dataset:
+    dataset = sample()
+    dataset["ReferencedImageSequence"].is_undefined_length = False
+    return dataset
+
+
+PLAIN = {
+    is_implicit: data_set_of(encoded(plain(), syntax))[1]
+    for is_implicit, syntax in ((False, ExplicitVRLittleEndian), (True, ImplicitVRLittleEndian))
+}
 
 
 @given(st.lists(st.integers(0, len(CONTENT)), max_size=6))
@@ -131,3 +147,35 @@ def test_it_reads_what_pydicom_wrote(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     path.write_bytes(CONTENT)
     assert read(CONTENT) == expected(pydicom.dcmread(path), ExplicitVRLittleEndian)
+
+
+def wanted_by_pydicom(content: bytes, is_implicit: bool) -> dict[int, bytes]:
+    """The elements that are not empty and come before the pixels."""
+    elements: Any = data_element_generator(
+        BytesIO(content), is_implicit, True, lambda tag, vr, length: tag >= PIXELS, specific_tags=sorted(WANTED)
+    )
+    return {int(element.tag): element.value for element in elements if element.value}
+
+
+@pytest.mark.parametrize("is_implicit", [False, True])
+@given(place=st.integers(0, 900), damage=st.binary(max_size=40))
+def test_skimming_finds_what_pydicom_finds_or_leaves_it_to_it(is_implicit: bool, place: int, damage: bytes) -> None:
+    content = PLAIN[is_implicit]
+    damaged = content[:place] + damage + content[place + len(damage) :]
+    found = skim(damaged, is_implicit, WANTED, PIXELS)
+    if found is not None:
+        assert {tag: element.value for tag, element in found.items()} == wanted_by_pydicom(damaged, is_implicit)
+
+
+def test_skimming_a_plain_header_needs_no_parser() -> None:
+    for is_implicit, content in PLAIN.items():
+        found = skim(content, is_implicit, WANTED, PIXELS)
+        assert found is not None
+        assert {tag: element.value for tag, element in found.items()} == wanted_by_pydicom(content, is_implicit)
+        assert set(found) == {0x00080005, 0x00080018, 0x0020000D}
+
+
+def test_what_is_not_plain_is_not_skimmed() -> None:
+    """An undefined length, and a beginning that ends before the pixels."""
+    assert skim(data_set_of(CONTENT)[1], False, WANTED, PIXELS) is None
+    assert skim(PLAIN[False][:200], False, WANTED, PIXELS) is None

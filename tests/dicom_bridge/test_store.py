@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import URL
 from dicom_bridge.completion import CompletionRules, StudyProgress, study_progress
 from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.files import InstanceFiles, UnsafeUidError, require_uid, write_durably
+from dicom_bridge.store.files import InstanceFiles, UnsafeUidError, prefetch, require_uid, write_durably
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
 from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
@@ -96,6 +97,25 @@ def test_a_file_is_its_parts_however_many(
     destination = files.path_of("1.2", "1.2.1", "1.2.1.1")
     files.put([memoryview(part) for part in parts * times], destination)
     assert destination.read_bytes() == b"".join(parts) * times
+
+
+@pytest.mark.parametrize("is_advice_taken", [True, False])
+def test_what_is_not_kept_in_memory_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_advice_taken: bool
+) -> None:
+    def refuse(*told: int) -> None:
+        raise OSError(22, "Invalid argument")
+
+    if not is_advice_taken:
+        monkeypatch.setattr(os, "posix_fadvise", refuse)
+    files = InstanceFiles(tmp_path, keeps_cached=False)
+    files.prepare()
+    destinations = [files.path_of("1.2", "1.3", f"1.4.{number}") for number in range(3)]
+    for number, destination in enumerate(destinations):
+        files.put([bytes([number]) * 100_000, b"end"], destination)
+    prefetch([*destinations, tmp_path / "not there"])
+    for number, destination in enumerate(destinations):
+        assert destination.read_bytes() == bytes([number]) * 100_000 + b"end"
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
