@@ -13,6 +13,7 @@ from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 from rcmed.model.config import RCMedConfig
 from rcmed.model.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
 from rcmed.model.presence import PresenceHead, evidence_size, presence_evidence, summarise
+from rcmed.model.two_way import attend_both_ways
 from rcmed.model.vision.convolutional import group_norm
 
 
@@ -60,6 +61,8 @@ class ImageMaps:
 
     def select(self, image_index: Tensor) -> ImageMaps:
         """One entry per prompt, of the images named by `image_index` (prompt,)."""
+        if len(self.dense) == len(image_index) == 1:
+            return self
         return ImageMaps(**{name: of_images(tensor, image_index) for name, tensor in vars(self).items()})
 
     def images(self, first: int, last: int) -> ImageMaps:
@@ -73,6 +76,8 @@ def of_images(values: Tensor, image_index: Tensor) -> Tensor:
     All prompts on one image share its memory: no value may be changed in place.
     """
     if values.shape[0] == 1:
+        if len(image_index) == 1:
+            return values
         return values.expand(len(image_index), *values.shape[1:])
     return values.index_select(0, image_index)
 
@@ -173,30 +178,25 @@ class GroundingDecoder(nn.Module):
             points, dense_hints = encode_hints(self.hint_encoder, hints, self.position.encode)
             tokens = torch.cat([tokens, points.to(tokens.dtype)], dim=1)
             maps = maps + (dense_hints - self.hint_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)).to(maps.dtype)
-        tokens, places = self.transformer(
-            point_embeddings=tokens[:, None],
-            image_embeddings=maps,
-            image_positional_embeddings=position,
-            attention_similarity=None,
-            target_embedding=None,
-        )[:2]
-        tokens = tokens[:, 0]
+        tokens, places = attend_both_ways(
+            self.transformer, tokens, maps.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
+        )
         mask_token, presence_token = tokens[:, 0], tokens[:, 1]
-        located = places[:, 0].transpose(1, 2).reshape_as(maps)
+        located = places.transpose(1, 2).reshape_as(maps)
 
-        coarse = self.merge_8(double(self.reduce(located)).add_(seen.stride_8))
+        coarse = self.merge_8(double(each_cell(self.reduce, located)).add_(seen.stride_8))
         coarse = self.merge_4(double(coarse).add_(seen.stride_4))
         # The prompt reaches the weights beside the attention, too: without it names were told apart only late
         # (left lung from right, nucleus from cytoplasm).
         steering = torch.cat([mask_token, prompts.to(mask_token.dtype)], dim=1)
-        coarse_logits = torch.einsum("pc,pchw->phw", self.coarse_weights(steering), coarse)
+        coarse_logits = weighted_sum(self.coarse_weights(steering), coarse)
 
         # Where the target usually lies, as a function of the place alone: what tells left from right.
-        place = torch.einsum("pc,chw->phw", self.place_weights(steering), position[0]) / position.shape[1] ** 0.5
+        place = weighted_sum(self.place_weights(steering), position) / position.shape[1] ** 0.5
         coarse_logits = coarse_logits + double(double(place[:, None]))[:, 0]
 
         weights = self.fine_weights(steering).view(count, self.fine_size, -1) / seen.stride_2.shape[-1] ** 0.5
-        lifted = double(self.fine_lift(coarse))
+        lifted = double(each_cell(self.fine_lift, coarse))
         detail = lifted.add_(torch.bmm(weights, seen.stride_2.transpose(1, 2)).view_as(lifted))
         logits = self.fine_head(detail)[:, 0] + double(coarse_logits[:, None])[:, 0]
 
@@ -207,6 +207,18 @@ class GroundingDecoder(nn.Module):
             (None, seen.summary_8, None),
         )
         return logits, self.presence(evidence)
+
+
+def each_cell(layer: nn.Conv2d, maps: Tensor) -> Tensor:
+    """A 1 x 1 convolution of float (prompt, channel, row, column), fast where channels lie side by side in memory."""
+    weights = layer.weight.flatten(1)
+    return F.linear(maps.permute(0, 2, 3, 1), weights, layer.bias).permute(0, 3, 1, 2)
+
+
+def weighted_sum(weights: Tensor, maps: Tensor) -> Tensor:
+    """Of the channels of maps (prompt or 1, channel, row, column) with weights (prompt, channel)."""
+    cells = maps.flatten(2).expand(len(weights), -1, -1)
+    return torch.bmm(weights[:, None], cells).view(-1, *maps.shape[2:])
 
 
 def double(maps: Tensor) -> Tensor:

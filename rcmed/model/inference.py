@@ -153,8 +153,10 @@ class SliceReader:
                 encoded.select(first, last), where, prompts.repeated(last - first), exemplar, placed
             )
             assert output.mask_logits is not None
-            unknown = torch.full((len(where),), torch.nan, device=device)
-            known = unknown if output.presence_logits is None else output.presence_logits.sigmoid()
+            if output.presence_logits is None:
+                known = torch.full((len(where),), torch.nan, device=device)
+            else:
+                known = output.presence_logits.sigmoid()
             masks.append(output.mask_logits.unflatten(0, (last - first, -1)).transpose(0, 1))
             presence.append(known.unflatten(0, (last - first, -1)).T)
         return torch.cat(masks, 1), torch.cat(presence, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaModel
 from transformers.cache_utils import DynamicLayer
 
+from rcmed.model import short_reading
 from rcmed.model.config import RCMedConfig
 from rcmed.model.grounding import of_images
 
@@ -28,14 +29,11 @@ class EncodedPrefix:
     values: tuple[Tensor, ...]
     image_states: Tensor
 
-    def select(self, image_index: Tensor) -> DynamicCache:
-        """A cache whose batch is one entry per prompt, for the images named by `image_index` (prompt,)."""
-        return filled_cache(
-            [
-                (of_images(keys, image_index), of_images(values, image_index))
-                for keys, values in zip(self.keys, self.values, strict=True)
-            ]
-        )
+    def select(self, image_index: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values with one entry per prompt, for the images named by `image_index` (prompt,)."""
+        return [of_images(keys, image_index) for keys in self.keys], [
+            of_images(each, image_index) for each in self.values
+        ]
 
     def images(self, first: int, last: int) -> EncodedPrefix:
         """Images from `first` up to but without `last`; shares their memory."""
@@ -62,23 +60,20 @@ class Opening:
         """Number of tokens."""
         return int(self.keys[0].shape[2])
 
-    def before(self, images: int) -> DynamicCache:
-        """A cache with the text before each of some images."""
-        return filled_cache(
-            [
-                (k.expand(images, -1, -1, -1), v.expand(images, -1, -1, -1))
-                for k, v in zip(self.keys, self.values, strict=True)
-            ]
-        )
+    def before(self, images: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of the text before each of some images."""
+        return [keys.expand(images, -1, -1, -1) for keys in self.keys], [
+            values.expand(images, -1, -1, -1) for values in self.values
+        ]
 
 
-def filled_cache(layers: Iterable[tuple[Tensor, Tensor]]) -> DynamicCache:
+def filled_cache(keys: Sequence[Tensor], values: Sequence[Tensor]) -> DynamicCache:
     """A cache that goes on behind these keys and values (batch, head, position, channel), which are not copied."""
     cache = DynamicCache()
-    for keys, values in layers:
+    for layer_keys, layer_values in zip(keys, values, strict=True):
         layer = DynamicLayer()
-        layer.lazy_initialization(keys, values)
-        layer.keys, layer.values = keys, values
+        layer.lazy_initialization(layer_keys, layer_values)
+        layer.keys, layer.values = layer_keys, layer_values
         cache.layers.append(layer)
     return cache
 
@@ -94,14 +89,15 @@ class ReadPrompts:
     """Prompts that were read, and where reading can go on.
 
     Attributes:
-        states: float (prompt, position, hidden): last-layer states.
-        cache: keys and values of everything read so far.
+        state: float (prompt, hidden): the last layer's at the position that was asked for.
+        keys, values: per layer, float (prompt, head, position, channel), of everything read so far.
         attended: bool (prompt, prefix and position): False at padding.
         next_position: int64 (prompt,): the place of a token that follows the last one that is no padding.
     """
 
-    states: Tensor
-    cache: DynamicCache
+    state: Tensor
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
     attended: Tensor
     next_position: Tensor
 
@@ -123,11 +119,37 @@ class LanguageDecoder(nn.Module):
             None if language.tie_word_embeddings else nn.Linear(language.hidden_size, language.vocab_size, bias=False)
         )
 
+    def _read(
+        self,
+        embedded: Tensor,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        attended: Tensor | None = None,
+        positions: Tensor | None = None,
+        last: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Read tokens behind what was read before; arguments and result as of `short_reading.read_shortly`."""
+        if short_reading.is_for(self.decoder, embedded):
+            if positions is None:
+                # Padding is behind the words, which do not see what follows them.
+                attended = None
+            return short_reading.read_shortly(self.decoder, embedded, keys, values, attended, positions, last)
+        cache = filled_cache(keys, values)
+        states = self.decoder(
+            inputs_embeds=embedded,
+            attention_mask=None if attended is None else attended.long(),
+            position_ids=positions,
+            cache=cache,
+            use_cache=True,
+        ).last_hidden_state
+        if last is not None:
+            states = states[torch.arange(len(last), device=states.device), last]
+        return states, *_contents(cache)
+
     def read_opening(self, before: Tensor) -> Opening:
         """Read the text before the image, int64 (position,), once for all images; for weights at rest."""
-        cache = DynamicCache()
-        self.decoder(input_ids=before[None], cache=cache, use_cache=True)
-        return Opening(*_contents(cache))
+        _, keys, values = self._read(self.decoder.embed_tokens(before)[None], (), ())
+        return Opening(keys, values)
 
     def encode_prefix(self, image_tokens: Tensor, before: Tensor | Opening, after: Tensor) -> EncodedPrefix:
         """Run the part of the conversation that all prompts share.
@@ -143,14 +165,16 @@ class LanguageDecoder(nn.Module):
         embed = self.decoder.embed_tokens
         parts = [self.projector(image_tokens).to(embed.weight.dtype), embed(after).expand(count, -1, -1)]
         if isinstance(before, Opening):
-            cache, start = before.before(count), 0
+            (past_keys, past_values), start = before.before(count), 0
         else:
             parts.insert(0, embed(before).expand(count, -1, -1))
-            cache, start = DynamicCache(), len(before)
-        states = self.decoder(inputs_embeds=torch.cat(parts, dim=1), cache=cache, use_cache=True).last_hidden_state
-        return EncodedPrefix(*_contents(cache), image_states=states[:, start : start + length])
+            past_keys, past_values, start = [], [], len(before)
+        states, keys, values = self._read(torch.cat(parts, dim=1), past_keys, past_values)
+        return EncodedPrefix(keys, values, image_states=states[:, start : start + length])
 
-    def read_prompts(self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor) -> ReadPrompts:
+    def read_prompts(
+        self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor, last: Tensor
+    ) -> ReadPrompts:
         """Read prompts behind the images' prefixes.
 
         Args:
@@ -158,14 +182,13 @@ class LanguageDecoder(nn.Module):
             image_index: int64 (prompt,): the image that each prompt asks about.
             tokens: int64 (prompt, position), padded at the end.
             attended: bool (prompt, position): False at padding.
+            last: int64 (prompt,): the position whose state is wanted.
         """
-        cache = prefix.select(image_index)
         past = prefix.keys[0].shape[2]
         mask = torch.cat([attended.new_ones(attended.shape[0], past), attended], dim=1)
-        states = self.decoder(
-            input_ids=tokens, attention_mask=mask.long(), cache=cache, use_cache=True
-        ).last_hidden_state
-        return ReadPrompts(states, cache, mask, past + attended.sum(1))
+        embedded = self.decoder.embed_tokens(tokens)
+        read = self._read(embedded, *prefix.select(image_index), attended=mask, last=last)
+        return ReadPrompts(*read, mask, past + attended.sum(1))
 
     def next_token_logits(self, states: Tensor) -> Tensor:
         """What may follow: float (prompt, token) of last-layer states float (prompt, hidden)."""
@@ -175,11 +198,5 @@ class LanguageDecoder(nn.Module):
     def read_on(self, read: ReadPrompts, token: Tensor) -> ReadPrompts:
         """Read one more token of each prompt, given as an embedding float (prompt, hidden)."""
         mask = torch.cat([read.attended, read.attended.new_ones(len(token), 1)], dim=1)
-        states = self.decoder(
-            inputs_embeds=token[:, None],
-            attention_mask=mask.long(),
-            position_ids=read.next_position[:, None],
-            cache=read.cache,
-            use_cache=True,
-        ).last_hidden_state
-        return ReadPrompts(states, read.cache, mask, read.next_position + 1)
+        states, keys, values = self._read(token[:, None], read.keys, read.values, mask, read.next_position[:, None])
+        return ReadPrompts(states[:, -1], keys, values, mask, read.next_position + 1)

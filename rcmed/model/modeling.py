@@ -212,9 +212,10 @@ class RCMedModel(PreTrainedModel):
             exemplar: of the one target that the prompts ask for, where examples of it were given.
             hints: where the user points at, for each prompt.
         """
-        read = self.language.read_prompts(encoded.prefix, image_index, prompts.tokens, prompts.attended)
-        rows = torch.arange(len(image_index), device=read.states.device)
-        queries = self.text_hidden_fcs(read.states[rows, prompts.seg_position])
+        read = self.language.read_prompts(
+            encoded.prefix, image_index, prompts.tokens, prompts.attended, prompts.seg_position
+        )
+        queries = self.text_hidden_fcs(read.state)
         if self.name_path is not None:
             words = self.language.decoder.embed_tokens(prompts.tokens)
             weight = prompts.name.to(words.dtype)[..., None]
@@ -228,8 +229,8 @@ class RCMedModel(PreTrainedModel):
         if self.loop is not None:
             for _ in range(self.config.loop_turns):
                 token = self.loop.region_token(encoded.dense, image_index, turns[-1][0])
-                read = self.language.read_on(read, token.to(read.states.dtype))
-                queries = self.loop.refine(queries, self.text_hidden_fcs(read.states[:, -1]))
+                read = self.language.read_on(read, token.to(read.state.dtype))
+                queries = self.loop.refine(queries, self.text_hidden_fcs(read.state))
                 turns.append(self._decode(prepared, queries, image_index, hints))
         if exemplar is not None:
             # The presence that the weights learned says nothing of a target that they were not trained on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -210,9 +211,14 @@ class RCMedProcessor:
         resized = resize_longest_side(tensor, self.image_size).expand(-1, 3, -1, -1)
         return pad_to_square(self.normalise(resized), self.image_size)
 
+    @cached_property
+    def _ids_after_image(self) -> list[int]:
+        ids: list[int] = self.tokenizer(AFTER_IMAGE, add_special_tokens=False)["input_ids"]
+        return ids
+
     def ids_behind_image(self, text: str) -> list[int]:
         """Token ids of a text behind the image part; the words before it decide how a tokenizer cuts its first."""
-        shared = self.tokenizer(AFTER_IMAGE, add_special_tokens=False)["input_ids"]
+        shared = self._ids_after_image
         ids: list[int] = self.tokenizer(AFTER_IMAGE + text, add_special_tokens=False)["input_ids"]
         if ids[: len(shared)] != shared:
             raise CheckpointError("the tokenizer joins the image part with what follows: it is not the model's own")
@@ -221,11 +227,10 @@ class RCMedProcessor:
     def prepare_prompts(self, names: Sequence[str], modalities: Sequence[Modality]) -> PromptTokens:
         """One prompt per (name, modality): the conversation behind the image up to its `[SEG]`."""
         rows, marks = [], []
-        vocabulary = self.tokenizer.get_vocab()
-        opening, close = vocabulary["<p>"], vocabulary["</p>"]
+        opening, close, mark = self.tokenizer.convert_tokens_to_ids(["<p>", "</p>", SEGMENTATION_MARK])
         for name, modality in zip(names, modalities, strict=True):
             ids = self.ids_behind_image(f"{prompt_to_seg(name, modality)} {SEGMENTATION_MARK}")
-            ids = ids[: ids.index(vocabulary[SEGMENTATION_MARK])]
+            ids = ids[: ids.index(mark)]
             start = len(ids) - 1 - ids[::-1].index(opening)
             end = len(ids) - 1 - ids[::-1].index(close)
             ids = ids if self.reads_up_to_mark else ids[: end + 1]

@@ -44,9 +44,13 @@ def recognise(
     ids = processor.ids_behind_image(text)
     tokens = torch.tensor([ids], device=model.device)
     read = model.language.read_prompts(
-        encoded.prefix, torch.tensor([index], device=model.device), tokens, torch.ones_like(tokens, dtype=torch.bool)
+        encoded.prefix,
+        torch.tensor([index], device=model.device),
+        tokens,
+        torch.ones_like(tokens, dtype=torch.bool),
+        torch.tensor([len(ids) - 1], device=model.device),
     )
-    logits = model.language.next_token_logits(read.states[:, -1])[0]
+    logits = model.language.next_token_logits(read.state)[0]
     seen: list[str] = []
     is_last = False
     while left and not is_last and len(seen) < MOST_NAMES:
@@ -91,7 +95,7 @@ def _write_one_of(
         place += 1
         embedded = model.language.decoder.embed_tokens(torch.tensor([token], device=model.device))
         read = model.language.read_on(read, embedded)
-        logits = model.language.next_token_logits(read.states[:, -1])[0]
+        logits = model.language.next_token_logits(read.state)[0]
         for choice, ids in open_choices.items():
             # No choice begins another: each ends with a mark that is nowhere else in it.
             if len(ids) == place:
