@@ -167,6 +167,12 @@ class LanguageDecoder(nn.Module):
         ).last_hidden_state
         return ReadPrompts(states, cache, mask, past + attended.sum(1))
 
+    def read_conversations(
+        self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor
+    ) -> Tensor:
+        """Last-layer states at all tokens of conversations, float (row, position, hidden); arguments as above."""
+        return self.read_prompts(prefix, image_index, tokens, attended).states
+
     def next_token_logits(self, states: Tensor) -> Tensor:
         """What may follow: float (prompt, token) of last-layer states float (prompt, hidden)."""
         head = self.decoder.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
