@@ -43,10 +43,10 @@ def describe_findings(image: Image, findings: Sequence[Finding], describer: Desc
     ]
 
 
-def shortened(text: str) -> str:
-    """`text` in one paragraph of at most `LONGEST_DESCRIPTION` characters, cut between words."""
+def shortened(text: str, longest: int = LONGEST_DESCRIPTION) -> str:
+    """`text` in one paragraph of at most so many characters, cut between words."""
     paragraph = " ".join(text.split())
-    if len(paragraph) <= LONGEST_DESCRIPTION:
+    if len(paragraph) <= longest:
         return paragraph
-    cut = paragraph[: LONGEST_DESCRIPTION - 3]
+    cut = paragraph[: longest - 3]
     return (cut.rsplit(" ", 1)[0] if " " in cut else cut) + "..."

@@ -37,6 +37,17 @@ def answer(names: tuple[str, ...] | list[str], modality: Modality) -> str:
     return f"{_opening(modality)} {listed}."
 
 
+def turns_of(names: tuple[str, ...] | list[str], modality: Modality, caption: str = "") -> tuple[str, str]:
+    """The user's turn behind the image up to the assistant's name, and what the assistant then says.
+
+    Args:
+        names: of targets, at least one.
+        modality: of the image.
+        caption: a description, said before the answer.
+    """
+    return question(names, modality) + "ASSISTANT:", f"{caption} {answer(names, modality)}".strip()
+
+
 def _opening(modality: Modality) -> str:
     return f"This is a <p> {modality_words(modality)} </p> image. The image contains"
 

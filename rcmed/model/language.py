@@ -190,6 +190,14 @@ class LanguageDecoder(nn.Module):
         read = self._read(embedded, *prefix.select(image_index), attended=mask, last=last)
         return ReadPrompts(*read, mask, past + attended.sum(1))
 
+    def read_conversations(
+        self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor
+    ) -> Tensor:
+        """Last-layer states at all tokens of conversations, float (row, position, hidden); arguments as above."""
+        mask = torch.cat([attended.new_ones(attended.shape[0], prefix.keys[0].shape[2]), attended], dim=1)
+        states, _, _ = self._read(self.decoder.embed_tokens(tokens), *prefix.select(image_index), attended=mask)
+        return states
+
     def next_token_logits(self, states: Tensor) -> Tensor:
         """What may follow: float (prompt, token) of last-layer states float (prompt, hidden)."""
         head = self.decoder.embed_tokens.weight if self.lm_head is None else self.lm_head.weight

@@ -71,11 +71,13 @@ class RCMedOutput(ModelOutput):
         mask_logits: float (prompt, size / 2, size / 2), by Segment Anything's decoder size / 4; 0 is the threshold.
         presence_logits: float (prompt,): whether the target is in the image; None where the model can't tell.
         turns: masks and presence of every turn of the closed loop, the last of which are the answer.
+        states: float (row, position, hidden): the language decoder's, where prompts share conversations.
     """
 
     mask_logits: Tensor | None = None
     presence_logits: Tensor | None = None
     turns: tuple[tuple[Tensor, Tensor | None], ...] | None = None
+    states: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,27 @@ class PromptTokens:
         attended: bool (prompt, position), False at padding.
         seg_position: int64 (prompt,): the position that predicts `[SEG]`.
         name: bool (prompt, position): the words of the target.
+        row: int64 (prompt,): which row of `tokens` and `attended` holds a prompt, where several share one, as in
+            training; None: each has its own.
+        taught: int64 (row, position): tokens that are learned word for word, -100 elsewhere; None: none are.
     """
 
     tokens: Tensor
     attended: Tensor
     seg_position: Tensor
     name: Tensor
+    row: Tensor | None = None
+    taught: Tensor | None = None
 
     def to(self, device: torch.device | str) -> PromptTokens:
         """The same on another device."""
         return PromptTokens(
-            self.tokens.to(device), self.attended.to(device), self.seg_position.to(device), self.name.to(device)
+            self.tokens.to(device),
+            self.attended.to(device),
+            self.seg_position.to(device),
+            self.name.to(device),
+            None if self.row is None else self.row.to(device),
+            None if self.taught is None else self.taught.to(device),
         )
 
     def part(self, first: int, last: int) -> PromptTokens:
@@ -212,14 +224,14 @@ class RCMedModel(PreTrainedModel):
             exemplar: of the one target that the prompts ask for, where examples of it were given.
             hints: where the user points at, for each prompt.
         """
+        if prompts.row is not None:
+            return self._ground_conversations(encoded, image_index, prompts, prompts.row, hints)
         read = self.language.read_prompts(
             encoded.prefix, image_index, prompts.tokens, prompts.attended, prompts.seg_position
         )
         queries = self.text_hidden_fcs(read.state)
         if self.name_path is not None:
-            words = self.language.decoder.embed_tokens(prompts.tokens)
-            weight = prompts.name.to(words.dtype)[..., None]
-            queries = queries + self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))
+            queries = queries + self._words(prompts.tokens, prompts.name)
         if exemplar is not None and exemplar.correction is not None:
             queries = queries + exemplar.correction
         prepared = encoded.prepared
@@ -236,6 +248,28 @@ class RCMedModel(PreTrainedModel):
             # The presence that the weights learned says nothing of a target that they were not trained on.
             turns = [(exemplar.add_place(mask_logits), None) for mask_logits, _ in turns]
         return RCMedOutput(mask_logits=turns[-1][0], presence_logits=turns[-1][1], turns=tuple(turns))
+
+    def _ground_conversations(
+        self, encoded: EncodedImage, image_index: Tensor, prompts: PromptTokens, row: Tensor, hints: PlacedHints | None
+    ) -> RCMedOutput:
+        """As `ground`, in one turn, of prompts that share conversations: their masks depend on what was said before."""
+        images = image_index.new_zeros(len(prompts.tokens)).scatter_(0, row, image_index)
+        states = self.language.read_conversations(encoded.prefix, images, prompts.tokens, prompts.attended)
+        queries = self.text_hidden_fcs(states[row, prompts.seg_position])
+        if self.name_path is not None:
+            queries = queries + self._words(prompts.tokens[row], prompts.name)
+        prepared = encoded.prepared
+        if prepared is None:
+            prepared = self.grounding.prepare(encoded.dense, encoded.fine)
+        turns = (self._decode(prepared, queries, image_index, hints),)
+        return RCMedOutput(mask_logits=turns[0][0], presence_logits=turns[0][1], turns=turns, states=states)
+
+    def _words(self, tokens: Tensor, name: Tensor) -> Tensor:
+        """What the words of the targets say by themselves, float (prompt, prompt_size)."""
+        assert self.name_path is not None
+        words = self.language.decoder.embed_tokens(tokens)
+        weight = name.to(words.dtype)[..., None]
+        return self.name_path((words * weight).sum(1) / weight.sum(1).clamp(min=1))  # type: ignore[no-any-return]
 
     def _decode(
         self, prepared: ImageMaps | Tensor, queries: Tensor, image_index: Tensor, hints: PlacedHints | None

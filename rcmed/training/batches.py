@@ -11,6 +11,7 @@ from torch import Tensor
 from rcmed.image import Modality
 from rcmed.model.hint_prompts import PlacedHints
 from rcmed.training.augmentation import Intensity, draw_geometry, fill_frame, has_side, swap_sides, warp
+from rcmed.training.conversations import Conversation, ConversationDraw, converse
 from rcmed.training.packed import VISIBLE_LIGHT, BalancedSampler, PackedTriplet
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.settings import TrainingSettings
@@ -35,6 +36,7 @@ class Batch:
         present: bool (prompt,): whether the target is in what the model sees.
         share: which part of the step's batch it is: all of it, or what one of several processes takes.
         hints: of simulated users, in some batches.
+        conversations: in which the prompts are put, in some runs; None: each is asked alone.
     """
 
     pixels: Tensor
@@ -46,6 +48,7 @@ class Batch:
     present: Tensor
     share: Share
     hints: PlacedHints | None = None
+    conversations: tuple[Conversation, ...] | None = None
 
 
 class BatchMaker:
@@ -62,6 +65,7 @@ class BatchMaker:
         reflection_rate: float,
         hint_rate: float = 0.0,
         own: range | None = None,
+        in_conversations: bool = False,
     ) -> Batch:
         """Draw a batch, or the part of it that a process takes; what is drawn does not depend on the part.
 
@@ -71,6 +75,7 @@ class BatchMaker:
             reflection_rate: probability of a reflection; 0: none, else a data set's own rate is the least.
             hint_rate: probability that the batch comes with hints.
             own: which of the images are wanted; none: all.
+            in_conversations: put the prompts of an image into conversations, as published.
         """
         drawn = self.sampler.draw(generator, absent_rate)
         close_up_rates = [0.0 if _is_sided(asked) else self.settings.close_up_rate for asked in drawn]
@@ -114,16 +119,34 @@ class BatchMaker:
         if with_hints:
             hints = simulate_hints(warped, in_view, generator).part(first, last)
             warped, in_view = warped[first:last], in_view[first:last]
+        image_index, names = which[first:last] - share.images.start, [name for _, name, _ in prompts[first:last]]
+        conversations: tuple[Conversation, ...] | None = None
+        if in_conversations:
+            draws = [ConversationDraw.of(generator, self.settings.prompts_per_image) for _ in drawn][mine]
+            conversations = tuple(
+                conversation
+                for index, draw in enumerate(draws)
+                for conversation in converse(
+                    draw,
+                    torch.nonzero(image_index == index).flatten().tolist(),
+                    names,
+                    warped & in_view[:, None, None],
+                    pixels[index],
+                    inside[index],
+                    modalities[mine][index],
+                )
+            )
         return Batch(
             pixels=pixels,
-            image_index=which[first:last] - share.images.start,
-            names=[name for _, name, _ in prompts[first:last]],
+            image_index=image_index,
+            names=names,
             modalities=modalities[mine],
             inside=inside,
             masks=warped,
             present=in_view,
             share=share,
             hints=hints,
+            conversations=conversations,
         )
 
     def _images(

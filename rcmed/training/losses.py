@@ -58,20 +58,26 @@ def prompt_losses(logits: Tensor, presence_logits: Tensor | None, masks: Tensor,
 _OF_PRESENT = ("dice", "boundary")
 
 
-def as_share(terms: dict[str, Tensor], of_prompts: float, of_present: Tensor) -> dict[str, Tensor]:
+def as_share(
+    terms: dict[str, Tensor], of_prompts: float, of_present: Tensor, of_words: Tensor | None = None
+) -> dict[str, Tensor]:
     """The terms of a process's own prompts, weighted: their mean over the processes is the term of all prompts.
 
     Args:
         terms: as of `prompt_losses`.
         of_prompts: the process's prompts over the mean number of prompts of a process.
         of_present: the same of those whose target is there.
+        of_words: the same of the tokens that are learned; None: none are.
     """
-    return {name: term * (of_present if name in _OF_PRESENT else of_prompts) for name, term in terms.items()}
+    weights: dict[str, float | Tensor] = dict.fromkeys(_OF_PRESENT, of_present)
+    if of_words is not None:
+        weights["words"] = of_words
+    return {name: term * weights.get(name, of_prompts) for name, term in terms.items()}
 
 
-WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 1.0}
+WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 1.0, "words": 1.0}
 
 
 def total_loss(terms: dict[str, Tensor]) -> Tensor:
-    """The weighted sum (weights of the mask terms as published)."""
+    """The weighted sum (weights of the masks' and the words' terms as published)."""
     return torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rcmed.data.controls import HealthyControl
 from rcmed.errors import ConfigurationError
+
+
+class Conversations(StrEnum):
+    """How an image's targets are asked for in training."""
+
+    ALONE = "one target each"
+    PUBLISHED = "as published"
 
 
 class TrainingSettings(BaseModel):
@@ -26,6 +34,9 @@ class TrainingSettings(BaseModel):
             the published model was trained (16); its embeddings, head and all other parts are trained as they are.
             0: everything is trained.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`), each of which is taught the whole answer.
+        conversations: "one target each", as the model is asked in use, so that a mask depends on nothing else that is
+            asked; or "as published" (`rcmed.training.conversations`): several to an answer that is learned word for
+            word, partly with a description of the regions. Not with turns of the closed loop.
         steps: optimiser steps of the first stage; 0: only presence is trained, on the weights that the run starts from.
         batch_images: images per step, of all processes together.
         prompts_per_image: most targets asked of one image in a step.
@@ -63,6 +74,7 @@ class TrainingSettings(BaseModel):
     start_from: Path | None = None
     lora_rank: int = Field(default=0, ge=0)
     loop_turns: int = Field(default=0, ge=0, le=4)
+    conversations: Conversations = Conversations.ALONE
     steps: int = Field(default=5000, ge=0)
     batch_images: int = Field(default=8, ge=1)
     prompts_per_image: int = Field(default=3, ge=1)
@@ -90,6 +102,12 @@ class TrainingSettings(BaseModel):
     checkpoint_every: int = Field(default=250, ge=1)
     threads: int = Field(default=2, ge=1)
     precision: str = Field(default="bf16", pattern="^(bf16|fp32)$")
+
+    @model_validator(mode="after")
+    def _require_one_turn(self) -> Self:
+        if self.loop_turns and self.conversations is Conversations.PUBLISHED:
+            raise ValueError('conversations: "as published" has no turns of the closed loop: set loop_turns to 0')
+        return self
 
     @classmethod
     def short(cls) -> TrainingSettings:

@@ -65,6 +65,10 @@ class Rows:
         self.of_images = (share.images, share.image_count)
         self.of_prompts = (share.prompts, len(share.asked))
 
+    def are_conversations(self, count: int) -> None:
+        """Prompts are put into so many conversations of this process: what drops out of them is its own."""
+        self.of_prompts = (range(count), count)
+
     def put_into(self, model: nn.Module) -> None:
         """Make every dropout of a model a shared one."""
         for module in list(model.modules()):

@@ -15,21 +15,22 @@ from torch import Tensor
 from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
 from rcmed.model.config import RCMedConfig
-from rcmed.model.modeling import RCMedModel
+from rcmed.model.modeling import PromptTokens, RCMedModel
 from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.adapters import LanguageAdapters
 from rcmed.training.batches import Batch, BatchMaker
 from rcmed.training.checkpoints import CHECKPOINT, resume, write_checkpoint
+from rcmed.training.conversations import conversation_tokens
 from rcmed.training.curve import Curve
 from rcmed.training.losses import as_share, prompt_losses, total_loss
 from rcmed.training.packed import pack, pack_control
 from rcmed.training.presence_stage import PresenceSamples, fit_presence, generator_of, presence_head
 from rcmed.training.processes import Processes, fill, own_part, whole
 from rcmed.training.schedule import warm_cosine
-from rcmed.training.settings import TrainingSettings
-from rcmed.training.training_pass import TrainingPass, Turns
+from rcmed.training.settings import Conversations, TrainingSettings
+from rcmed.training.training_pass import Answered, TrainingPass
 from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
 
 
@@ -95,16 +96,26 @@ class Trainer:
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, self.step)).generate_state(1)[0]))
         reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
         own = self.processes.share(settings.batch_images)
-        batch = self.batches.make(generator, settings.absent_rate, reflection_rate, settings.hint_rate, own)
+        batch = self.batches.make(
+            generator,
+            settings.absent_rate,
+            reflection_rate,
+            settings.hint_rate,
+            own,
+            settings.conversations is Conversations.PUBLISHED,
+        )
         factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
         self.rows.are_of(batch.share)
-        turns = self._forward(self.training_pass, batch, settings.precision)
+        prompts = self._prompts(batch)
+        turns, words = self._forward(self.training_pass, batch, prompts, settings.precision)
         terms = self._terms(turns, batch.masks.float().to(self.device), batch.present.to(self.device))
+        if words is not None:
+            terms["words"] = words
         if self.processes.count > 1:
-            terms = self._as_share(terms, batch)
+            terms = self._as_share(terms, batch, prompts)
         loss = total_loss(terms)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -123,11 +134,16 @@ class Trainer:
             averaged = [own_part(self.averaged[name]) for name in current]
             torch._foreach_lerp_(averaged, [own_part(value) for value in current.values()], 1 - decay)
 
-    def _as_share(self, terms: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        present = batch.present.sum().float().to(self.device)
-        mean = (self.processes.total(present) / self.processes.count).clamp(min=1 / self.processes.count)
+    def _as_share(self, terms: dict[str, Tensor], batch: Batch, prompts: PromptTokens) -> dict[str, Tensor]:
         of_prompts = len(batch.share.prompts) * self.processes.count / len(batch.share.asked)
-        return as_share(terms, of_prompts, present.clamp(min=1) / mean)
+        of_words = None if prompts.taught is None else self._relative((prompts.taught[:, 1:] >= 0).sum())
+        return as_share(terms, of_prompts, self._relative(batch.present.sum()), of_words)
+
+    def _relative(self, own: Tensor) -> Tensor:
+        """A number of this process over the mean of all; a term of nothing was a mean over one."""
+        own = own.float().to(self.device)
+        mean = (self.processes.total(own) / self.processes.count).clamp(min=1 / self.processes.count)
+        return own.clamp(min=1) / mean
 
     @staticmethod
     def _terms(turns: Sequence[tuple[Tensor, Tensor | None]], masks: Tensor, present: Tensor) -> dict[str, Tensor]:
@@ -139,9 +155,19 @@ class Trainer:
             of_turns.append(prompt_losses(logits, presence_logits, masks, present))
         return {name: torch.stack([terms[name] for terms in of_turns]).mean() for name in of_turns[0]}
 
-    def _forward(self, module: Callable[..., Turns], batch: Batch, precision: str) -> Turns:
+    def _prompts(self, batch: Batch) -> PromptTokens:
+        """What is asked, in words."""
+        if batch.conversations is not None:
+            modalities = [batch.modalities[index] for index in batch.image_index.tolist()]
+            tokens = conversation_tokens(self.processor, batch.conversations, batch.names, modalities)
+            self.rows.are_conversations(len(batch.conversations))
+            return tokens.to(self.device)
         tokens = self.processor.prepare_prompts(*zip(*batch.share.asked, strict=True))
-        tokens = tokens.part(batch.share.prompts.start, batch.share.prompts.stop).to(self.device)
+        return tokens.part(batch.share.prompts.start, batch.share.prompts.stop).to(self.device)
+
+    def _forward(
+        self, module: Callable[..., Answered], batch: Batch, prompts: PromptTokens, precision: str
+    ) -> Answered:
         pixels = self.processor.normalise(batch.pixels)
         if not self.processor.pads_before_normalising:
             pixels = pixels * batch.inside
@@ -151,7 +177,7 @@ class Trainer:
                 self.before.to(self.device),
                 self.after.to(self.device),
                 batch.image_index.to(self.device),
-                tokens,
+                prompts,
                 None if batch.hints is None else batch.hints.to(self.device),
             )
 
@@ -174,7 +200,7 @@ class Trainer:
             generator = generator_of(settings.seed, step)
             batch = self.batches.make(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
             # As the weights are used: what hardly varies is another value in bf16.
-            self._forward(TrainingPass(model), batch, "fp32")
+            self._forward(TrainingPass(model), batch, self._prompts(batch), "fp32")
             names += batch.names
             present.append(batch.present)
             # Of the closed loop's turns the last one answers.

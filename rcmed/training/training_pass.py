@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcmed.model.hint_prompts import PlacedHints
@@ -10,6 +11,8 @@ from rcmed.training.shares import Rows
 
 # Mask logits and presence logits of every turn of the closed loop.
 Turns = tuple[tuple[Tensor, Tensor | None], ...]
+# And the mean cross-entropy of the words that are learned, where some are.
+Answered = tuple[Turns, Tensor | None]
 
 
 class TrainingPass(nn.Module):
@@ -28,11 +31,20 @@ class TrainingPass(nn.Module):
         image_index: Tensor,
         prompts: PromptTokens,
         hints: PlacedHints | None,
-    ) -> Turns:
+    ) -> Answered:
         """As `RCMedModel.forward`; tells `rows` what is passed."""
         self.rows.are_images = True
         encoded = self.model.encode(pixel_values, before, after)
         self.rows.are_images = False
-        turns: Turns | None = self.model.ground(encoded, image_index, prompts, hints=hints).turns
-        assert turns is not None
-        return turns
+        output = self.model.ground(encoded, image_index, prompts, hints=hints)
+        assert output.turns is not None
+        if prompts.taught is None or output.states is None:
+            return output.turns, None
+        return output.turns, self._words(output.states, prompts.taught)
+
+    def _words(self, states: Tensor, taught: Tensor) -> Tensor:
+        """Each learned token is predicted by the state before it; 0 where a share has none."""
+        is_taught = taught[:, 1:] >= 0
+        logits = self.model.language.next_token_logits(states[:, :-1][is_taught])
+        losses = F.cross_entropy(logits.float(), taught[:, 1:][is_taught], reduction="sum")
+        return losses / is_taught.sum().clamp(min=1)

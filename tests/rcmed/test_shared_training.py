@@ -20,9 +20,11 @@ from rcmed.training.trainer import Trainer
 from rcmed.training.validation import hold_out
 
 WORKER = Path(__file__).with_name("shared_steps.py")
-# 3 images for 2 processes; hints, whose draws depend on all masks; adapters, whose input drops out in training.
+# 3 images for 2 processes; hints, whose draws depend on all masks; conversations, whose words are as many as each
+# process's images need; adapters, whose input drops out in training.
 VARIANTS: dict[str, dict[str, Any]] = {
     "hints": {"steps": 2, "batch_images": 3, "reflection_rate": 0.5, "hint_rate": 1.0, "loop_turns": 1},
+    "conversations": {"steps": 2, "batch_images": 3, "conversations": "as published"},
     "adapters": {"steps": 2, "batch_images": 3, "lora_rank": 2},
 }
 
@@ -30,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.mark.integration
 def test_two_processes_give_the_gradients_and_the_weights_of_one(tiny_index: TrainingSettings, tmp_path: Path) -> None:
     functions = runpy.run_path(str(WORKER))
-    variants = {name: tiny_index.model_copy(update=changes) for name, changes in VARIANTS.items()}
+    variants = {name: TrainingSettings(**{**dict(tiny_index), **changes}) for name, changes in VARIANTS.items()}
     (tmp_path / "together").mkdir()
     for name, settings in variants.items():
         (tmp_path / "together" / f"{name}.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from rcmed.assistant import Assistant
 from rcmed.errors import ConfigurationError
 from rcmed.image import Grid, Image, Modality
-from rcmed.training.settings import TrainingSettings
+from rcmed.training.settings import Conversations, TrainingSettings
 from rcmed.training.trainer import Trainer
 
 SIZE = 128
@@ -61,10 +61,13 @@ def test_a_resumed_run_with_adapters_equals_an_unbroken_one(settings: TrainingSe
         torch.testing.assert_close(second.averaged[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
-def test_it_learns(settings: TrainingSettings) -> None:
-    trainer = Trainer(settings.model_copy(update={"steps": 80, "learning_rate": 3e-3, "reflection_rate": 0.0}))
-    losses = [trainer.train_step()["dice"] for _ in range(80)]
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+@pytest.mark.parametrize("conversations", list(Conversations))
+def test_it_learns(settings: TrainingSettings, conversations: Conversations) -> None:
+    changes = {"steps": 80, "learning_rate": 3e-3, "reflection_rate": 0.0, "conversations": conversations}
+    trainer = Trainer(settings.model_copy(update=changes))
+    losses = [trainer.train_step() for _ in range(80)]
+    for term in ("dice", *(["words"] if conversations is Conversations.PUBLISHED else [])):
+        assert np.mean([each[term] for each in losses[-10:]]) < 0.6 * np.mean([each[term] for each in losses[:10]])
 
 
 def test_the_padding_is_the_mean_as_in_use(settings: TrainingSettings) -> None:
