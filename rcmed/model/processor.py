@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -227,7 +228,8 @@ class RCMedProcessor:
     def prepare_prompts(self, names: Sequence[str], modalities: Sequence[Modality]) -> PromptTokens:
         """One prompt per (name, modality): the conversation behind the image up to its `[SEG]`."""
         rows, marks = [], []
-        opening, close, mark = self.tokenizer.convert_tokens_to_ids(["<p>", "</p>", SEGMENTATION_MARK])
+        marks_of_text: Any = self.tokenizer.convert_tokens_to_ids(["<p>", "</p>", SEGMENTATION_MARK])
+        opening, close, mark = marks_of_text
         for name, modality in zip(names, modalities, strict=True):
             ids = self.ids_behind_image(f"{prompt_to_seg(name, modality)} {SEGMENTATION_MARK}")
             ids = ids[: ids.index(mark)]

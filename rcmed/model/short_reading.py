@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,8 @@ def read_shortly(
         visible = visible & attended[:, None, None]
     every_key, every_value = [], []
     states = embedded
-    for index, layer in enumerate(decoder.layers):
+    layers: Any = decoder.layers
+    for index, layer in enumerate(layers):
         attention = layer.self_attn
         normed = _normed(states, layer.input_layernorm)
         layer_keys = _rotated(_heads(attention.k_proj(normed), attention.head_dim), cosines, sines, half)
@@ -77,7 +79,7 @@ def read_shortly(
             layer_values = torch.cat([values[index], layer_values.contiguous()], dim=2)
         every_key.append(layer_keys)
         every_value.append(layer_values)
-        if last is not None and index == len(decoder.layers) - 1:
+        if last is not None and index == len(layers) - 1:
             # Of the last layer, other states would be read by nobody.
             states, normed = _at(states, last), _at(normed, last)
             cosines, sines, visible = (_at(each, last) for each in (cosines, sines, visible))

@@ -6,6 +6,8 @@ dimension for several prompts to an image, and the copies that these bring at ea
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.sam.modeling_sam import SamAttention, SamTwoWayTransformer
@@ -25,7 +27,8 @@ def attend_both_ways(
         tokens and cells, shaped as those given.
     """
     states = tokens
-    for layer in transformer.layers:
+    layers: Any = transformer.layers
+    for layer in layers:
         if layer.skip_first_layer_pe:
             states = _attend(layer.self_attn, states, states, states)
         else:
@@ -37,7 +40,8 @@ def attend_both_ways(
         states = layer.layer_norm3(states + layer.mlp(states))
         cells = layer.layer_norm4(cells + _attend(layer.cross_attn_image_to_token, placed, states + tokens, states))
     states = states + _attend(transformer.final_attn_token_to_image, states + tokens, cells + position, cells)
-    return transformer.layer_norm_final_attn(states), cells
+    final: Tensor = transformer.layer_norm_final_attn(states)
+    return final, cells
 
 
 def _attend(attention: SamAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
