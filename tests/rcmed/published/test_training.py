@@ -66,8 +66,10 @@ def test_it_learns(settings: TrainingSettings, conversations: Conversations) -> 
     changes = {"steps": 80, "learning_rate": 3e-3, "reflection_rate": 0.0, "conversations": conversations}
     trainer = Trainer(settings.model_copy(update=changes))
     losses = [trainer.train_step() for _ in range(80)]
-    for term in ("dice", *(["words"] if conversations is Conversations.PUBLISHED else [])):
-        assert np.mean([each[term] for each in losses[-10:]]) < 0.6 * np.mean([each[term] for each in losses[:10]])
+    # What is learned word for word takes its part of the few steps.
+    limits = {"dice": 0.6} if conversations is Conversations.ALONE else {"dice": 0.75, "words": 0.6}
+    for term, limit in limits.items():
+        assert np.mean([each[term] for each in losses[-10:]]) < limit * np.mean([each[term] for each in losses[:10]])
 
 
 def test_the_padding_is_the_mean_as_in_use(settings: TrainingSettings) -> None:
