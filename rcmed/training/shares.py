@@ -38,16 +38,20 @@ class SharedDropout(nn.Module):
     `rows` to say what the first axis of its input is.
     """
 
-    def __init__(self, rate: float, rows: Rows) -> None:
+    def __init__(self, rate: float, rows: Rows, reads: bool) -> None:
+        """Take the place of a dropout; `reads`: of the language decoder, which may read several prompts in one row."""
         super().__init__()
         self.rate = rate
         self.rows = rows
+        self.reads = reads
 
     def forward(self, values: Tensor) -> Tensor:
         """Drop values of float (row, ...)."""
         if not self.training:
             return values
         own, count = self.rows.of_images if self.rows.are_images else self.rows.of_prompts
+        if self.reads and not self.rows.are_images:
+            own, count = self.rows.of_reading
         kept = F.dropout(values.new_ones(count, *values.shape[1:]), self.rate)
         return values * kept[own.start : own.stop]
 
@@ -57,21 +61,22 @@ class Rows:
 
     def __init__(self) -> None:
         self.are_images = True
-        self.of_images = self.of_prompts = (range(0), 0)
+        self.of_images = self.of_prompts = self.of_reading = (range(0), 0)
 
     def are_of(self, share: Share) -> None:
         """A pass over this share begins, with its images."""
         self.are_images = True
         self.of_images = (share.images, share.image_count)
-        self.of_prompts = (share.prompts, len(share.asked))
+        self.of_prompts = self.of_reading = (share.prompts, len(share.asked))
 
     def are_conversations(self, count: int) -> None:
-        """Prompts are put into so many conversations of this process: what drops out of them is its own."""
-        self.of_prompts = (range(count), count)
+        """Prompts are read in so many conversations of this process: what drops out of them is its own."""
+        self.of_reading = (range(count), count)
 
     def put_into(self, model: nn.Module) -> None:
         """Make every dropout of a model a shared one."""
-        for module in list(model.modules()):
+        for place, module in list(model.named_modules()):
+            reads = place.startswith("language.")
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.Dropout):
-                    module.add_module(name, SharedDropout(child.p, self).train(child.training))
+                    module.add_module(name, SharedDropout(child.p, self, reads).train(child.training))
