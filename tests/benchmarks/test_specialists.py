@@ -119,10 +119,13 @@ def test_the_command_trains_once_and_prints_a_row_for_each_target(
     (row,) = [line for line in told.splitlines() if "left lung" in line]
     assert row.startswith("| x_ray | made_x_ray | left lung | 1 | 8 (**fewer**: 31% of 26) | 1 |")
 
-    specialists.main([*arguments, "--data-sets", "made_x_ray"])
-    again = capsys.readouterr().out
-    assert "of 2 steps" not in again
-    assert row in again
+    page = tmp_path / "page.md"
+    page.write_text(f"Before.\n{specialists.BEGIN}old\n{specialists.END}Behind.\n")
+    specialists.main([*arguments, "--data-sets", "made_x_ray", "--write", str(page)])
+    assert "of 2 steps" not in capsys.readouterr().out
+    written = page.read_text()
+    assert row in written and "old" not in written
+    assert written.startswith("Before.\n") and written.endswith("Behind.\n")
 
 
 def test_the_table_tells_whether_one_model_is_as_good(specialists: ModuleType) -> None:
@@ -141,6 +144,6 @@ def test_the_table_tells_whether_one_model_is_as_good(specialists: ModuleType) -
     told = specialists.table([(result, one)])
     assert "| ct | made | left lung | 3 | 400 | 2 | 0.800 | 0.850 | +0.050 | 0.900 |" in told
     assert "| 0.700 | 0.695 | -0.005 | 0.750 |" in told
-    assert told.endswith("0.695 >= 0.690: holds.\n")
+    assert "0.695 >= 0.690: holds." in told
     worse = replace(one, dice={"left lung": 0.7, "right lung": 0.6})
     assert "does not hold" in specialists.table([(result, worse)])
