@@ -94,14 +94,14 @@ def main() -> None:
     asked = parser.parse_args()
     prompts = [prompt.strip() for prompt in asked.prompts.split(";") if prompt.strip()]
     loading = LoadingAssistant.from_settings(ModelSettings(name="small"))
-    loading.begin()
-    while not loading.is_loaded:
-        time.sleep(0.1)
     assistant = TimedAssistant(loading)
     with (
         tempfile.TemporaryDirectory(prefix="rcmed-line-") as work,
         Gateway(settings(Path(work) / "state", prompts), assistant) as gateway,
     ):
+        loading.begin()
+        while not loading.is_loaded:
+            time.sleep(0.1)
         print(f"prompts {', '.join(prompts)}; {torch.get_num_threads()} threads of {os.cpu_count()} cores; seconds")
         print(
             "| slices | results | last instance to delivery | completion's wait | model | read | SEG and SR | rest |",

@@ -152,6 +152,7 @@ class Gateway:
             observer,
             self._conditions,
             routing.routes,
+            self.settings.jobs.reading_ahead_megabytes * 1_000_000,
         )
         jobs = self.root / "jobs.sqlite" if isinstance(address, Path) else address
         engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name)
@@ -188,6 +189,8 @@ class Gateway:
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
             on_complete=observer.study_completed,
             is_awaited=orders.is_pulling if orders is not None else lambda study_uid: False,
+            # Where several processes share a database, another one may do the job.
+            on_expected=None if shared else worker.read_ahead,
         )
         self._watch.start()
         self._control = JobControl(self._database)

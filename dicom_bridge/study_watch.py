@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import DBAPIError
 
@@ -27,6 +27,14 @@ _AWAITED_SECONDS = 0.5
 _LONGEST_LOOK_SECONDS = 5.0
 
 
+@dataclass
+class _Expectation:
+    """What was told of a study before it was complete: of how many instances, and how long the next silence must be."""
+
+    instances: int = 0
+    silence_seconds: float = 0.1
+
+
 class StudyWatch:
     """Looks at the open studies, in a thread of its own, whenever something arrived or one may have become complete."""
 
@@ -41,6 +49,7 @@ class StudyWatch:
         overdue_seconds: float = 0.0,
         on_complete: Callable[[str, StudyProgress, Sequence[Arrival], int], None] = lambda *told: None,
         is_awaited: Callable[[str], bool] = lambda study_uid: False,
+        on_expected: Callable[[Sequence[JobRow]], None] | None = None,
     ) -> None:
         """Prepare. Several processes may watch the same studies: each generation is taken by one of them.
 
@@ -53,6 +62,8 @@ class StudyWatch:
             on_change: called when a study was closed.
             overdue_seconds: a study is left to others until it has been complete for so long.
             on_complete: takes a study that was closed, where it stands, its arrivals, and how many jobs are new.
+            on_expected: takes the jobs that a study will have if nothing more comes, while it is waited whether
+                anything does; None: nobody wants to know.
             is_awaited: whether more of a study is being fetched: it is not complete then, whatever the rules say.
         """
         self._index = index
@@ -64,6 +75,8 @@ class StudyWatch:
         self._overdue = overdue_seconds
         self._on_complete = on_complete
         self._is_awaited = is_awaited
+        self._on_expected = on_expected
+        self._expected: dict[str, _Expectation] = {}
         self._look = threading.Event()
         self._stopping = threading.Event()
         self._faults: dict[str, str] = {}
@@ -132,7 +145,9 @@ class StudyWatch:
         arrivals = self._index.arrivals(study_uid)
         progress = study_progress(arrivals, self._rules, now, marks)
         if not progress.complete:
-            return _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
+            wait = _LONGEST_LOOK_SECONDS if progress.due_at is None else max(progress.due_at - now, 0.0)
+            return min(wait, self._expect(study_uid, progress, arrivals, now))
+        self._expected.pop(study_uid, None)
         if progress.due_at is not None and progress.due_at + self._overdue > now:
             return progress.due_at + self._overdue - now
         generation = progress.generation + self._index.earlier_generations(study_uid)
@@ -154,6 +169,26 @@ class StudyWatch:
             self._submit(new)
         self._on_complete(study_uid, progress, arrivals, len(new))
         self._on_change()
+        return _LONGEST_LOOK_SECONDS
+
+    def _expect(self, study_uid: str, progress: StudyProgress, arrivals: Sequence[Arrival], now: float) -> float:
+        """Tell which jobs a study is about to have; returns the seconds until that should be looked at again.
+
+        A sender may open an association for each instance, and each guess costs the reading of a study: from guess to
+        guess the silence that is asked for doubles.
+        """
+        if self._on_expected is None or any(arrival.released_at is None for arrival in arrivals):
+            return _LONGEST_LOOK_SECONDS
+        known = self._expected.setdefault(study_uid, _Expectation())
+        if known.instances == progress.instances:
+            return _LONGEST_LOOK_SECONDS
+        last = max(max(arrival.received_at, arrival.released_at or 0.0) for arrival in arrivals)
+        missing = known.silence_seconds - (now - last)
+        if missing > 0:
+            return missing
+        known.instances, known.silence_seconds = progress.instances, 2 * known.silence_seconds
+        jobs, _ = self._jobs_of(study_uid, progress.generation + self._index.earlier_generations(study_uid))
+        self._on_expected(jobs)
         return _LONGEST_LOOK_SECONDS
 
     def _jobs_of(self, study_uid: str, generation: int) -> tuple[list[JobRow], list[tuple[str, str]]]:

@@ -11,3 +11,6 @@ def load_libraries() -> None:
     """Import them now, so that the first job does not wait for it."""
     for name in _MODULES:
         import_module(name)
+    from dicom_bridge.results.making import load_tables
+
+    load_tables()

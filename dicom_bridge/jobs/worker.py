@@ -6,7 +6,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
+from dicom_bridge.jobs.reading_ahead import ReadingAhead
 from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
@@ -99,6 +100,7 @@ class JobWorker:
         observer: Observer | None = None,
         conditions: DestinationConditions | None = None,
         routes: Sequence[Route] = (),
+        reading_ahead_bytes: int = 0,
     ) -> None:
         """Prepare.
 
@@ -113,6 +115,7 @@ class JobWorker:
             observer: is told of steps and deliveries.
             conditions: of the destinations, kept up to date.
             routes: say which objects are written; a job of a route that is gone gets SEG and SR.
+            reading_ahead_bytes: most of a study that `read_ahead` reads.
         """
         self._root = root
         self._index = index
@@ -125,11 +128,17 @@ class JobWorker:
         self._conditions = conditions or DestinationConditions(destinations)
         self._results = {route.name: route.results for route in routes}
         self._memory: dict[str, _Memory] = {}
+        self._ahead = ReadingAhead(reading_ahead_bytes)
         self.stopping = threading.Event()
 
     def job_folder(self, job_id: str) -> Path:
         """Where a job's files lie."""
         return job_folder(self._root, job_id)
+
+    def read_ahead(self, jobs: Iterable[JobRow]) -> None:
+        """Read what these jobs would read, if they come to be and nothing else is to be done before."""
+        if not self._ledger.has_unfinished():
+            self._ahead.begin(self._files_of(job) for job in jobs)
 
     def read(self, job_id: str) -> int:
         """Read the job's instances into images, say what was refused; returns the number of images."""
@@ -285,6 +294,11 @@ class JobWorker:
         drives = {row.destination: row.drive for row in self._ledger.deliveries(job_id)}
         return drives[destination]
 
+    def stop(self) -> None:
+        """No step waits any more, and nothing is read ahead."""
+        self.stopping.set()
+        self._ahead.stop()
+
     def forget(self, job_id: str) -> None:
         """A job does not go on: let go of what was kept for its next step."""
         self._memory.pop(job_id, None)
@@ -319,8 +333,12 @@ class JobWorker:
         from dicom_bridge.series.read import read_series
 
         InstanceFiles(self._root).require()
+        files = self._files_of(job)
+        return self._ahead.take(files) or read_series(files)
+
+    def _files_of(self, job: JobRow) -> list[Path]:
         known = self._index.instances_of(job.study_uid, job.series_uid)
-        return read_series([self._root / known[uid] for uid in job.instances if uid in known])
+        return [self._root / known[uid] for uid in job.instances if uid in known]
 
     def _images(self, job: JobRow) -> tuple[Image, ...]:
         memory = self._memory.setdefault(job.job_id, _Memory())

@@ -324,7 +324,7 @@ class JobEngine:
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""
         global _worker
-        self._worker.stopping.set()
+        self._worker.stop()
         DBOS.destroy()
         _worker = None
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from highdicom import ContributingEquipment
 from highdicom.base import SOPClass
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage, SecondaryCaptureImageStorage
 
 from dicom_bridge.maker import MANUFACTURER
 from dicom_bridge.results.codes import long_string, model_name, unlimited_text
@@ -63,6 +63,21 @@ class ResultObject(SOPClass):
             **made,
         )
         self.copy_patient_and_study_information(as_secondary_capture(header))
+
+
+def load_tables() -> None:
+    """Have highdicom read its tables of the standard, which take half a second, before a result waits for them."""
+    SOPClass(
+        study_instance_uid="2.25.1",
+        series_instance_uid="2.25.2",
+        sop_instance_uid="2.25.3",
+        sop_class_uid=SecondaryCaptureImageStorage,
+        series_number=1,
+        instance_number=1,
+        modality="OT",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_date=date.min,
+    )
 
 
 def made_by(findings: Findings, identifiers: ResultIdentifiers) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.library import image_library
 from dicom_bridge.results.making import made_by, tell_making
 from dicom_bridge.results.observer import observer
-from dicom_bridge.results.references import ImageList, ImageReference
+from dicom_bridge.results.references import ImageList, ImageReference, spare_encoding
 from dicom_bridge.results.source import Source, as_secondary_capture, read_source
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus, Measurement
@@ -138,6 +138,7 @@ def build_report(
     )
     for images in (*lists, *(images for _, images in built)):
         images.complete()
+    spare_encoding(document)
     tell_making(document, findings, identifiers)
     return document
 

@@ -17,6 +17,7 @@ from dicom_bridge.results.authorship import BY_MODEL, Authorship
 from dicom_bridge.results.codes import long_string, person_name
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
 from dicom_bridge.results.making import made_by, tell_making
+from dicom_bridge.results.references import ImageReference
 from dicom_bridge.results.segments import describe_segment, segmented_findings
 from dicom_bridge.results.source import Plane, Source, as_secondary_capture, read_source
 from rcmed.errors import GridMismatchError
@@ -103,10 +104,10 @@ def _make(
     identifiers: ResultIdentifiers,
     authorship: Authorship,
 ) -> HighdicomSegmentation:
-    stand_ins = _stand_ins(source, planes)
+    used = _used_slices(masks)
     return HighdicomSegmentation(
-        source_images=stand_ins,
-        pixel_array=_stack_masks(masks),
+        source_images=_stand_ins(source, planes, range(len(source.headers))[used]),
+        pixel_array=_stack_masks([mask[used] for mask in masks]),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=identifiers.segmentation_series_uid,
@@ -122,6 +123,16 @@ def _make(
     )
 
 
+def _used_slices(masks: Sequence[NDArray[np.bool_]]) -> slice:
+    """From the first slice with a segment to the last; at least two where there are so many.
+
+    highdicom works as long for a slice that is left out as for one that is not, and takes their distance from two.
+    """
+    filled = np.flatnonzero(np.logical_or.reduce([mask.any(axis=(1, 2)) for mask in masks]))
+    first, end = int(filled[0]), int(filled[-1]) + 1
+    return slice(first, end) if end - first > 1 else slice(max(first - 1, 0), max(end, 2))
+
+
 def _stack_masks(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """A label map (slice, row, column) where no masks overlap (little memory), else (slice, row, column, segment)."""
     labels = np.zeros(masks[0].shape, dtype=np.uint8)
@@ -134,8 +145,8 @@ def _stack_masks(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     return np.stack(masks, axis=-1).astype(np.uint8)
 
 
-def _stand_ins(source: Source, planes: Sequence[Plane] | None) -> list[Dataset]:
-    """A single-frame Secondary Capture for each slice, with the first slice's header and the given plane.
+def _stand_ins(source: Source, planes: Sequence[Plane] | None, numbers: Sequence[int]) -> list[Dataset]:
+    """A single-frame Secondary Capture for each of these slices, with the first slice's header and the given plane.
 
     highdicom asks of a multi-frame source what many lack (functional groups, distinct positions, one instance); a
     stand-in for each frame has it all, and `_refer` puts the true instances and frames in its place.
@@ -150,7 +161,7 @@ def _stand_ins(source: Source, planes: Sequence[Plane] | None) -> list[Dataset]:
         first.PixelSpacing = _decimals(planes[0].spacing)
         first.SliceThickness = _decimals([planes[0].thickness])[0]
     stand_ins = []
-    for number in range(len(source.headers)):
+    for number in numbers:
         # What the slices have in common is told once: highdicom asks it of the first, and that the others agree.
         stand_in = Dataset(dict(first.items()))
         stand_in.SOPInstanceUID = f"{_STAND_IN_ROOT}{number}"
@@ -249,10 +260,8 @@ def _refer(segmentation: Dataset, source: Source) -> None:
                     item.ReferencedFrameNumber = reference.frame_number
     series: dict[str, list[Dataset]] = {}
     images = []
-    for header in source.instances:
-        item = Dataset()
-        item.ReferencedSOPClassUID = header.SOPClassUID
-        item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    for header, whole in zip(source.instances, ImageReference.of(source.instances), strict=True):
+        item = whole.item()
         images.append(item)
         series.setdefault(str(header.SeriesInstanceUID), []).append(item)
     segmentation.SourceImageSequence = images

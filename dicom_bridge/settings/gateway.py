@@ -57,11 +57,14 @@ class JobSettings(Settings):
         concurrency: jobs of the model that run at the same time in one process.
         global_concurrency: in all processes that share a database; None: only `concurrency` limits.
         polling_seconds: how often queues are looked at.
+        reading_ahead_megabytes: a study of at most so many is read while it is waited whether it is complete, where
+            nothing else is to be done; 0: none. Not where several processes share a database.
     """
 
     concurrency: int = Field(default=1, ge=1)
     global_concurrency: int | None = Field(default=None, ge=1)
     polling_seconds: float = Field(default=0.2, gt=0)
+    reading_ahead_megabytes: int = Field(default=1024, ge=0)
 
 
 class LogSettings(Settings):

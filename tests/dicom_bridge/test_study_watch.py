@@ -21,13 +21,13 @@ def index(tmp_path: Path) -> StudyIndex:
     return StudyIndex(Database(tmp_path / "index.sqlite"))
 
 
-def arrive(index: StudyIndex, study_uid: str) -> None:
+def arrive(index: StudyIndex, study_uid: str, number: int = 1) -> None:
     association = index.open_association("CT01", "RCMED", "127.0.0.1:1")
     facts = SeriesFacts("CT", None, None, None, None, "CT01", "RCMED")
     instance = ReceivedInstance(
         study_uid,
         f"{study_uid}.1",
-        f"{study_uid}.1.1",
+        f"{study_uid}.1.{number}",
         "1.2.840.10008.5.1.4.1.1.2",
         "1.2.840.10008.1.2",
         "x.dcm",
@@ -148,3 +148,33 @@ def test_a_study_that_is_being_fetched_is_not_complete(index: StudyIndex) -> Non
         assert index.open_studies() == []
     finally:
         watch.stop()
+
+
+def test_jobs_are_told_before_a_study_is_complete_and_anew_when_more_came(index: StudyIndex) -> None:
+    arrive(index, "1.2.3")
+    told: list[list[str]] = []
+    another, closed = threading.Event(), threading.Event()
+    submitted: list[str] = []
+
+    def expect(jobs: object) -> None:
+        assert index.open_studies() == ["1.2.3"]
+        told.append([job.job_id for job in jobs])  # type: ignore[attr-defined]
+        if len(told) == 1:
+            arrive(index, "1.2.3", number=2)
+            watch.wake()
+        else:
+            another.set()
+
+    route = Route(name="r", destinations=("d",))
+    watch = StudyWatch(
+        index, CompletionRules(60, 3), (route,), lambda: "0" * 64, submitted.extend, closed.set, on_expected=expect
+    )
+    watch.start()
+    try:
+        assert another.wait(PATIENCE)
+        assert not submitted
+        assert closed.wait(PATIENCE)
+    finally:
+        watch.stop()
+    assert len(told) == 2 and told[0] != told[1]
+    assert submitted == told[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import datetime
 
 import numpy as np
@@ -198,3 +199,20 @@ def test_no_file_is_named_after_what_is_no_uid(result, tmp_path) -> None:
     with pytest.raises(InputError, match="no UID"):
         write_result(segmentation, tmp_path)
     assert list(tmp_path.glob("**/*.partial")) == []
+
+
+def test_what_is_encoded_once_is_written_as_pydicom_would_write_it(sources, tmp_path) -> None:
+    image = sources.volume(tmp_path)
+    mask = np.ones(image.grid.shape, dtype=bool)
+    findings = sources.findings(image, sources.found(mask, prompt="größere Läsion, 腎臓"), sources.absent())
+    report = build_report(findings, image, build_segmentation(findings, image, IDENTIFIERS), IDENTIFIERS)
+    written = io.BytesIO()
+    report.save_as(written, enforce_file_format=True)
+    pending = [report]
+    while pending:
+        dataset = pending.pop()
+        dataset.set_original_encoding(None, None)
+        pending += [item for element in dataset if element.VR == "SQ" for item in element.value]
+    again = io.BytesIO()
+    report.save_as(again, enforce_file_format=True)
+    assert written.getvalue() == again.getvalue()

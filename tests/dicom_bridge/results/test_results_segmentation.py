@@ -159,6 +159,25 @@ def test_every_source_image_is_referenced(sources, tmp_path) -> None:
     assert uids == [reference.sop_instance_uid for reference in image.sources]
 
 
+@pytest.mark.parametrize(("first", "end"), [(0, 1), (2, 3), (3, 4), (1, 3), (0, 4)])
+def test_slices_without_a_segment_are_left_out_and_nothing_else_changes(
+    sources, second_reader, tmp_path, first: int, end: int
+) -> None:
+    image = sources.volume(tmp_path, shape=(4, 6, 7))
+    mask = np.zeros(image.grid.shape, dtype=bool)
+    mask[first:end, 2:4, 1:5] = True
+    segmentation = build_segmentation(sources.findings(image, sources.found(mask)), image, IDENTIFIERS)
+    segmentation.save_as(path := tmp_path / "seg", enforce_file_format=True)
+    assert int(segmentation.NumberOfFrames) == end - first
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SpacingBetweenSlices) == pytest.approx(image.grid.spacing[0])
+    expected = in_order(points_of(image.grid, mask))
+    np.testing.assert_allclose(in_order(second_reader.points(path, 1)), expected, atol=1e-3)
+    assert {uid for uid, _ in second_reader.by_reference(path, 1)} == {
+        source.sop_instance_uid for source in image.sources[first:end]
+    }
+
+
 def test_nothing_found_makes_no_segmentation(sources, tmp_path) -> None:
     image = sources.volume(tmp_path)
     findings = sources.findings(image, sources.absent(), sources.unresolved())

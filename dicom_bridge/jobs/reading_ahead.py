@@ -1,0 +1,79 @@
+"""Series that are read while it is waited whether their study is complete, so that its jobs need not read them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dicom_bridge.series.read import SeriesReading
+
+_LOG = logging.getLogger(__name__)
+
+
+class ReadingAhead:
+    """Holds what was read of one study at most, until it is asked for or proves to be a wrong guess."""
+
+    def __init__(self, maximum_bytes: int) -> None:
+        """Prepare.
+
+        Args:
+            maximum_bytes: of the files of a study; a larger one is not read ahead. 0: none is.
+        """
+        self._maximum_bytes = maximum_bytes
+        self._lock = threading.Lock()
+        self._readings: dict[tuple[Path, ...], Future[SeriesReading]] = {}
+        self._thread: ThreadPoolExecutor | None = None
+
+    def begin(self, series: Iterable[Sequence[Path]]) -> None:
+        """Read these series, each given by its files, in a thread; what was read before is let go."""
+        wanted = {tuple(files) for files in series}
+        try:
+            size = sum(path.stat().st_size for files in wanted for path in files)
+        except OSError:
+            return  # the job will say which file is gone
+        self.forget()
+        if not wanted or size > self._maximum_bytes:
+            return
+        with self._lock:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "reading-ahead")
+            self._readings = {files: self._thread.submit(_read, files) for files in sorted(wanted)}
+
+    def take(self, files: Sequence[Path]) -> SeriesReading | None:
+        """What was read of exactly these files, once; waits until they are read. None: read them."""
+        with self._lock:
+            reading = self._readings.pop(tuple(files), None)
+        if reading is None:
+            self.forget()  # another series than was expected: what is held may never be asked for
+            return None
+        try:
+            return reading.result()
+        except Exception as error:  # reading again raises it where a step may raise
+            _LOG.debug("could not be read ahead: %s", error)
+            return None
+
+    def forget(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            for reading in self._readings.values():
+                reading.cancel()
+            self._readings = {}
+
+    def stop(self) -> None:
+        """Let go of everything and end the thread."""
+        self.forget()
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=True)
+
+
+def _read(files: Sequence[Path]) -> SeriesReading:
+    from dicom_bridge.series.read import read_series
+
+    return read_series(files)
