@@ -71,7 +71,10 @@ def presence_evidence(
     parts = [state.float() for state in states] + [torch.stack(scalars, dim=1)]
     for each, summary in zip(maps, summaries or [None] * len(maps), strict=True):
         weights = F.avg_pool2d(inside[:, None], inside.shape[-1] // each.shape[-1])[:, 0]
-        pooled = torch.bmm(weights.flatten(1)[:, None], each.float().flatten(2).transpose(1, 2))[:, 0]
+        if torch.is_grad_enabled():
+            pooled = torch.einsum("phw,pchw->pc", weights, each.float())
+        else:
+            pooled = torch.bmm(weights.flatten(1)[:, None], each.float().flatten(2).transpose(1, 2))[:, 0]
         parts += [
             pooled / weights.sum((1, 2)).clamp(min=1e-3)[:, None],
             summarise(each) if summary is None else summary,

@@ -164,7 +164,11 @@ def test_skimming_finds_what_pydicom_finds_or_leaves_it_to_it(is_implicit: bool,
     damaged = content[:place] + damage + content[place + len(damage) :]
     found = skim(damaged, is_implicit, WANTED, PIXELS)
     if found is not None:
-        assert {tag: element.value for tag, element in found.items()} == wanted_by_pydicom(damaged, is_implicit)
+        try:
+            expected = wanted_by_pydicom(damaged, is_implicit)
+        except ValueError:  # the name of a character set that it can't even look for; what was skimmed is read later
+            return
+        assert {tag: element.value for tag, element in found.items()} == expected
 
 
 def test_skimming_a_plain_header_needs_no_parser() -> None:
