@@ -184,19 +184,22 @@ class LanguageDecoder(nn.Module):
             attended: bool (prompt, position): False at padding.
             last: int64 (prompt,): the position whose state is wanted.
         """
-        past = prefix.keys[0].shape[2]
-        mask = torch.cat([attended.new_ones(attended.shape[0], past), attended], dim=1)
-        embedded = self.decoder.embed_tokens(tokens)
-        read = self._read(embedded, *prefix.select(image_index), attended=mask, last=last)
-        return ReadPrompts(*read, mask, past + attended.sum(1))
+        state, keys, values, mask = self._read_behind(prefix, image_index, tokens, attended, last)
+        return ReadPrompts(state, keys, values, mask, prefix.keys[0].shape[2] + attended.sum(1))
 
     def read_conversations(
         self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor
     ) -> Tensor:
         """Last-layer states at all tokens of conversations, float (row, position, hidden); arguments as above."""
+        return self._read_behind(prefix, image_index, tokens, attended)[0]
+
+    def _read_behind(
+        self, prefix: EncodedPrefix, image_index: Tensor, tokens: Tensor, attended: Tensor, last: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
+        """Read tokens behind the images' prefixes: as `_read`, and what is attended, the prefix included."""
         mask = torch.cat([attended.new_ones(attended.shape[0], prefix.keys[0].shape[2]), attended], dim=1)
-        states, _, _ = self._read(self.decoder.embed_tokens(tokens), *prefix.select(image_index), attended=mask)
-        return states
+        embedded = self.decoder.embed_tokens(tokens)
+        return *self._read(embedded, *prefix.select(image_index), attended=mask, last=last), mask
 
     def next_token_logits(self, states: Tensor) -> Tensor:
         """What may follow: float (prompt, token) of last-layer states float (prompt, hidden)."""

@@ -234,9 +234,7 @@ class RCMedModel(PreTrainedModel):
             queries = queries + self._words(prompts.tokens, prompts.name)
         if exemplar is not None and exemplar.correction is not None:
             queries = queries + exemplar.correction
-        prepared = encoded.prepared
-        if prepared is None:
-            prepared = self.grounding.prepare(encoded.dense, encoded.fine)
+        prepared = self._prepared(encoded)
         turns = [self._decode(prepared, queries, image_index, hints)]
         if self.loop is not None:
             for _ in range(self.config.loop_turns):
@@ -258,11 +256,15 @@ class RCMedModel(PreTrainedModel):
         queries = self.text_hidden_fcs(states[row, prompts.seg_position])
         if self.name_path is not None:
             queries = queries + self._words(prompts.tokens[row], prompts.name)
-        prepared = encoded.prepared
-        if prepared is None:
-            prepared = self.grounding.prepare(encoded.dense, encoded.fine)
+        prepared = self._prepared(encoded)
         turns = (self._decode(prepared, queries, image_index, hints),)
         return RCMedOutput(mask_logits=turns[0][0], presence_logits=turns[0][1], turns=turns, states=states)
+
+    def _prepared(self, encoded: EncodedImage) -> ImageMaps | Tensor:
+        """What the grounding decoder makes of the images without a prompt; made now where it was not made before."""
+        if encoded.prepared is not None:
+            return encoded.prepared
+        return self.grounding.prepare(encoded.dense, encoded.fine)
 
     def _words(self, tokens: Tensor, name: Tensor) -> Tensor:
         """What the words of the targets say by themselves, float (prompt, prompt_size)."""
