@@ -6,15 +6,27 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_bridge.store.files import prefetch
+from rcmed.errors import RCMedError
 
 if TYPE_CHECKING:
+    from dicom_bridge.results.source import KnownSources
     from dicom_bridge.series.read import SeriesReading
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class JobReading:
+    """A series as a job needs it: its images, and what the results of these will refer to."""
+
+    series: SeriesReading
+    sources: KnownSources
 
 
 class ReadingAhead:
@@ -28,7 +40,7 @@ class ReadingAhead:
         """
         self._maximum_bytes = maximum_bytes
         self._lock = threading.Lock()
-        self._readings: dict[tuple[Path, ...], Future[SeriesReading]] = {}
+        self._readings: dict[tuple[Path, ...], Future[JobReading]] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     def begin(self, series: Iterable[Sequence[Path]]) -> None:
@@ -44,9 +56,9 @@ class ReadingAhead:
         with self._lock:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "reading-ahead")
-            self._readings = {files: self._thread.submit(read_files, files) for files in sorted(wanted)}
+            self._readings = {files: self._thread.submit(_read_all, files) for files in sorted(wanted)}
 
-    def take(self, files: Sequence[Path]) -> SeriesReading | None:
+    def take(self, files: Sequence[Path]) -> JobReading | None:
         """What was read of exactly these files, once; waits until they are read. None: read them."""
         with self._lock:
             reading = self._readings.pop(tuple(files), None)
@@ -75,9 +87,20 @@ class ReadingAhead:
             thread.shutdown(wait=True)
 
 
-def read_files(files: Sequence[Path]) -> SeriesReading:
+def read_files(files: Sequence[Path]) -> JobReading:
     """Read a series that may have left the system's memory since it was received."""
+    from dicom_bridge.results.source import KnownSources
     from dicom_bridge.series.read import read_series
 
     prefetch(files)
-    return read_series(files)
+    series = read_series(files)
+    return JobReading(series, KnownSources(series.headers))
+
+
+def _read_all(files: Sequence[Path]) -> JobReading:
+    """As `read_files`, with the sources, which otherwise are read when results are built."""
+    reading = read_files(files)
+    for image in reading.series.images:
+        with suppress(RCMedError):  # building the result will say it
+            reading.sources.source_of(image)
+    return reading

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
-from dicom_bridge.jobs.reading_ahead import ReadingAhead, read_files
+from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
 from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
@@ -31,7 +31,7 @@ from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
 
 if TYPE_CHECKING:
-    from dicom_bridge.series.read import SeriesReading
+    from dicom_bridge.results.source import KnownSources
 
 FINDINGS_FILE = "findings.json"
 FIRST_RESULT_SERIES_NUMBER = 9001
@@ -66,7 +66,7 @@ class _Memory:
     """What one job holds between its steps; computed again when a restart took it away."""
 
     images: tuple[Image, ...] | None = None
-    headers: Mapping[Path, Dataset] = field(default_factory=dict)
+    sources: KnownSources | None = None
     findings: dict[int, Findings] = field(default_factory=dict)
 
 
@@ -147,13 +147,13 @@ class JobWorker:
         self._on_change()
         with self._observer.step("read", job):
             reading = self._read_images(job)
-        images = reading.images
-        for refusal in reading.refusals:
+        images = reading.series.images
+        for refusal in reading.series.refusals:
             self._say(job, str(refusal.reason))
         for image in images:
             for warning in image.warnings:
                 self._say(job, warning, level="warning")
-        self._memory[job_id] = _Memory(images, reading.headers)
+        self._memory[job_id] = _Memory(images, reading.sources)
         return len(images)
 
     def find(self, job_id: str, number: int) -> list[str]:
@@ -208,7 +208,7 @@ class JobWorker:
                     folder,
                     self._results_of(job),
                     self._predecessors(job, folder),
-                    self._memory[job_id].headers,
+                    self._memory[job_id].sources,
                 )
             for refusal in filed.refusals:
                 self._say(job, refusal, level="warning" if filed.files else "error")
@@ -329,7 +329,7 @@ class JobWorker:
         self._on_change()
         return given_up
 
-    def _read_images(self, job: JobRow) -> SeriesReading:
+    def _read_images(self, job: JobRow) -> JobReading:
         InstanceFiles(self._root).require()
         files = self._files_of(job)
         return self._ahead.take(files) or read_files(files)
@@ -342,7 +342,7 @@ class JobWorker:
         memory = self._memory.setdefault(job.job_id, _Memory())
         if memory.images is None:
             reading = self._read_images(job)
-            memory.images, memory.headers = reading.images, reading.headers
+            memory.images, memory.sources = reading.series.images, reading.sources
         return memory.images
 
     def _image(self, job: JobRow, number: int) -> Image:

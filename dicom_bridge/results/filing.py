@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.objects import build_objects
+from dicom_bridge.results.source import KnownSources
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
 from dicom_bridge.store.files import write_durably
 from rcmed.errors import InputError
@@ -37,7 +38,7 @@ def file_results(
     folder: Path,
     kinds: Collection[ResultKind] = DEFAULT_RESULTS,
     predecessors: Sequence[Dataset] = (),
-    headers: Mapping[Path, Dataset] | None = None,
+    known: KnownSources | None = None,
 ) -> FiledResults:
     """Write the objects of these kinds into `folder`, each there whole or not at all; `build_objects` has the rest.
 
@@ -45,7 +46,7 @@ def file_results(
         OSError: the folder can't be written.
     """
     try:
-        objects = build_objects(image, findings, identifiers, kinds, predecessors, headers)
+        objects = build_objects(image, findings, identifiers, kinds, predecessors, known)
     except InputError as error:
         return FiledResults((), (f"no {_in_words(kinds)} are written: {error}",))
     files = []

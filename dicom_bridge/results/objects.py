@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydicom.dataset import Dataset
 
@@ -14,7 +13,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.key_objects import build_key_objects
 from dicom_bridge.results.report import build_report
 from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.source import read_source, sources_read_once
+from dicom_bridge.results.source import KnownSources, read_source, sources_read_once
 from dicom_bridge.results.structure_set import build_structure_set
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
 from rcmed.errors import InputError
@@ -54,7 +53,7 @@ def build_objects(
     identifiers: ResultIdentifiers,
     kinds: Collection[ResultKind] = DEFAULT_RESULTS,
     predecessors: Sequence[Dataset] = (),
-    headers: Mapping[Path, Dataset] | None = None,
+    known: KnownSources | None = None,
 ) -> ResultObjects:
     """Build the objects of these kinds for the findings in one image; the report refers to the SEG where both are.
 
@@ -62,12 +61,12 @@ def build_objects(
         image, findings, identifiers: as `build_segmentation` has them.
         kinds: which objects.
         predecessors: reports of earlier generations, to which this one refers.
-        headers: of the image's files, as `SeriesReading` has them; None: they are read again.
+        known: of the image's source, what need not be read again.
     Raises:
         InputError: the source can't hold a result.
         GridMismatchError: findings, image and source do not lie on one grid.
     """
-    with sources_read_once(headers):
+    with sources_read_once(known):
         return _build(image, findings, identifiers, kinds, predecessors)
 
 

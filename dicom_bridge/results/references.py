@@ -41,13 +41,16 @@ class ImageReference:
         """The whole instances of these headers."""
         return [cls(str(header.SOPClassUID), str(header.SOPInstanceUID)) for header in headers]
 
+    def elements(self) -> dict[BaseTag, DataElement | RawDataElement]:
+        """What names the instance (SOP Instance Reference Macro, PS3.3 Table 10-11), encoded."""
+        return {
+            _REFERENCED_SOP_CLASS_UID: _uid(_REFERENCED_SOP_CLASS_UID, self.sop_class_uid),
+            _REFERENCED_SOP_INSTANCE_UID: _uid(_REFERENCED_SOP_INSTANCE_UID, self.sop_instance_uid),
+        }
+
     def item(self) -> Dataset:
-        """The item that refers to it (SOP Instance Reference Macro, PS3.3 Table 10-11; with frames Table 10-3)."""
-        elements = (
-            _uid(_REFERENCED_SOP_CLASS_UID, self.sop_class_uid),
-            _uid(_REFERENCED_SOP_INSTANCE_UID, self.sop_instance_uid),
-        )
-        item = _as_if_read({element.tag: element for element in elements})
+        """The item that refers to it (SOP Instance Reference Macro; with frames PS3.3 Table 10-3)."""
+        item = _as_if_read(self.elements())
         if self.frames:
             item.ReferencedFrameNumber = list(self.frames)
         return item
@@ -80,18 +83,60 @@ class ImageList:
         self.holder[_CONTENT_SEQUENCE] = DataElement(_CONTENT_SEQUENCE, "SQ", DicomSequence(children))
 
 
+def first_evidence(instances: Sequence[Dataset], lists: Iterable[ImageList]) -> list[Dataset]:
+    """Of a source's instances the first of each series and those that a report names before its lists are complete.
+
+    Args:
+        instances: headers.
+        lists: of the report.
+    """
+    wanted = {str(images.first.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for images in lists}
+    series: dict[str, str] = {}
+    for header in instances:
+        series.setdefault(str(header.SeriesInstanceUID), str(header.SOPInstanceUID))
+    wanted.update(series.values())
+    return [header for header in instances if str(header.SOPInstanceUID) in wanted]
+
+
+def complete_evidence(document: Dataset, instances: Iterable[Dataset]) -> None:
+    """Name every instance of a source as evidence (PS3.3 C.17.2), where `first_evidence` was named.
+
+    Args:
+        document: a report whose tree is finished.
+        instances: headers, of the report's study.
+    """
+    series: dict[str, list[Dataset]] = {}
+    for header in instances:
+        series.setdefault(str(header.SeriesInstanceUID), []).append(header)
+    for study in document.CurrentRequestedProcedureEvidenceSequence:
+        for item in study.ReferencedSeriesSequence:
+            headers = series.get(str(item.SeriesInstanceUID))
+            if headers is not None:
+                item.ReferencedSOPSequence = [reference.item() for reference in ImageReference.of(headers)]
+
+
 def spare_encoding(document: Dataset) -> None:
     """Let pydicom write a report without looking for ambiguous value representations, of which a report has none.
 
     It would look through the whole tree again at each of its levels, and take apart what is encoded.
     """
     document.set_original_encoding(False, True, convert_encodings(document.SpecificCharacterSet))
-    pending = [document]
+    _spare_items(document.ContentSequence)
+
+
+def spare_encoding_of_frames(segmentation: Dataset) -> None:
+    """As `spare_encoding`, of the functional groups of a SEG's frames; the SEG itself is written as ever."""
+    _spare_items(segmentation.PerFrameFunctionalGroupsSequence)
+
+
+def _spare_items(items: Iterable[Dataset]) -> None:
+    """Take items, and those inside them at any depth, for read in the encoding that results are written in."""
+    pending = [items]
     while pending:
-        for item in pending.pop().get("ContentSequence", ()):
+        for item in pending.pop():
             item.set_original_encoding(False, True, default_encoding)
-            if "ContentSequence" in item:
-                pending.append(item)
+            elements = (element for element in item.values() if isinstance(element, DataElement))
+            pending.extend(element.value for element in elements if element.VR == "SQ")
 
 
 def _as_if_read(elements: dict[BaseTag, DataElement | RawDataElement]) -> Dataset:

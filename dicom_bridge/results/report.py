@@ -43,7 +43,13 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.library import image_library
 from dicom_bridge.results.making import made_by, tell_making
 from dicom_bridge.results.observer import observer
-from dicom_bridge.results.references import ImageList, ImageReference, spare_encoding
+from dicom_bridge.results.references import (
+    ImageList,
+    ImageReference,
+    complete_evidence,
+    first_evidence,
+    spare_encoding,
+)
 from dicom_bridge.results.source import Source, as_secondary_capture, read_source
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus, Measurement
@@ -121,9 +127,9 @@ def build_report(
     root = report[0].ContentSequence
     # The library goes before the measurements (TID 1500, order significant).
     report[0].ContentSequence = ContentSequence([*root[:-1], library, root[-1]])
-    evidence = [*source.instances, *([segmentation] if segmentation is not None else [])]
+    lists += [images for _, images in built]
     document = _Report(
-        evidence=evidence,
+        evidence=[*first_evidence(source.instances, lists), *([segmentation] if segmentation is not None else [])],
         content=report[0],
         series_instance_uid=identifiers.report_series_uid,
         series_number=identifiers.series_number + 1,
@@ -136,8 +142,9 @@ def build_report(
         previous_versions=list(predecessors) or None,
         **made_by(findings, identifiers),
     )
-    for images in (*lists, *(images for _, images in built)):
+    for images in lists:
         images.complete()
+    complete_evidence(document, source.instances)
     spare_encoding(document)
     tell_making(document, findings, identifiers)
     return document

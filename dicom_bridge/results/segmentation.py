@@ -17,7 +17,7 @@ from dicom_bridge.results.authorship import BY_MODEL, Authorship
 from dicom_bridge.results.codes import long_string, person_name
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
 from dicom_bridge.results.making import made_by, tell_making
-from dicom_bridge.results.references import ImageReference
+from dicom_bridge.results.references import ImageReference, spare_encoding_of_frames
 from dicom_bridge.results.segments import describe_segment, segmented_findings
 from dicom_bridge.results.source import Plane, Source, as_secondary_capture, read_source
 from rcmed.errors import GridMismatchError
@@ -254,14 +254,15 @@ def _refer(segmentation: Dataset, source: Source) -> None:
                 if not str(item.ReferencedSOPInstanceUID).startswith(_STAND_IN_ROOT):
                     continue
                 reference = source.references[_slice_of(item)]
-                item.ReferencedSOPClassUID = reference.sop_class_uid
-                item.ReferencedSOPInstanceUID = reference.sop_instance_uid
+                whole = ImageReference(reference.sop_class_uid, reference.sop_instance_uid)
+                for tag, element in whole.elements().items():
+                    item[tag] = element
                 if reference.frame_number is not None:
                     item.ReferencedFrameNumber = reference.frame_number
     series: dict[str, list[Dataset]] = {}
     images = []
-    for header, whole in zip(source.instances, ImageReference.of(source.instances), strict=True):
-        item = whole.item()
+    for header, named in zip(source.instances, ImageReference.of(source.instances), strict=True):
+        item = named.item()
         images.append(item)
         series.setdefault(str(header.SeriesInstanceUID), []).append(item)
     segmentation.SourceImageSequence = images
@@ -285,3 +286,4 @@ def _finish(segmentation: Dataset, source: Source, findings: Findings, identifie
     if header.get("BurnedInAnnotation") in ("YES", "NO"):
         segmentation.BurnedInAnnotation = header.BurnedInAnnotation
     tell_making(segmentation, findings, identifiers)
+    spare_encoding_of_frames(segmentation)

@@ -77,27 +77,38 @@ class Source:
         return header if header is self.headers[0] else _header_of(self.references[number])
 
 
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """What need not be read again: sources by the id of their image, and headers of files."""
+class KnownSources:
+    """Sources that were read, and headers from which others are read without their files."""
 
-    sources: dict[int, Source]
-    headers: Mapping[Path, Dataset]
+    def __init__(self, headers: Mapping[Path, Dataset] | None = None) -> None:
+        """Know no source yet.
+
+        Args:
+            headers: as `SeriesReading` has them, from when the images were read; what is not there is read from its
+                file.
+        """
+        self._headers = headers or {}
+        # With the image, which keeps its id from becoming another one's.
+        self._sources: dict[int, tuple[Image, Source]] = {}
+
+    def source_of(self, image: Image) -> Source:
+        """As `read_source`; read at the first time."""
+        if id(image) not in self._sources:
+            self._sources[id(image)] = image, _read_source(image, self._headers)
+        return self._sources[id(image)][1]
 
 
-_known: ContextVar[_Known | None] = ContextVar("known", default=None)
+_known: ContextVar[KnownSources | None] = ContextVar("known", default=None)
 
 
 @contextmanager
-def sources_read_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[None]:
+def sources_read_once(known: KnownSources | None = None) -> Iterator[None]:
     """Within it `read_source` reads the headers of an image once, for all the objects that are built for it.
 
-    The images must live as long as the block.
-
     Args:
-        headers: as `SeriesReading` has them, from when the images were read; what is not there is read from its file.
+        known: what need not be read at all; None: nothing is known.
     """
-    token = _known.set(_Known({}, headers or {}))
+    token = _known.set(known or KnownSources())
     try:
         yield
     finally:
@@ -112,12 +123,7 @@ def read_source(image: Image) -> Source:
         UnreadableFileError: a file that is read again is gone or is no longer the instance that was read.
         GridMismatchError: the source's planes are not where the image's grid says, or of another size.
     """
-    known = _known.get()
-    if known is None:
-        return _read_source(image, {})
-    if id(image) not in known.sources:
-        known.sources[id(image)] = _read_source(image, known.headers)
-    return known.sources[id(image)]
+    return (_known.get() or KnownSources()).source_of(image)
 
 
 def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dicom_bridge.jobs.reading_ahead import ReadingAhead
+from dicom_bridge.results.source import read_source
 from dicom_bridge.series.read import read_series
 
 
@@ -23,12 +24,31 @@ def test_a_series_is_given_once_as_it_would_be_read(files: list[Path]) -> None:
     ahead.begin([files])
     taken, expected = ahead.take(files), read_series(files)
     assert taken is not None
-    assert [str(refusal.reason) for refusal in taken.refusals] == [str(refusal.reason) for refusal in expected.refusals]
-    assert len(taken.images) == len(expected.images)
-    for image, other in zip(taken.images, expected.images, strict=True):
+    assert [str(refusal.reason) for refusal in taken.series.refusals] == [
+        str(refusal.reason) for refusal in expected.refusals
+    ]
+    assert len(taken.series.images) == len(expected.images)
+    for image, other in zip(taken.series.images, expected.images, strict=True):
         np.testing.assert_array_equal(image.pixels, other.pixels)
         assert image.sources == other.sources
+        known, read = taken.sources.source_of(image), read_source(other)
+        assert known.planes == read.planes
+        assert known.headers == read.headers
     assert ahead.take(files) is None
+    ahead.stop()
+
+
+def test_what_results_refer_to_is_read_with_the_series(files: list[Path]) -> None:
+    ahead = ReadingAhead(10_000_000)
+    ahead.begin([files])
+    taken = ahead.take(files)
+    assert taken is not None
+    for file in files:
+        file.unlink()
+    (image,) = taken.series.images
+    assert [header.SOPInstanceUID for header in taken.sources.source_of(image).headers] == [
+        source.sop_instance_uid for source in image.sources
+    ]
     ahead.stop()
 
 

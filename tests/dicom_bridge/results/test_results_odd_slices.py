@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.results import ResultIdentifiers
 from dicom_bridge.results.objects import KEY_OBJECTS_FILE, REPORT_FILE, SEGMENTATION_FILE, build_objects
+from dicom_bridge.results.source import KnownSources
 from dicom_bridge.routing import ResultKind
 from dicom_bridge.series.read import read_series
 from rcmed.errors import InputError, UnreadableFileError
@@ -49,7 +50,7 @@ def results(image: Image, sources: Any, headers: Mapping[Path, Dataset] | None =
     mask[SHOWN, 2:5, 1:4] = True
     mask[SHOWN + 1, 3, 2] = True
     findings = sources.findings(image, sources.found(mask), sources.absent("spleen"), sources.unresolved())
-    return dict(build_objects(image, findings, IDENTIFIERS, list(ResultKind), headers=headers).files())
+    return dict(build_objects(image, findings, IDENTIFIERS, list(ResultKind), known=KnownSources(headers)).files())
 
 
 def test_odd_slices_behind_the_first_change_neither_segmentation_nor_report(sources: Any, tmp_path: Path) -> None:
