@@ -170,6 +170,11 @@ class Gateway:
             for association in self.index.release_all_associations(name):
                 observer.instances_transferred(association)
 
+        def on_expected(expected: Sequence[JobRow]) -> None:
+            if expected:
+                engine.expect_job()
+            worker.read_ahead(expected)
+
         def on_look() -> None:
             self.index.release_the_rest()
             observer.tell_the_rest()
@@ -190,7 +195,7 @@ class Gateway:
             on_complete=observer.study_completed,
             is_awaited=orders.is_pulling if orders is not None else lambda study_uid: False,
             # Where several processes share a database, another one may do the job.
-            on_expected=None if shared else worker.read_ahead,
+            on_expected=None if shared else on_expected,
         )
         self._watch.start()
         self._control = JobControl(self._database)

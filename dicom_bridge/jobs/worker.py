@@ -271,6 +271,10 @@ class JobWorker:
         self._on_change()
         return True
 
+    def destinations_of(self, job_id: str) -> list[str]:
+        """Where its results go."""
+        return list(self._ledger.job(job_id).destinations)
+
     def result_files(self, job_id: str) -> list[str]:
         """What a job has to deliver, relative to the state folder: the DICOM files in its folder."""
         return sorted(str(path.relative_to(self._root)) for path in self.job_folder(job_id).glob("**/*.dcm"))

@@ -22,6 +22,7 @@ from dbos import error as dbos_error
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from dicom_bridge.jobs.pace import QueuePace
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.worker import GatewayStoppingError, JobWorker
 from dicom_bridge.priority import Priority
@@ -54,6 +55,7 @@ _running_lock = threading.Lock()
 
 # DBOS is one per process, and what is durable can't carry objects: the steps find the worker here.
 _worker: JobWorker | None = None
+_pace = QueuePace(0.0)
 
 
 def _the_worker() -> JobWorker:
@@ -96,6 +98,7 @@ def _is_away(error: DBAPIError | OSError) -> bool:
 
 @DBOS.step(name="read", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _read(job_id: str) -> int:
+    _pace.rest(_JOBS)
     return _do(lambda worker: worker.read(job_id))
 
 
@@ -106,6 +109,8 @@ def _find(job_id: str, number: int) -> list[str]:
 
 @DBOS.step(name="results", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _results(job_id: str) -> list[str]:
+    for destination in _do(lambda worker: worker.destinations_of(job_id)):
+        _pace.hasten(_delivery_queue(destination))
     return _do(lambda worker: worker.build_results(job_id))
 
 
@@ -121,6 +126,7 @@ def _finish(job_id: str, state: str, error: str | None) -> None:
 
 @DBOS.step(name="attempt delivery")
 def _attempt_delivery(job_id: str, destination: str, files: list[str], attempt: int) -> bool:
+    _pace.rest(_delivery_queue(destination))
     return _do(lambda worker: worker.attempt_delivery(job_id, destination, files, attempt))
 
 
@@ -230,7 +236,7 @@ class JobEngine:
         Raises:
             RuntimeError: an engine runs in this process already.
         """
-        global _worker
+        global _worker, _pace
         if _worker is not None:
             raise RuntimeError("a job engine runs in this process already")
         if isinstance(self._database, Path):
@@ -241,6 +247,7 @@ class JobEngine:
         else:
             address = self._database.render_as_string(hide_password=False)
         _worker = self._worker
+        _pace = QueuePace(self._settings.polling_seconds)
         config: DBOSConfig = {
             "name": "rcmed-gateway",
             "system_database_url": address,
@@ -260,6 +267,10 @@ class JobEngine:
         except BaseException:
             self.stop()
             raise
+
+    def expect_job(self) -> None:
+        """A job is about to be submitted: it shall not wait long for the next look at its queue."""
+        _pace.hasten(_JOBS)
 
     def submit(self, job_id: str) -> None:
         """Put a job, or its deliveries that are to be made, into the queues; what is there is not put there again."""
@@ -325,14 +336,18 @@ class JobEngine:
         """Stop; what was not finished goes on after the next start."""
         global _worker
         self._worker.stop()
+        _pace.stop()
         DBOS.destroy()
         _worker = None
 
     def _register(self, name: str, concurrency: int, global_concurrency: int | None = None) -> None:
-        DBOS.register_queue(
+        queue = DBOS.register_queue(
             name,
             worker_concurrency=concurrency,
             global_concurrency=global_concurrency,
             polling_interval_sec=self._settings.polling_seconds,
             on_conflict="always_update",
         )
+        if isinstance(self._database, Path):
+            # In a shared database it would be every process that looks more often.
+            _pace.register(name, queue)

@@ -56,7 +56,8 @@ class JobSettings(Settings):
     Attributes:
         concurrency: jobs of the model that run at the same time in one process.
         global_concurrency: in all processes that share a database; None: only `concurrency` limits.
-        polling_seconds: how often queues are looked at.
+        polling_seconds: how often queues are looked at; more often while a study is about to be complete or results are
+            about to be delivered, if no other process shares the database.
         reading_ahead_megabytes: a study of at most so many is read while it is waited whether it is complete, where
             nothing else is to be done; 0: none. Not where several processes share a database.
     """
