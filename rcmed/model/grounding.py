@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 from rcmed.model.config import RCMedConfig
 from rcmed.model.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
 from rcmed.model.presence import PresenceHead, evidence_size, presence_evidence, summarise
-from rcmed.model.two_way import attend_both_ways
+from rcmed.model.two_way import FirstLook, attend_both_ways, look_first
 from rcmed.model.vision.convolutional import group_norm
 
 
@@ -49,6 +50,7 @@ class ImageMaps:
         stride_2: float (image, cell, channel).
         evidence_8: float (image, channel, row, column): the tower's map at stride 8.
         summary_8: float32 (image, 2 channel): `rcmed.model.presence.summarise` of it.
+        first_look: of the two-way attention; None: it is made for each prompt.
     """
 
     dense: Tensor
@@ -58,16 +60,29 @@ class ImageMaps:
     stride_2: Tensor
     evidence_8: Tensor
     summary_8: Tensor
+    first_look: FirstLook | None = None
 
     def select(self, image_index: Tensor) -> ImageMaps:
         """One entry per prompt, of the images named by `image_index` (prompt,)."""
         if len(self.dense) == len(image_index) == 1:
             return self
-        return ImageMaps(**{name: of_images(tensor, image_index) for name, tensor in vars(self).items()})
+        return self._each(lambda tensor: of_images(tensor, image_index))
 
     def images(self, first: int, last: int) -> ImageMaps:
         """Images from `first` up to but without `last`; shares their memory."""
-        return ImageMaps(**{n: maps if len(maps) == 1 else maps[first:last] for n, maps in vars(self).items()})
+        return self._each(lambda tensor: tensor if len(tensor) == 1 else tensor[first:last])
+
+    def tensors(self) -> list[Tensor]:
+        """All of them."""
+        look = [] if self.first_look is None else list(vars(self.first_look).values())
+        return [*(tensor for tensor in vars(self).values() if isinstance(tensor, Tensor)), *look]
+
+    def _each(self, choose: Callable[[Tensor], Tensor]) -> ImageMaps:
+        chosen = {name: choose(tensor) for name, tensor in vars(self).items() if isinstance(tensor, Tensor)}
+        look = self.first_look
+        if look is not None:
+            look = FirstLook(**{name: choose(tensor) for name, tensor in vars(look).items()})
+        return ImageMaps(**chosen, first_look=look)
 
 
 def of_images(values: Tensor, image_index: Tensor) -> Tensor:
@@ -139,6 +154,10 @@ class GroundingDecoder(nn.Module):
         stride_8, stride_4, stride_2 = fine
         projected = self.dense_projection(dense)
         position = self.position(*dense.shape[-2:]).to(projected.dtype)
+        # With a gradient `transformers` attends, and makes it itself.
+        look = None
+        if not torch.is_grad_enabled():
+            look = look_first(self.transformer, _cells(projected), _cells(position))
         return ImageMaps(
             dense=projected,
             position=position,
@@ -148,17 +167,16 @@ class GroundingDecoder(nn.Module):
             stride_2=stride_2.permute(0, 2, 3, 1).flatten(1, 2),
             evidence_8=stride_8,
             summary_8=summarise(stride_8),
+            first_look=look,
         )
 
-    def _attend(self, tokens: Tensor, maps: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend(self, tokens: Tensor, maps: Tensor, position: Tensor, first: FirstLook | None) -> tuple[Tensor, Tensor]:
         """The two-way attention: tokens (prompt, token, channel) and cells (prompt, cell, channel) afterwards.
 
         In training by `transformers`' own passes: what sums in another order learns otherwise, if no worse.
         """
         if not torch.is_grad_enabled():
-            return attend_both_ways(
-                self.transformer, tokens, maps.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
-            )
+            return attend_both_ways(self.transformer, tokens, _cells(maps), _cells(position), first)
         attended, places = self.transformer(
             point_embeddings=tokens[:, None],
             image_embeddings=maps,
@@ -187,7 +205,7 @@ class GroundingDecoder(nn.Module):
         """
         count = prompts.shape[0]
         seen = images.select(image_index)
-        maps, position = seen.dense, seen.position
+        maps, position, first = seen.dense, seen.position, seen.first_look
         tokens = torch.stack(
             [self.mask_token.expand(count, -1), self.presence_token.expand(count, -1), prompts], dim=1
         ).to(maps.dtype)
@@ -196,7 +214,8 @@ class GroundingDecoder(nn.Module):
             points, dense_hints = encode_hints(self.hint_encoder, hints, self.position.encode)
             tokens = torch.cat([tokens, points.to(tokens.dtype)], dim=1)
             maps = maps + (dense_hints - self.hint_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)).to(maps.dtype)
-        tokens, places = self._attend(tokens, maps, position)
+            first = None
+        tokens, places = self._attend(tokens, maps, position, first)
         mask_token, presence_token = tokens[:, 0], tokens[:, 1]
         located = places.transpose(1, 2).reshape_as(maps)
 
@@ -223,6 +242,11 @@ class GroundingDecoder(nn.Module):
             (None, seen.summary_8, None),
         )
         return logits, self.presence(evidence)
+
+
+def _cells(maps: Tensor) -> Tensor:
+    """(image, channel, row, column) to (image, cell, channel)."""
+    return maps.flatten(2).transpose(1, 2)
 
 
 def each_cell(layer: nn.Conv2d, maps: Tensor) -> Tensor:

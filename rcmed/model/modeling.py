@@ -45,7 +45,7 @@ class EncodedImage:
         """Size in memory; what shares memory counts once."""
         tensors = [self.dense, *self.fine, *self.prefix.keys, *self.prefix.values, self.prefix.image_states]
         if isinstance(self.prepared, ImageMaps):
-            tensors += vars(self.prepared).values()
+            tensors += self.prepared.tensors()
         return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
     def select(self, first: int, last: int) -> EncodedImage:

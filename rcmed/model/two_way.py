@@ -6,6 +6,7 @@ dimension for several prompts to an image, and the copies that these bring at ea
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,8 +14,32 @@ from torch import Tensor
 from transformers.models.sam.modeling_sam import SamAttention, SamTwoWayTransformer
 
 
+@dataclass(frozen=True)
+class FirstLook:
+    """What the first layer makes of the cells before it knows a prompt.
+
+    Attributes:
+        placed: float (image, cell, channel): the cells with their places.
+        keys, values: float (image, cell, head and channel), of the tokens' attention to the cells.
+        queries: the same of the cells' attention to the tokens.
+    """
+
+    placed: Tensor
+    keys: Tensor
+    values: Tensor
+    queries: Tensor
+
+
+def look_first(transformer: SamTwoWayTransformer, cells: Tensor, position: Tensor) -> FirstLook:
+    """What all prompts about an image share; arguments as of `attend_both_ways`."""
+    layer: Any = transformer.layers[0]
+    placed = cells + position
+    to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+    return FirstLook(placed, to_image.k_proj(placed), to_image.v_proj(cells), to_token.q_proj(placed))
+
+
 def attend_both_ways(
-    transformer: SamTwoWayTransformer, tokens: Tensor, cells: Tensor, position: Tensor
+    transformer: SamTwoWayTransformer, tokens: Tensor, cells: Tensor, position: Tensor, first: FirstLook | None = None
 ) -> tuple[Tensor, Tensor]:
     """The tokens and the cells after every layer.
 
@@ -23,33 +48,44 @@ def attend_both_ways(
         tokens: float (prompt, token, channel).
         cells: float (prompt, cell, channel): the image's embedding.
         position: float (1, cell, channel): where its cells are.
+        first: of these cells, an entry for each prompt; None: it is made now.
     Returns:
         tokens and cells, shaped as those given.
     """
     states = tokens
+    look = first or look_first(transformer, cells, position)
     layers: Any = transformer.layers
-    for layer in layers:
+    for number, layer in enumerate(layers):
         if layer.skip_first_layer_pe:
             states = _attend(layer.self_attn, states, states, states)
         else:
             named = states + tokens
             states = states + _attend(layer.self_attn, named, named, states)
         states = layer.layer_norm1(states)
-        placed = cells + position
-        states = layer.layer_norm2(states + _attend(layer.cross_attn_token_to_image, states + tokens, placed, cells))
+        to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+        if number == 0:
+            placed, keys, values, asked = look.placed, look.keys, look.values, look.queries
+        else:
+            placed = cells + position
+            keys, values, asked = to_image.k_proj(placed), to_image.v_proj(cells), to_token.q_proj(placed)
+        seen = _attended(to_image, to_image.q_proj(states + tokens), keys, values)
+        states = layer.layer_norm2(states + seen)
         states = layer.layer_norm3(states + layer.mlp(states))
-        cells = layer.layer_norm4(cells + _attend(layer.cross_attn_image_to_token, placed, states + tokens, states))
+        told = _attended(to_token, asked, to_token.k_proj(states + tokens), to_token.v_proj(states))
+        cells = layer.layer_norm4(cells + told)
     states = states + _attend(transformer.final_attn_token_to_image, states + tokens, cells + position, cells)
     final: Tensor = transformer.layer_norm_final_attn(states)
     return final, cells
 
 
 def _attend(attention: SamAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    return _attended(attention, attention.q_proj(queries), attention.k_proj(keys), attention.v_proj(values))
+
+
+def _attended(attention: SamAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """As `_attend`, of what its projections made."""
     seen = F.scaled_dot_product_attention(
-        _heads(attention, attention.q_proj(queries)),
-        _heads(attention, attention.k_proj(keys)),
-        _heads(attention, attention.v_proj(values)),
-        scale=attention.scaling,
+        _heads(attention, queries), _heads(attention, keys), _heads(attention, values), scale=attention.scaling
     )
     projected: Tensor = attention.out_proj(seen.transpose(1, 2).flatten(2))
     return projected

@@ -137,8 +137,10 @@ def test_kept_images_count_shared_memory_once() -> None:
     distinct = [encoded.dense, *encoded.fine, *encoded.prefix.keys, *encoded.prefix.values, encoded.prefix.image_states]
     assert encoded.prepared is not None
     alone = [encoded.prepared.dense, encoded.prepared.position, encoded.prepared.stride_8, encoded.prepared.stride_4]
-    summary = encoded.prepared.summary_8
-    assert encoded.nbytes == sum(each.nbytes for each in (*distinct, *alone, summary))
+    look = encoded.prepared.first_look
+    assert look is not None
+    alone += [encoded.prepared.summary_8, look.placed, look.keys, look.values, look.queries]
+    assert encoded.nbytes == sum(each.nbytes for each in (*distinct, *alone))
 
 
 @given(st.integers(0, 1000), st.integers(1, 90), st.integers(1, 90), st.floats(-3, 3))
