@@ -45,9 +45,12 @@ class QueuePace:
 
     def hasten(self, name: str) -> None:
         """Something is about to come into this queue; one that was not registered stays as it is."""
-        if name not in self._queues or self._rest <= self._hasty:
+        if self._rest <= self._hasty:
             return
         with self._lock:
+            # Asked inside the lock: the engine may be stopped at any moment of a job.
+            if name not in self._queues:
+                return
             ends = self._ends.pop(name, None)
             if ends is not None:
                 ends.cancel()

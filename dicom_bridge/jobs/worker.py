@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
@@ -29,9 +29,6 @@ from dicom_bridge.store.tables import JobRow
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
-
-if TYPE_CHECKING:
-    from dicom_bridge.results.source import KnownSources
 
 FINDINGS_FILE = "findings.json"
 FIRST_RESULT_SERIES_NUMBER = 9001
@@ -65,8 +62,7 @@ class GatewayStoppingError(BaseException):
 class _Memory:
     """What one job holds between its steps; computed again when a restart took it away."""
 
-    images: tuple[Image, ...] | None = None
-    sources: KnownSources | None = None
+    reading: JobReading | None = None
     findings: dict[int, Findings] = field(default_factory=dict)
 
 
@@ -153,7 +149,7 @@ class JobWorker:
         for image in images:
             for warning in image.warnings:
                 self._say(job, warning, level="warning")
-        self._memory[job_id] = _Memory(images, reading.sources)
+        self._memory[job_id] = _Memory(reading)
         return len(images)
 
     def find(self, job_id: str, number: int) -> list[str]:
@@ -208,7 +204,7 @@ class JobWorker:
                     folder,
                     self._results_of(job),
                     self._predecessors(job, folder),
-                    self._memory[job_id].sources,
+                    self._reading(job).sources,
                 )
             for refusal in filed.refusals:
                 self._say(job, refusal, level="warning" if filed.files else "error")
@@ -343,11 +339,13 @@ class JobWorker:
         return [self._root / known[uid] for uid in job.instances if uid in known]
 
     def _images(self, job: JobRow) -> tuple[Image, ...]:
+        return self._reading(job).series.images
+
+    def _reading(self, job: JobRow) -> JobReading:
         memory = self._memory.setdefault(job.job_id, _Memory())
-        if memory.images is None:
-            reading = self._read_images(job)
-            memory.images, memory.sources = reading.series.images, reading.sources
-        return memory.images
+        if memory.reading is None:
+            memory.reading = self._read_images(job)
+        return memory.reading
 
     def _image(self, job: JobRow, number: int) -> Image:
         return self._images(job)[number]

@@ -91,10 +91,7 @@ def first_evidence(instances: Sequence[Dataset], lists: Iterable[ImageList]) -> 
         lists: of the report.
     """
     wanted = {str(images.first.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for images in lists}
-    series: dict[str, str] = {}
-    for header in instances:
-        series.setdefault(str(header.SeriesInstanceUID), str(header.SOPInstanceUID))
-    wanted.update(series.values())
+    wanted.update(str(headers[0].SOPInstanceUID) for headers in _by_series(instances).values())
     return [header for header in instances if str(header.SOPInstanceUID) in wanted]
 
 
@@ -105,14 +102,19 @@ def complete_evidence(document: Dataset, instances: Iterable[Dataset]) -> None:
         document: a report whose tree is finished.
         instances: headers, of the report's study.
     """
-    series: dict[str, list[Dataset]] = {}
-    for header in instances:
-        series.setdefault(str(header.SeriesInstanceUID), []).append(header)
+    series = _by_series(instances)
     for study in document.CurrentRequestedProcedureEvidenceSequence:
         for item in study.ReferencedSeriesSequence:
             headers = series.get(str(item.SeriesInstanceUID))
             if headers is not None:
                 item.ReferencedSOPSequence = [reference.item() for reference in ImageReference.of(headers)]
+
+
+def _by_series(instances: Iterable[Dataset]) -> dict[str, list[Dataset]]:
+    series: dict[str, list[Dataset]] = {}
+    for header in instances:
+        series.setdefault(str(header.SeriesInstanceUID), []).append(header)
+    return series
 
 
 def spare_encoding(document: Dataset) -> None:

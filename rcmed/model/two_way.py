@@ -16,7 +16,7 @@ from transformers.models.sam.modeling_sam import SamAttention, SamTwoWayTransfor
 
 @dataclass(frozen=True)
 class FirstLook:
-    """What the first layer makes of the cells before it knows a prompt.
+    """What a layer makes of the cells before it knows what the tokens say; in the first layer all prompts share it.
 
     Attributes:
         placed: float (image, cell, channel): the cells with their places.
@@ -32,7 +32,10 @@ class FirstLook:
 
 def look_first(transformer: SamTwoWayTransformer, cells: Tensor, position: Tensor) -> FirstLook:
     """What all prompts about an image share; arguments as of `attend_both_ways`."""
-    layer: Any = transformer.layers[0]
+    return _look(transformer.layers[0], cells, position)
+
+
+def _look(layer: Any, cells: Tensor, position: Tensor) -> FirstLook:
     placed = cells + position
     to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
     return FirstLook(placed, to_image.k_proj(placed), to_image.v_proj(cells), to_token.q_proj(placed))
@@ -53,9 +56,9 @@ def attend_both_ways(
         tokens and cells, shaped as those given.
     """
     states = tokens
-    look = first or look_first(transformer, cells, position)
+    look = first
     layers: Any = transformer.layers
-    for number, layer in enumerate(layers):
+    for layer in layers:
         if layer.skip_first_layer_pe:
             states = _attend(layer.self_attn, states, states, states)
         else:
@@ -63,16 +66,13 @@ def attend_both_ways(
             states = states + _attend(layer.self_attn, named, named, states)
         states = layer.layer_norm1(states)
         to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-        if number == 0:
-            placed, keys, values, asked = look.placed, look.keys, look.values, look.queries
-        else:
-            placed = cells + position
-            keys, values, asked = to_image.k_proj(placed), to_image.v_proj(cells), to_token.q_proj(placed)
-        seen = _attended(to_image, to_image.q_proj(states + tokens), keys, values)
+        look = look or _look(layer, cells, position)
+        seen = _attended(to_image, to_image.q_proj(states + tokens), look.keys, look.values)
         states = layer.layer_norm2(states + seen)
         states = layer.layer_norm3(states + layer.mlp(states))
-        told = _attended(to_token, asked, to_token.k_proj(states + tokens), to_token.v_proj(states))
+        told = _attended(to_token, look.queries, to_token.k_proj(states + tokens), to_token.v_proj(states))
         cells = layer.layer_norm4(cells + told)
+        look = None
     states = states + _attend(transformer.final_attn_token_to_image, states + tokens, cells + position, cells)
     final: Tensor = transformer.layer_norm_final_attn(states)
     return final, cells
