@@ -1,6 +1,6 @@
 """Time the small model's parts on a CPU: encode an image once, ask prompts, bring their masks back; and a volume.
 
-python benchmarks/small_model.py [MODEL_FOLDER] [--repeats 15] [--slices 64, 0 for no volume]
+python benchmarks/small_model.py [MODEL_FOLDER] [--device onnx] [--repeats 15] [--slices 64, 0 for no volume]
 
 Threads and parts take turns, so that what else the machine does meets all of them alike; every figure is the median of
 the repeats. Each part is what a user waits for: "encode" begins with 8-bit pixels, "prompt" with the target's name.
@@ -21,6 +21,7 @@ from rcmed.assistant import Assistant
 from rcmed.image import Grid, Image, Modality
 from rcmed.model.inference import SliceReader
 from rcmed.model.processor import to_image_grid
+from rcmed.model.prompt_graph import PromptGraph
 
 ROWS, COLUMNS = 256, 256
 NAMES = ("liver", "spleen", "stomach", "aorta", "pancreas", "left kidney", "right kidney", "gallbladder")
@@ -39,11 +40,15 @@ def blobs(slices: int, rows: int, columns: int) -> Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="small")
+    parser.add_argument("--device", choices=["cpu", "onnx"], default="cpu")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--slices", type=int, default=64)
     asked = parser.parse_args()
     assistant = Assistant.from_pretrained(asked.model, "cpu")
-    reader = SliceReader(assistant.model, assistant.processor)
+    # Made for the threads of the last row.
+    torch.set_num_threads(2)
+    graph = PromptGraph.of(assistant.model) if asked.device == "onnx" else None
+    reader = SliceReader(assistant.model, assistant.processor, prompt_graph=graph)
     size = assistant.processor.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (1, ROWS, COLUMNS, 3), dtype=np.uint8)
     encoded = reader.encode(pixels)

@@ -98,7 +98,7 @@ class AnnotateSettings(BaseSettings):
     allow_anonymous: bool = False
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     model: str = Field(default="small", min_length=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "onnx"] = "auto"
     modality: Modality | None = None
     references: Path | None = None
     cache_megabytes: int = Field(default=1024, ge=0)

@@ -30,6 +30,7 @@ from rcmed.model.knowledge import known_targets, modalities_of, own_targets
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
+from rcmed.model.prompt_graph import PromptGraph
 from rcmed.model.viewing import ReaderView
 from rcmed.model.volume import decide_volume, drop_islands
 from rcmed.training.few_shot import learn_from_examples
@@ -56,6 +57,7 @@ class Assistant:
         cache_bytes: int = 0,
         learned: Mapping[str, tuple[Target, Exemplar]] = MappingProxyType({}),
         describer: Describer | None = None,
+        prompt_graph: PromptGraph | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
@@ -65,7 +67,9 @@ class Assistant:
         self._config = cast(RCMedConfig, model.config)
         self.own_targets = own_targets(self._config)
         exemplars = {name: exemplar for name, (_, exemplar) in learned.items()}
-        self._reader = SliceReader(model, processor, cache_bytes=cache_bytes, exemplars=exemplars)
+        self._reader = SliceReader(
+            model, processor, cache_bytes=cache_bytes, exemplars=exemplars, prompt_graph=prompt_graph
+        )
 
     @property
     def takes_hints(self) -> bool:
@@ -85,13 +89,18 @@ class Assistant:
 
         Args:
             name: "small" for the packaged weights, or a model folder.
-            device: "auto" (a GPU if there is one), "cpu" or "cuda".
+            device: "auto" (a GPU if there is one), "cpu", "cuda", or "onnx": a CPU, where ONNX Runtime answers a prompt
+                that is asked alone; needs `rcmed[onnx]`, and half a minute once for new weights.
             cache_bytes: of encoded images that are kept, so that further prompts on an image are fast; 0: none.
             describer: folder of a vision-language model that describes what is found; None: words by rule.
         Raises:
             CheckpointError: the folder is missing, incomplete or of another architecture.
+            ConfigurationError: "onnx" is not installed, or not for this model.
         """
         folder = require_complete(name)
+        by_graph = device == "onnx"
+        if by_graph:
+            device = "cpu"
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -104,7 +113,9 @@ class Assistant:
             raise CheckpointError(f"{folder}: can't be loaded as an RCMed model ({error})") from error
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         words = None if describer is None else VisionLanguageDescriber.from_folder(describer, device)
-        return cls(model, RCMedProcessor.from_pretrained(folder), model_identity(folder), cache_bytes, describer=words)
+        processor, identity = RCMedProcessor.from_pretrained(folder), model_identity(folder)
+        graph = PromptGraph.of(model) if by_graph else None
+        return cls(model, processor, identity, cache_bytes, describer=words, prompt_graph=graph)
 
     def with_examples(self, name: str, images: Sequence[Image], masks: Sequence[NDArray[np.bool_]]) -> Assistant:
         """An assistant that also knows a target from a few annotated images; the weights stay as they are.
@@ -124,7 +135,8 @@ class Assistant:
         exemplar = learn_from_examples(self.model, self.processor, target.name, images[0].modality, pixels, shown)
         named = replace(self.identity, name=f"{self.identity.name}, examples of {target.name}"[:LONGEST_IDENTITY])
         learned = {**self._learned, target.name: (target, exemplar)}
-        return Assistant(self.model, self.processor, named, self._reader.cache.limit_bytes, learned, self.describer)
+        limit, graph = self._reader.cache.limit_bytes, self._reader.prompt_graph
+        return Assistant(self.model, self.processor, named, limit, learned, self.describer, graph)
 
     def encode(self, image: Image) -> EncodedImage:
         """All that is computed once per image, as a value with its size in bytes; for images of few slices."""

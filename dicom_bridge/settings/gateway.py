@@ -39,7 +39,7 @@ class ModelSettings(Settings):
 
     Attributes:
         name: `small`, `full` or a model folder.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or onnx (`rcmed.Assistant.from_pretrained`).
         describer: folder of a vision-language model; None: words by rule.
         load: when it is loaded: in the background as soon as the ports listen, or when the first job asks for it.
     """

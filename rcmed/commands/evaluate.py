@@ -27,7 +27,7 @@ def evaluate(
         Prompts, typer.Option(help="Ask for what is present, for all that was labelled, or for nothing (recognise).")
     ] = Prompts.PRESENT,
     model: Annotated[str, typer.Option(help="small or a model folder.")] = "small",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or onnx.")] = "auto",
     foreign: Annotated[
         int, typer.Option(min=0, help="Targets of other modalities that each image is asked for: none is there.")
     ] = 0,

@@ -21,7 +21,7 @@ def find(
     output: Annotated[Path, typer.Option(help="Where findings.json, masks and overlays go.")] = Path("findings"),
     modality: Annotated[Modality | None, typer.Option(help="For files that do not say.")] = None,
     model: Annotated[str, typer.Option(help="small or a model folder.")] = "small",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or onnx.")] = "auto",
     describer: Annotated[
         Path | None,
         typer.Option(help="Folder of a vision-language model that describes what is found; without: words by rule."),

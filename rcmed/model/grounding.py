@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,14 @@ class ImageMaps:
     evidence_8: Tensor
     summary_8: Tensor
     first_look: FirstLook | None = None
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> ImageMaps:
+        """Those whose `tensors` these are."""
+        names = [each.name for each in fields(cls) if each.name != "first_look"]
+        look = tensors[len(names) :]
+        own = dict(zip(names, tensors, strict=False))
+        return cls(**own, first_look=FirstLook(*look) if look else None)
 
     def select(self, image_index: Tensor) -> ImageMaps:
         """One entry per prompt, of the images named by `image_index` (prompt,)."""

@@ -22,6 +22,7 @@ from rcmed.model.language import Opening
 from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedModel
 from rcmed.model.presence import mask_sureness
 from rcmed.model.processor import RCMedProcessor, to_masks
+from rcmed.model.prompt_graph import PromptGraph
 from rcmed.model.recognition import recognise
 
 
@@ -67,12 +68,14 @@ class SliceReader:
         batch: int = 8,
         cache_bytes: int = 0,
         exemplars: Mapping[str, Exemplar] = MappingProxyType({}),
+        prompt_graph: PromptGraph | None = None,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.batch = batch
         self.cache = EncodedImageCache(cache_bytes)
         self.exemplars = exemplars
+        self.prompt_graph = prompt_graph
         self.before, self.after = (ids.to(model.device) for ids in processor.surroundings())
         # The batches of a volume ask the same.
         self._prompts = lru_cache(maxsize=16)(self._prepare_prompts)
@@ -146,12 +149,16 @@ class SliceReader:
         slices, device = encoded.dense.shape[0], self.model.device
         prompts = self._prompts(tuple(names), modality)
         masks, presence = [], []
+        by_graph = slices == len(names) == 1 and exemplar is None and not hints
         for first, last in _runs(slices, max(1, PROMPTS_AT_ONCE // len(names)), hints):
             placed = hints[first].expand(len(names)).to(device) if first in hints else None
             where = torch.arange(last - first, device=device).repeat_interleave(len(names))
-            output = self.model.ground(
-                encoded.select(first, last), where, prompts.repeated(last - first), exemplar, placed
-            )
+            if self.prompt_graph is not None and by_graph:
+                output = self.prompt_graph.ground(encoded, prompts)
+            else:
+                output = self.model.ground(
+                    encoded.select(first, last), where, prompts.repeated(last - first), exemplar, placed
+                )
             assert output.mask_logits is not None
             if output.presence_logits is None:
                 known = torch.full((len(where),), torch.nan, device=device)

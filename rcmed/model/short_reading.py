@@ -59,7 +59,9 @@ def read_shortly(
     length = embedded.shape[1]
     past = keys[0].shape[2] if keys else 0
     if positions is None:
-        cosines, sines, visible = _places(decoder.rotary_emb, past, length)
+        # A length that is traced is no number to remember anything by.
+        places = _places.__wrapped__ if torch.compiler.is_exporting() else _places
+        cosines, sines, visible = places(decoder.rotary_emb, past, length)
     else:
         cosines, sines = _turns(decoder.rotary_emb, positions)
         visible = _causal(past, length)
@@ -101,8 +103,7 @@ def read_shortly(
 def _at(values: Tensor, last: Tensor) -> Tensor:
     """Of values (sequence or 1, ..., position, channel) those at one position of each sequence."""
     if len(last) == 1:
-        position = int(last[0])
-        return values[..., position : position + 1, :]
+        return values.index_select(-2, last)
     index = last.view(-1, *[1] * (values.dim() - 1))
     shape = (len(last), *values.shape[1:-2], 1, values.shape[-1])
     return values.expand(len(last), *values.shape[1:]).gather(-2, index.expand(shape))
