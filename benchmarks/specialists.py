@@ -17,7 +17,7 @@ import argparse
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -258,7 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             result = run_specialist(group, train, test, of_joint, specialist)
             _keep(folder / "result.json", result)
         else:
-            result = Result(**kept)  # type: ignore[arg-type]
+            # The joint run may have gone on since.
+            result = replace(Result(**kept), of_joint=image_steps[group])  # type: ignore[arg-type]
         kept = _kept(folder / "joint.json")
         joint = JointResult(**kept) if kept else None  # type: ignore[arg-type]
         if joint is None or joint.weights_sha256 != assistant.identity.weights_sha256:

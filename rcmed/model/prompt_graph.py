@@ -65,7 +65,8 @@ class PromptGraph:
         Args:
             model: small, float32, on a CPU.
         Raises:
-            ConfigurationError: what it needs is not installed, the model is of another size, or the file is damaged.
+            ConfigurationError: what it needs is not installed, the model is of another size, the kept graph is damaged,
+                or the cache can't be written.
         """
         if not isinstance(model.grounding, GroundingDecoder) or model.loop is not None:
             raise ConfigurationError("device onnx: is for small models without a closed loop; use cpu or cuda")
@@ -123,18 +124,22 @@ def _kept_graph(model: RCMedModel) -> Path:
     from platformdirs import user_cache_path
 
     folder = user_cache_path("rcmed") / "onnx" / _fingerprint(model)
-    if not folder.is_dir():
+    if folder.is_dir():
+        return folder / _FILE
+    making = None
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _LOG.info("making a graph of these weights for ONNX Runtime, once: %s", folder)
         making = Path(tempfile.mkdtemp(dir=folder.parent))
-        try:
-            write_graph(model, making / _FILE)
-            making.rename(folder)
-        except OSError:
-            # Another process may have been faster.
-            if not folder.is_dir():
-                raise
-        finally:
+        _LOG.info("making a graph of these weights for ONNX Runtime, once: %s", folder)
+        write_graph(model, making / _FILE)
+        making.rename(folder)
+    except OSError as error:
+        # Another process may have been faster.
+        if not folder.is_dir():
+            told = f"{folder}: can't be written ({error.strerror}); let XDG_CACHE_HOME name a folder that can"
+            raise ConfigurationError(told) from error
+    finally:
+        if making is not None:
             shutil.rmtree(making, ignore_errors=True)
     return folder / _FILE
 

@@ -82,3 +82,12 @@ def test_a_damaged_graph_and_what_is_not_installed_are_named(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigurationError, match=r"device onnx needs onnxruntime: pip install 'rcmed\[onnx\]'"):
         Assistant.from_pretrained(weak_weights, device="onnx")
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    weak_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(ConfigurationError, match="can't be written .*XDG_CACHE_HOME"):
+        Assistant.from_pretrained(weak_weights, device="onnx")
