@@ -80,7 +80,7 @@ def test_corrections_are_learned_and_served_a_poisoned_batch_is_not_and_all_can_
     served = versions.folder(1)
     assert file_sha256(served / "model.safetensors") == versions.served().weights_sha256
     after = scores(served, shapes)
-    assert after["liver"] > before["liver"] + 0.1
+    assert after["liver"] > before["liver"] + 0.05
     assert after["spleen"] > before["spleen"] - 0.02, "nobody corrected it"
     assert "| liver | corrected |" in verdict.as_markdown() and "| spleen | other |" in verdict.as_markdown()
     with pytest.raises(InputError, match="no new corrections"):
