@@ -149,11 +149,11 @@ class SliceReader:
         slices, device = encoded.dense.shape[0], self.model.device
         prompts = self._prompts(tuple(names), modality)
         masks, presence = [], []
-        by_graph = slices == len(names) == 1 and exemplar is None and not hints
+        asked_alone = slices == len(names) == 1 and exemplar is None and not hints
         for first, last in _runs(slices, max(1, PROMPTS_AT_ONCE // len(names)), hints):
             placed = hints[first].expand(len(names)).to(device) if first in hints else None
             where = torch.arange(last - first, device=device).repeat_interleave(len(names))
-            if self.prompt_graph is not None and by_graph:
+            if self.prompt_graph is not None and asked_alone:
                 output = self.prompt_graph.ground(encoded, prompts)
             else:
                 output = self.model.ground(

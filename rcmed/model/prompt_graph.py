@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
-import tempfile
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -123,25 +122,20 @@ def _from_flat(tensors: Sequence[Tensor], layers: int) -> EncodedImage:
 def _kept_graph(model: RCMedModel) -> Path:
     from platformdirs import user_cache_path
 
-    folder = user_cache_path("rcmed") / "onnx" / _fingerprint(model)
-    if folder.is_dir():
-        return folder / _FILE
-    making = None
+    path = user_cache_path("rcmed") / "onnx" / _fingerprint(model) / _FILE
+    if path.is_file():
+        return path
+    _LOG.info("making a graph of these weights for ONNX Runtime, once: %s", path)
+    # Another process may make the same one: each writes its own, and whichever is last stays.
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(dir=folder.parent))
-        _LOG.info("making a graph of these weights for ONNX Runtime, once: %s", folder)
-        write_graph(model, making / _FILE)
-        making.rename(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_graph(model, partial)
+        partial.replace(path)
     except OSError as error:
-        # Another process may have been faster.
-        if not folder.is_dir():
-            told = f"{folder}: can't be written ({error.strerror}); let XDG_CACHE_HOME name a folder that can"
-            raise ConfigurationError(told) from error
-    finally:
-        if making is not None:
-            shutil.rmtree(making, ignore_errors=True)
-    return folder / _FILE
+        told = f"{path.parent}: can't be written ({error.strerror}); let XDG_CACHE_HOME name a folder that can"
+        raise ConfigurationError(told) from error
+    return path
 
 
 def _fingerprint(model: RCMedModel) -> str:
