@@ -43,8 +43,11 @@ class PromptGraph:
         Raises:
             ConfigurationError: the file is no graph.
         """
+        # It may report its use to its maker, from its import on; nothing may leave a hospital unasked.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that wait by turning round would take the processor from torch's.
