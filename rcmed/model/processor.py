@@ -26,6 +26,8 @@ from rcmed.model.packaged import model_folder
 
 # A window that shows soft tissue, as the training slices do: centre and width in HU.
 SOFT_TISSUE_WINDOW = (40.0, 400.0)
+# What colour their pictures have is of the film, the screen or the camera; the weights never saw any.
+WITHOUT_COLOUR = frozenset({Modality.CT, Modality.MR, Modality.PET, Modality.X_RAY})
 # A rough mask is given to the model as logits: so sure is the user of it.
 ROUGH_MASK_LOGIT = 6.0
 
@@ -33,12 +35,16 @@ ROUGH_MASK_LOGIT = 6.0
 def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -> NDArray[np.uint8]:
     """8-bit RGB pixels as the model was trained on, uint8 (slice, row, column, 3), which may be read-only.
 
-    Colour and 8-bit grey stay as they are; CT is windowed (HU); everything else is stretched between percentiles of
-    the whole image, so that the slices of a volume keep their relation.
+    8-bit grey stays as it is, and so does colour where the modality has some: what a photograph of a film or a screen
+    added becomes grey. CT is windowed (HU); everything else is stretched between percentiles of the whole image, so
+    that the slices of a volume keep their relation.
     """
-    if image.is_colour:
-        return image.pixels.astype(np.uint8, copy=False)
     grey = image.pixels
+    if image.is_colour:
+        if image.modality not in WITHOUT_COLOUR:
+            return image.pixels.astype(np.uint8, copy=False)
+        # The rounded mean, so that grey in three channels stays what it is.
+        grey = ((image.pixels.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8)
     if grey.dtype != np.uint8:
         values = grey.astype(np.float32)
         if image.modality is Modality.CT:

@@ -25,6 +25,10 @@ _BLUR_RATE = 0.15
 _NOISE_RATE = 0.25
 _BLUR_WIDTHS = (3, 5, 7)
 _BLUR_WIDTH_RATES = (0.65, 0.25, 0.1)
+# In units of half the picture.
+_DISPLACEMENT_SPREAD = (0.01, 0.05)
+_SATURATION_SPREAD = 0.35
+_HUE_SPREAD_DEGREES = 12
 _BACKGROUND = 0.04
 # Radiographs and body slices have a fixed left and right; a rare flip still teaches that names follow places.
 _FLIP_RATE = {Modality.CT: 0.15, Modality.X_RAY: 0.3, Modality.MR: 0.3, Modality.PET: 0.3}
@@ -86,10 +90,31 @@ def fill_frame(affine: Tensor, pixels: Tensor, generator: np.random.Generator) -
     return filled
 
 
-def warp(maps: Tensor, affines: Tensor, mode: str = "bilinear") -> Tensor:
+def warp(maps: Tensor, affines: Tensor) -> Tensor:
     """Resample float (item, channel, row, column) by affines (item, 2, 3); zeros outside."""
-    grid = F.affine_grid(affines, list(maps.shape), align_corners=False)
-    return F.grid_sample(maps, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return sample(maps, places_of(affines, maps.shape[-1]))
+
+
+def places_of(affines: Tensor, size: int) -> Tensor:
+    """Where the cells of a square grid come from, float (item, row, column, 2) in [-1, 1], by affines (item, 2, 3)."""
+    return F.affine_grid(affines, [len(affines), 1, size, size], align_corners=False)
+
+
+def sample(maps: Tensor, places: Tensor) -> Tensor:
+    """Float (item, channel, row, column) read at places (item, row, column, 2) in [-1, 1]; zeros outside."""
+    return F.grid_sample(maps, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def draw_displacement(generator: np.random.Generator) -> Tensor:
+    """How soft tissue may be bent: displacements float32 (2, 6, 6) in [-1, 1] at even places, to be interpolated."""
+    spread = generator.uniform(*_DISPLACEMENT_SPREAD)
+    return torch.from_numpy(generator.normal(0, spread, size=(2, 6, 6)).astype(np.float32))
+
+
+def bend(places: Tensor, displacement: Tensor) -> Tensor:
+    """Places float (row, column, 2) moved by a displacement (2, coarse row, coarse column)."""
+    fine = F.interpolate(displacement[None], size=places.shape[:2], mode="bicubic", align_corners=True)
+    return places + fine[0].permute(1, 2, 0)
 
 
 def change_contrast(values: Tensor, generator: np.random.Generator) -> Tensor:
@@ -113,6 +138,16 @@ def _bend(values: Tensor, heights: NDArray[np.float64]) -> Tensor:
     return torch.where(values > _BACKGROUND, torch.from_numpy(changed), values)
 
 
+def _draw_colours(generator: np.random.Generator) -> Tensor:
+    """A turn about the grey axis and a stretch away from it: what is grey stays as it is."""
+    angle = math.radians(generator.normal(0, _HUE_SPREAD_DEGREES))
+    saturation = math.exp(generator.normal(0, _SATURATION_SPREAD))
+    grey = np.full((3, 3), 1 / 3)
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    turned = math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * across
+    return torch.tensor(grey + saturation * turned, dtype=torch.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Intensity:
     """How the intensity of one picture is varied.
@@ -121,6 +156,7 @@ class Intensity:
         curve: heights of a contrast curve at even steps; None: the contrast stays.
         gamma, gain, offset: of the values in [0, 1].
         gains: float32 (3, 1, 1), of each colour; None in radiology.
+        colours: float32 (3, 3), turns hue and saturation; None: they stay.
         blur: width of the mean in pixels; None: as sharp as it was.
         noise: float32 (1, row, column), added; None: none.
     """
@@ -130,11 +166,14 @@ class Intensity:
     gain: float
     offset: float
     gains: Tensor | None
+    colours: Tensor | None
     blur: int | None
     noise: Tensor | None
 
     @classmethod
-    def draw(cls, modality: Modality, size: tuple[int, int], generator: np.random.Generator) -> Intensity:
+    def draw(
+        cls, modality: Modality, size: tuple[int, int], generator: np.random.Generator, colour_rate: float = 0.0
+    ) -> Intensity:
         """All that is random, for a picture of so many rows and columns; it depends on nothing that the picture shows.
 
         So a process that does not need a picture draws what another one draws, and goes on from there alike.
@@ -143,15 +182,17 @@ class Intensity:
         curve = _draw_curve(generator) if is_mr and generator.random() < _CONTRAST_RATE else None
         gamma = math.exp(generator.normal(0, 0.2))
         gain, offset = math.exp(generator.normal(0, 0.15)), generator.normal(0, 0.06)
-        gains = blur = noise = None
+        gains = colours = blur = noise = None
         if modality in VISIBLE_LIGHT:
             gains = torch.tensor(np.exp(generator.normal(0, 0.07, size=3)), dtype=torch.float32).view(3, 1, 1)
+            if colour_rate and generator.random() < colour_rate:
+                colours = _draw_colours(generator)
         if generator.random() < (_MR_BLUR_RATE if is_mr else _BLUR_RATE):
             blur = int(generator.choice(_BLUR_WIDTHS, p=_BLUR_WIDTH_RATES))
         if generator.random() < _NOISE_RATE:
             noise = torch.from_numpy(generator.standard_normal((1, *size), dtype=np.float32))
             noise = noise * abs(generator.normal(0, 0.04))
-        return cls(curve, gamma, gain, offset, gains, blur, noise)
+        return cls(curve, gamma, gain, offset, gains, colours, blur, noise)
 
     def apply(self, image: Tensor) -> Tensor:
         """Vary a picture, float (3, row, column) in [0, 255]."""
@@ -161,6 +202,8 @@ class Intensity:
         values = values.clamp(0, 1) ** self.gamma
         if self.gains is not None:
             values = values * self.gains
+        if self.colours is not None:
+            values = torch.einsum("ij,jrc->irc", self.colours, values)
         inside = (image > 0).any(0, keepdim=True)
         values = (values * self.gain + self.offset * inside).clamp(0, 1)
         if self.blur is not None:

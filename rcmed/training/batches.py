@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,17 @@ from torch import Tensor
 
 from rcmed.image import Modality
 from rcmed.model.hint_prompts import PlacedHints
-from rcmed.training.augmentation import Intensity, draw_geometry, fill_frame, has_side, swap_sides, warp
+from rcmed.training.augmentation import (
+    Intensity,
+    bend,
+    draw_displacement,
+    draw_geometry,
+    fill_frame,
+    has_side,
+    places_of,
+    sample,
+    swap_sides,
+)
 from rcmed.training.conversations import Conversation, ConversationDraw, converse
 from rcmed.training.packed import VISIBLE_LIGHT, BalancedSampler, PackedTriplet
 from rcmed.training.reflection import reflect_beside
@@ -49,6 +59,17 @@ class Batch:
     share: Share
     hints: PlacedHints | None = None
     conversations: tuple[Conversation, ...] | None = None
+
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU copies from while it computes."""
+        return replace(
+            self,
+            pixels=self.pixels.pin_memory(),
+            image_index=self.image_index.pin_memory(),
+            inside=self.inside.pin_memory(),
+            masks=self.masks.pin_memory(),
+            present=self.present.pin_memory(),
+        )
 
 
 class BatchMaker:
@@ -93,25 +114,37 @@ class BatchMaker:
                 for (affine, _), pixels, modality in zip(geometry, images, modalities, strict=True)
             ]
         )
-        size = self.settings.image_size
-        intensities = [Intensity.draw(modality, (size, size), generator) for modality in modalities]
+        displacements = [
+            draw_displacement(generator)
+            if self.settings.elastic_rate and generator.random() < self.settings.elastic_rate
+            else None
+            for _ in drawn
+        ]
+        size, colour_rate = self.settings.image_size, self.settings.colour_rate
+        intensities = [Intensity.draw(modality, (size, size), generator, colour_rate) for modality in modalities]
         prompts = _prompts(drawn, [mirrored for _, mirrored in geometry])
         share = _share(range(len(drawn)) if own is None else own, prompts, modalities)
         mine, first, last = slice(share.images.start, share.images.stop), share.prompts.start, share.prompts.stop
+        with_hints = bool(hint_rate) and generator.random() < hint_rate
+        # What a simulated user draws depends on the masks of all prompts before.
+        taken = slice(0, len(prompts)) if with_hints else slice(first, last)
+        seen = slice(0, len(drawn)) if with_hints else mine
+        places = places_of(affines[seen], size)
+        for index, displacement in enumerate(displacements[seen]):
+            if displacement is not None:
+                places[index] = bend(places[index], displacement)
+        own_places = places[mine] if with_hints else places
 
         filled = torch.zeros(len(share.images), 1, size, size)
         for index, (triplet, _) in enumerate(drawn[mine]):
             filled[index, :, : triplet.shape[0], : triplet.shape[1]] = 1
-        inside = warp(filled, affines[mine]) > 0.5
-        warped_images = warp(torch.stack(images[mine]), affines[mine])
+        sampled = sample(torch.cat([torch.stack(images[mine]), filled], dim=1), own_places)
+        inside = sampled[:, 3:] > 0.5
         pixels = torch.stack(
-            [intensity.apply(image) for image, intensity in zip(warped_images, intensities[mine], strict=True)]
+            [intensity.apply(image) for image, intensity in zip(sampled[:, :3], intensities[mine], strict=True)]
         )
-        with_hints = bool(hint_rate) and generator.random() < hint_rate
-        # What a simulated user draws depends on the masks of all prompts before.
         which = torch.tensor([image for image, _, _ in prompts])
-        taken = slice(0, len(prompts)) if with_hints else slice(first, last)
-        warped = warp(torch.cat(asked)[taken, None].float(), affines[which[taken]])[:, 0] > 0.5
+        warped = sample(torch.cat(asked)[taken, None].float(), places[which[taken] - seen.start])[:, 0] > 0.5
         # A mask that the geometry moved out of the picture is absent from what the model sees.
         present = torch.tensor([is_present for _, _, is_present in prompts])
         in_view = present[taken] & warped.any(-1).any(-1)

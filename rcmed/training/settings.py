@@ -52,6 +52,8 @@ class TrainingSettings(BaseModel):
             above 0 the weights take such hints from then on.
         close_up_rate: probability that a part of the image fills the grid (`rcmed.training.augmentation`).
         fill_rate: probability that what a radiological image shows fills the grid, as in tightly cropped series.
+        elastic_rate: probability that an image is bent softly.
+        colour_rate: probability that hue and saturation of a picture in visible light are changed.
         presence_steps: batches of the second stage, which trains presence on the finished masks; 0: none.
         presence_learning_rate: of that stage.
         presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
@@ -61,6 +63,8 @@ class TrainingSettings(BaseModel):
         seed: of everything random.
         checkpoint_every: steps between checkpoints.
         threads: CPU threads.
+        batch_workers: processes that make batches ahead of the training, for a GPU; 0: it makes its own. The weights
+            do not depend on it.
         precision: "bf16" (autocast) or "fp32", which is ten times faster on a CPU without bf16 instructions.
     """
 
@@ -91,6 +95,8 @@ class TrainingSettings(BaseModel):
     hint_rate: float = Field(default=0.0, ge=0, le=1)
     close_up_rate: float = Field(default=0.08, ge=0, le=1)
     fill_rate: float = Field(default=0.3, ge=0, le=1)
+    elastic_rate: float = Field(default=0.0, ge=0, le=1)
+    colour_rate: float = Field(default=0.0, ge=0, le=1)
     presence_steps: int = Field(default=1100, ge=0)
     presence_learning_rate: float = Field(default=1e-3, gt=0)
     presence_absent_rate: float = Field(default=0.5, ge=0, le=1)
@@ -101,6 +107,7 @@ class TrainingSettings(BaseModel):
     seed: int = 0
     checkpoint_every: int = Field(default=250, ge=1)
     threads: int = Field(default=2, ge=1)
+    batch_workers: int = Field(default=0, ge=0)
     precision: str = Field(default="bf16", pattern="^(bf16|fp32)$")
 
     @model_validator(mode="after")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -26,12 +26,20 @@ from rcmed.training.conversations import conversation_tokens
 from rcmed.training.curve import Curve
 from rcmed.training.losses import as_share, prompt_losses, total_loss
 from rcmed.training.packed import pack, pack_control
+from rcmed.training.prefetching import made_ahead
 from rcmed.training.presence_stage import PresenceSamples, fit_presence, generator_of, presence_head
 from rcmed.training.processes import Processes, fill, own_part, whole
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import Conversations, TrainingSettings
 from rcmed.training.training_pass import Answered, TrainingPass
 from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
+
+
+class MadeBatch(NamedTuple):
+    """What a step works on, on the CPU."""
+
+    batch: Batch
+    prompts: PromptTokens
 
 
 class Trainer:
@@ -88,30 +96,21 @@ class Trainer:
         self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.step = resume(settings.output / CHECKPOINT, self.model, self.averaged, self.optimiser)
 
-    def train_step(self) -> dict[str, float]:
-        """One optimiser step; returns the terms of the loss."""
+    def train_step(self, made: MadeBatch | None = None) -> dict[str, float]:
+        """One optimiser step; returns the terms of the loss. `made` is what `make_batch` makes of the step."""
         settings = self.settings
-        generator = np.random.default_rng((settings.seed, self.step))
+        batch, prompts = made or self.make_batch(self.step)
         # Dropout draws from torch's own generator: a resumed run must draw what an unbroken one does.
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, self.step)).generate_state(1)[0]))
-        reflection_rate = settings.reflection_rate if self.step >= settings.reflection_start else 0.0
-        own = self.processes.share(settings.batch_images)
-        batch = self.batches.make(
-            generator,
-            settings.absent_rate,
-            reflection_rate,
-            settings.hint_rate,
-            own,
-            settings.conversations is Conversations.PUBLISHED,
-        )
         factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.model.train()
         self.rows.are_of(batch.share)
-        prompts = self._prompts(batch)
+        if batch.conversations is not None:
+            self.rows.are_conversations(len(batch.conversations))
         turns, words = self._forward(self.training_pass, batch, prompts, settings.precision)
-        terms = self._terms(turns, batch.masks.float().to(self.device), batch.present.to(self.device))
+        terms = self._terms(turns, batch.masks.to(self.device).float(), batch.present.to(self.device))
         if words is not None:
             terms["words"] = words
         if self.processes.count > 1:
@@ -126,6 +125,28 @@ class Trainer:
         told = {"loss": loss, **terms}
         values = self.processes.total(torch.stack([value.detach().float() for value in told.values()]))
         return dict(zip(told, (values / self.processes.count).tolist(), strict=True))
+
+    def make_batch(self, step: int) -> MadeBatch:
+        """What a step of the first stage trains on; it depends on the seed and the step alone."""
+        settings = self.settings
+        batch = self.batches.make(
+            np.random.default_rng((settings.seed, step)),
+            settings.absent_rate,
+            settings.reflection_rate if step >= settings.reflection_start else 0.0,
+            settings.hint_rate,
+            self.processes.share(settings.batch_images),
+            settings.conversations is Conversations.PUBLISHED,
+        )
+        return MadeBatch(batch, self._prompts(batch))
+
+    def _make_presence_batch(self, step: int) -> MadeBatch:
+        settings = self.settings
+        generator = generator_of(settings.seed, step)
+        batch = self.batches.make(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
+        return MadeBatch(batch, self._prompts(batch))
+
+    def _made_ahead(self, make: Callable[[int], MadeBatch], steps: range) -> Iterator[MadeBatch]:
+        return made_ahead(make, steps, self.settings.batch_workers, pinned=self.device.type == "cuda")
 
     def _average(self) -> None:
         decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
@@ -159,25 +180,23 @@ class Trainer:
         """What is asked, in words."""
         if batch.conversations is not None:
             modalities = [batch.modalities[index] for index in batch.image_index.tolist()]
-            tokens = conversation_tokens(self.processor, batch.conversations, batch.names, modalities)
-            self.rows.are_conversations(len(batch.conversations))
-            return tokens.to(self.device)
+            return conversation_tokens(self.processor, batch.conversations, batch.names, modalities)
         tokens = self.processor.prepare_prompts(*zip(*batch.share.asked, strict=True))
-        return tokens.part(batch.share.prompts.start, batch.share.prompts.stop).to(self.device)
+        return tokens.part(batch.share.prompts.start, batch.share.prompts.stop)
 
     def _forward(
         self, module: Callable[..., Answered], batch: Batch, prompts: PromptTokens, precision: str
     ) -> Answered:
-        pixels = self.processor.normalise(batch.pixels)
+        pixels = self.processor.normalise(batch.pixels.to(self.device, non_blocking=True))
         if not self.processor.pads_before_normalising:
-            pixels = pixels * batch.inside
+            pixels = pixels * batch.inside.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             return module(
-                pixels.to(self.device),
+                pixels,
                 self.before.to(self.device),
                 self.after.to(self.device),
                 batch.image_index.to(self.device),
-                prompts,
+                prompts.to(self.device),
                 None if batch.hints is None else batch.hints.to(self.device),
             )
 
@@ -196,11 +215,10 @@ class Trainer:
         names: list[str] = []
         present: list[Tensor] = []
         own_steps = self.processes.share(settings.presence_steps)
-        for step in own_steps:
-            generator = generator_of(settings.seed, step)
-            batch = self.batches.make(generator, settings.presence_absent_rate, settings.presence_reflection_rate)
-            # As the weights are used: what hardly varies is another value in bf16.
-            self._forward(TrainingPass(model), batch, self._prompts(batch), "fp32")
+        for batch, prompts in self._made_ahead(self._make_presence_batch, own_steps):
+            # As the weights are used: what hardly varies is another value in bf16, and in a GPU's TF32.
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                self._forward(TrainingPass(model), batch, prompts, "fp32")
             names += batch.names
             present.append(batch.present)
             # Of the closed loop's turns the last one answers.
@@ -224,8 +242,8 @@ class Trainer:
         is_main = self.processes.is_main
         with Progress(*columns, disable=not (show_progress and is_main)) as progress, Curve(output, is_main) as curve:
             task = progress.add_task("training", total=self.settings.steps, completed=self.step)
-            while self.step < self.settings.steps:
-                terms = self.train_step()
+            for made in self._made_ahead(self.make_batch, range(self.step, self.settings.steps)):
+                terms = self.train_step(made)
                 progress.update(task, completed=self.step, description=f"loss {terms['loss']:.3f}")
                 rate = self.optimiser.param_groups[0]["lr"]
                 curve.add(self.step, terms, learning_rate=rate, images=self.settings.batch_images)

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcmed.image import Modality
+from rcmed.image import Grid, Image, Modality
 from rcmed.model.cache import EncodedImageCache
 from rcmed.model.config import RCMedConfig
 from rcmed.model.inference import SliceReader
 from rcmed.model.instruction import answer, prompt_to_seg, question
 from rcmed.model.loop import RegionLoop
 from rcmed.model.modeling import EncodedImage, RCMedModel
-from rcmed.model.processor import RCMedProcessor, resized_shape, to_image_grid, to_model_grid
+from rcmed.model.processor import RCMedProcessor, resized_shape, to_eight_bit, to_image_grid, to_model_grid
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.model.volume import decide_volume, presence_of_best, presence_window
 
@@ -117,6 +117,19 @@ def test_the_way_to_the_model_grid_and_back_keeps_places(rows: int, columns: int
 def test_the_longest_side_fills_the_grid() -> None:
     assert resized_shape(512, 256, 256) == (256, 128)
     assert resized_shape(1, 1000, 256) == (1, 256)
+
+
+@given(tint=st.tuples(*[st.integers(-40, 40)] * 3), seed=st.integers(0, 1000))
+def test_a_photographed_film_is_read_in_grey_and_a_fundus_in_colour(tint: tuple[int, int, int], seed: int) -> None:
+    grey = np.random.default_rng(seed).integers(40, 215, (1, 8, 6), dtype=np.uint8)
+    tinted = (grey[..., None].astype(int) + tint).astype(np.uint8)
+    grid = Grid.without_geometry(8, 6)
+    film = to_eight_bit(Image(tinted, grid, Modality.X_RAY))
+    assert film.shape == (1, 8, 6, 3) and (film == film[..., :1]).all()
+    assert abs(film[..., 0].astype(float) - grey - np.mean(tint)).max() <= 0.5
+    plain = np.repeat(grey[..., None], 3, axis=-1)
+    assert (to_eight_bit(Image(plain, grid, Modality.X_RAY)) == plain).all()
+    assert (to_eight_bit(Image(tinted, grid, Modality.FUNDUS)) == tinted).all()
 
 
 def test_text_format_is_the_published_one() -> None:

@@ -65,6 +65,7 @@ def test_an_assistant_finds_the_same_and_the_graph_is_made_once(weak_weights: Pa
             assert mine.status is theirs.status and mine.mask is not None and theirs.mask is not None
             assert (mine.mask != theirs.mask).mean() < 0.001
     assert assistant.identity == wanted.identity
+    assert not (cache / "Microsoft").exists(), "ONNX Runtime keeps what it will report to its maker there"
 
 
 def test_a_damaged_graph_and_what_is_not_installed_are_named(

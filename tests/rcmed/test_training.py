@@ -14,7 +14,18 @@ from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Modality
 from rcmed.model.modeling import RCMedModel
-from rcmed.training.augmentation import change_contrast, draw_geometry, fill_frame, swap_sides, warp
+from rcmed.training.augmentation import (
+    Intensity,
+    bend,
+    change_contrast,
+    draw_displacement,
+    draw_geometry,
+    fill_frame,
+    places_of,
+    sample,
+    swap_sides,
+    warp,
+)
 from rcmed.training.batches import BatchMaker
 from rcmed.training.packed import pack
 from rcmed.training.schedule import warm_cosine
@@ -46,6 +57,17 @@ def test_a_resumed_run_equals_an_unbroken_one(tiny_index: TrainingSettings, tmp_
     for name, value in whole.averaged.items():
         torch.testing.assert_close(second.averaged[name], value, atol=1e-6, rtol=1e-5, msg=name)
     assert (parted.output / "model" / "model.safetensors").exists()
+
+
+def test_batches_made_ahead_give_the_same_weights(tiny_index: TrainingSettings, tmp_path: Path) -> None:
+    averages = []
+    for workers in (0, 2):
+        update = {"output": tmp_path / str(workers), "batch_workers": workers, "elastic_rate": 0.5, "colour_rate": 0.5}
+        trainer = Trainer(tiny_index.model_copy(update=update))
+        trainer.run(show_progress=False)
+        averages.append(trainer.averaged)
+    for name, value in averages[0].items():
+        torch.testing.assert_close(averages[1][name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_a_run_can_start_from_weights_and_learn_new_names(tiny_index: TrainingSettings, tmp_path: Path) -> None:
@@ -140,6 +162,34 @@ def test_what_is_shown_fills_the_frame_and_keeps_its_shape(
     assert rows / columns == pytest.approx(height / width, rel=0.15)
     centre = torch.nonzero(filled).float().mean(0)
     assert bool((abs(centre - 31.5) < 1.5).all())
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_soft_bend_moves_image_and_mask_together_and_not_far(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    straight = places_of(torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]), 64)[0]
+    assert torch.equal(bend(straight, torch.zeros(2, 6, 6)), straight)
+    displacement = draw_displacement(generator)
+    bent = bend(straight, displacement)
+    # Bicubic weights overshoot, in each direction by less than a quarter of the sum.
+    assert 0 < float((bent - straight).abs().max()) < 1.6 * float(displacement.abs().max())
+    mask = torch.zeros(1, 2, 64, 64)
+    mask[:, :, 20:44, 16:40] = 1.0
+    moved = sample(mask, bent[None])
+    assert torch.equal(moved[:, 0], moved[:, 1]) and 200 < int((moved[0, 0] > 0.5).sum()) < 1200
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_change_of_hue_leaves_what_is_grey(seed: int) -> None:
+    drawn = Intensity.draw(Modality.ENDOSCOPY, (8, 8), np.random.default_rng(seed), colour_rate=1.0)
+    assert drawn.colours is not None
+    plain = replace(drawn, gains=None, noise=None, blur=None, gamma=1.0, gain=1.0, offset=0.0)
+    grey = torch.full((3, 8, 8), 120.0)
+    torch.testing.assert_close(plain.apply(grey), grey, atol=0.01, rtol=0)
+    green = torch.tensor([90.0, 140.0, 100.0]).view(3, 1, 1).expand(3, 8, 8)
+    changed = plain.apply(green)
+    assert float((changed - green).abs().max()) > 0 and abs(float(changed.mean() - green.mean())) < 15
+    assert Intensity.draw(Modality.CT, (8, 8), np.random.default_rng(seed), colour_rate=1.0).colours is None
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
