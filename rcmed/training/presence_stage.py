@@ -100,6 +100,38 @@ def fit_presence(head: PresenceHead, samples: PresenceSamples, learning_rate: fl
     return float(np.mean(losses))
 
 
+def calibrate_presence(head: PresenceHead, samples: PresenceSamples) -> float:
+    """Keep what the head learned beside the masks, and stretch and shift its logits; returns the mean loss.
+
+    What is surer stays surer: only where the thresholds lie changes. After a long first stage this is better than to
+    train the head anew (docs/training.md).
+    """
+    head.eval()
+    wanted, weights = samples.present.float(), samples.weights()
+    last = head.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    with torch.no_grad():
+        logits = torch.cat([head(part) for part in samples.evidence.split(_SAMPLES_PER_STEP)]).cpu()
+    stretch, shift = torch.ones((), requires_grad=True), torch.zeros((), requires_grad=True)
+    optimiser = torch.optim.LBFGS([stretch, shift], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss_of() -> Tensor:
+        terms = F.binary_cross_entropy_with_logits(stretch * logits + shift, wanted, reduction="none")
+        return (terms * weights).mean()
+
+    def step() -> float:
+        optimiser.zero_grad()
+        loss = loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    optimiser.step(step)
+    with torch.no_grad():
+        last.weight.mul_(stretch.to(last.weight.device))
+        last.bias.mul_(stretch.to(last.bias.device)).add_(shift.to(last.bias.device))
+        return float(loss_of())
+
+
 def generator_of(seed: int, step: int) -> np.random.Generator:
     """The draws of a step, apart from those of the first stage."""
     return np.random.default_rng((seed, 1, step))

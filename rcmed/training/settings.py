@@ -20,6 +20,13 @@ class Conversations(StrEnum):
     PUBLISHED = "as published"
 
 
+class PresenceFit(StrEnum):
+    """What the second stage does to the part of the model that judges presence."""
+
+    ANEW = "anew"
+    CALIBRATED = "calibrated"
+
+
 class TrainingSettings(BaseModel):
     """Settings of `rcmed train`; `configs/training.yaml` holds the same, and what belongs to its data sets.
 
@@ -55,7 +62,9 @@ class TrainingSettings(BaseModel):
         elastic_rate: probability that an image is bent softly.
         colour_rate: probability that hue and saturation of a picture in visible light are changed.
         presence_steps: batches of the second stage, which trains presence on the finished masks; 0: none.
-        presence_learning_rate: of that stage.
+        presence_fit: "anew": trained on them from nothing; "calibrated": what was learned beside the masks in a long
+            first stage stays, only its logits are stretched and shifted.
+        presence_learning_rate: of that stage, where it trains.
         presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
         validation_share: of the patients, not trained on but scored (`rcmed.training.validation`); 0: none.
         validate_every: steps between two validations; none: an epoch, as many steps as show each image once.
@@ -65,7 +74,9 @@ class TrainingSettings(BaseModel):
         threads: CPU threads.
         batch_workers: processes that make batches ahead of the training, for a GPU; 0: it makes its own. The weights
             do not depend on it.
-        precision: "bf16" (autocast) or "fp32", which is ten times faster on a CPU without bf16 instructions.
+        precision: "bf16" (autocast), "fp32", which is ten times faster on a CPU without bf16 instructions, or "tf32",
+            which on a GPU multiplies with ten bits behind the point: weights this small spend less on that than on
+            being turned to bf16 and back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,6 +109,7 @@ class TrainingSettings(BaseModel):
     elastic_rate: float = Field(default=0.0, ge=0, le=1)
     colour_rate: float = Field(default=0.0, ge=0, le=1)
     presence_steps: int = Field(default=1100, ge=0)
+    presence_fit: PresenceFit = PresenceFit.ANEW
     presence_learning_rate: float = Field(default=1e-3, gt=0)
     presence_absent_rate: float = Field(default=0.5, ge=0, le=1)
     presence_reflection_rate: float = Field(default=0.5, ge=0, le=1)
@@ -108,7 +120,7 @@ class TrainingSettings(BaseModel):
     checkpoint_every: int = Field(default=250, ge=1)
     threads: int = Field(default=2, ge=1)
     batch_workers: int = Field(default=0, ge=0)
-    precision: str = Field(default="bf16", pattern="^(bf16|fp32)$")
+    precision: str = Field(default="bf16", pattern="^(bf16|fp32|tf32)$")
 
     @model_validator(mode="after")
     def _require_one_turn(self) -> Self:

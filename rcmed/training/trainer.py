@@ -27,10 +27,10 @@ from rcmed.training.curve import Curve
 from rcmed.training.losses import as_share, prompt_losses, total_loss
 from rcmed.training.packed import pack, pack_control
 from rcmed.training.prefetching import made_ahead
-from rcmed.training.presence_stage import PresenceSamples, fit_presence, generator_of, presence_head
+from rcmed.training.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of, presence_head
 from rcmed.training.processes import Processes, fill, own_part, whole
 from rcmed.training.schedule import warm_cosine
-from rcmed.training.settings import Conversations, TrainingSettings
+from rcmed.training.settings import Conversations, PresenceFit, TrainingSettings
 from rcmed.training.training_pass import Answered, TrainingPass
 from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
 
@@ -46,13 +46,15 @@ class Trainer:
     """Trains a model on an index, or goes on where its output folder left off.
 
     Everything random of a step comes from (seed, step), so a resumed run draws what an unbroken one would have drawn.
-    Runs in one process on the CPU or a GPU, or in several that share each step's images; bf16 autocast or float32.
+    Runs in one process on the CPU or a GPU, or in several that share each step's images; in bf16 autocast, float32 or
+    a GPU's TF32.
     """
 
     def __init__(self, settings: TrainingSettings, device: str = "cpu", processes: Processes | None = None) -> None:
         self.processes = processes or Processes(device)
         torch.manual_seed(settings.seed)
         torch.set_num_threads(settings.threads)
+        torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
         self.settings = settings
         self.device = self.processes.device
         if settings.batch_images < self.processes.count:
@@ -217,6 +219,7 @@ class Trainer:
         own_steps = self.processes.share(settings.presence_steps)
         for batch, prompts in self._made_ahead(self._make_presence_batch, own_steps):
             # As the weights are used: what hardly varies is another value in bf16, and in a GPU's TF32.
+            torch.backends.cuda.matmul.allow_tf32 = False
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 self._forward(TrainingPass(model), batch, prompts, "fp32")
             names += batch.names
@@ -229,7 +232,10 @@ class Trainer:
         parts = self.processes.gather([(torch.cat(gathered).cpu(), names, torch.cat(present))] if own_steps else [])
         evidence, present = torch.cat([part[0] for part in parts]), [part[2] for part in parts]
         samples = PresenceSamples(evidence.to(self.device), [n for part in parts for n in part[1]], torch.cat(present))
-        fit_presence(head, samples, settings.presence_learning_rate, settings.seed)
+        if settings.presence_fit is PresenceFit.CALIBRATED:
+            calibrate_presence(head, samples)
+        else:
+            fit_presence(head, samples, settings.presence_learning_rate, settings.seed)
         (place,) = (name for name, module in model.named_modules() if module is head)
         for name, value in head.state_dict().items():
             fill(self.averaged[f"{place}.{name}"], value)

@@ -14,7 +14,7 @@ from rcmed.image import Grid, Image, Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.inference import SliceAnswers
 from rcmed.model.presence import PresenceHead, evidence_size, mask_sureness, presence_evidence
-from rcmed.training.presence_stage import PresenceSamples, fit_presence, generator_of
+from rcmed.training.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of
 from rcmed.vocabulary import target_named
 
 
@@ -47,6 +47,24 @@ def samples(seed: int) -> PresenceSamples:
     evidence[:, 1] = rare.float()
     evidence[:, 2] = 7.0
     return PresenceSamples(evidence, ["rare" if each else "frequent" for each in rare], present)
+
+
+def test_a_calibrated_head_keeps_its_order_and_finds_its_threshold() -> None:
+    head = PresenceHead(6, 16)
+    fit_presence(head, samples(0), 3e-3, seed=0)
+    seen = samples(1)
+    with torch.no_grad():
+        fitted = head(seen.evidence)
+        # Too sure, and far too ready to call something found: as after a stage in which most targets were there.
+        head.layers[-1].weight.mul_(4.0)
+        head.layers[-1].bias.mul_(4.0).add_(9.0)
+    spoilt = head(seen.evidence).detach()
+    calibrate_presence(head, samples(0))
+    mended = head(seen.evidence).detach()
+    assert torch.equal(spoilt.argsort(), mended.argsort()) or torch.allclose(mended, (spoilt - 9) / 4, atol=1.0)
+    assert float((spoilt > 0)[~seen.present].float().mean()) > 0.9
+    wrong = [float(((logits > 0) != seen.present).float().mean()) for logits in (fitted, mended)]
+    assert wrong[1] < wrong[0] + 0.03
 
 
 def test_the_head_learns_from_evidence_of_any_scale() -> None:

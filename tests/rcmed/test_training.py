@@ -29,7 +29,7 @@ from rcmed.training.augmentation import (
 from rcmed.training.batches import BatchMaker
 from rcmed.training.packed import pack
 from rcmed.training.schedule import warm_cosine
-from rcmed.training.settings import TrainingSettings
+from rcmed.training.settings import PresenceFit, TrainingSettings
 from rcmed.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +105,16 @@ def test_presence_learns_from_what_the_weights_see_in_use(tiny_index: TrainingSe
         trainer.train_presence()
         heads.append({name: value for name, value in trainer.averaged.items() if "presence" in name})
     assert heads[0] and all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
+def test_presence_learned_beside_the_masks_can_be_kept(tiny_index: TrainingSettings, tmp_path: Path) -> None:
+    start = Trainer(tiny_index).save_model(tmp_path / "model")
+    update = {"output": tmp_path / "kept", "start_from": start, "steps": 0, "presence_fit": PresenceFit.CALIBRATED}
+    trainer = Trainer(tiny_index.model_copy(update=update))
+    before = {name: value.clone() for name, value in trainer.averaged.items()}
+    trainer.train_presence()
+    changed = {name for name, value in trainer.averaged.items() if not torch.equal(value, before[name])}
+    assert changed == {"grounding.presence.layers.3.weight", "grounding.presence.layers.3.bias"}
 
 
 def test_one_target_in_one_modality_is_enough(tiny_index: TrainingSettings) -> None:
