@@ -135,9 +135,7 @@ class BatchMaker:
                 places[index] = bend(places[index], displacement)
         own_places = places[mine] if with_hints else places
 
-        filled = torch.zeros(len(share.images), 1, size, size)
-        for index, (triplet, _) in enumerate(drawn[mine]):
-            filled[index, :, : triplet.shape[0], : triplet.shape[1]] = 1
+        filled = torch.stack([triplet.inside() for triplet, _ in drawn[mine]]).float()
         sampled = sample(torch.cat([torch.stack(images[mine]), filled], dim=1), own_places)
         inside = sampled[:, 3:] > 0.5
         pixels = torch.stack(

@@ -61,7 +61,7 @@ def test_a_calibrated_head_keeps_its_order_and_finds_its_threshold() -> None:
     spoilt = head(seen.evidence).detach()
     calibrate_presence(head, samples(0))
     mended = head(seen.evidence).detach()
-    assert torch.equal(spoilt.argsort(), mended.argsort()) or torch.allclose(mended, (spoilt - 9) / 4, atol=1.0)
+    assert bool((mended[spoilt.argsort()].diff() >= -1e-4).all()), "what was surer stays surer"
     assert float((spoilt > 0)[~seen.present].float().mean()) > 0.9
     wrong = [float(((logits > 0) != seen.present).float().mean()) for logits in (fitted, mended)]
     assert wrong[1] < wrong[0] + 0.03
