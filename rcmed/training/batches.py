@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -72,6 +73,62 @@ class Batch:
         )
 
 
+class _Prompt(NamedTuple):
+    """What is asked of an image of the step."""
+
+    image: int
+    name: str
+    is_present: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """The pictures of a step, and how each is to be varied.
+
+    Attributes:
+        images: float (3, size, size) in [0, 255] of each picture, some of them reflected.
+        asked_masks: bool (prompt, size, size), as the picture is before it is warped.
+        affines: float (picture, 2, 3).
+        displacements: of each picture that is bent.
+        prompts: their names follow a left-right flip.
+    """
+
+    triplets: list[PackedTriplet]
+    images: list[Tensor]
+    asked_masks: Tensor
+    affines: Tensor
+    displacements: list[Tensor | None]
+    intensities: list[Intensity]
+    prompts: list[_Prompt]
+
+    @property
+    def modalities(self) -> list[Modality]:
+        return [triplet.modality for triplet in self.triplets]
+
+    def places(self, pictures: slice) -> Tensor:
+        """Where the cells of these pictures come from: see `places_of`."""
+        places = places_of(self.affines[pictures], self.images[0].shape[-1])
+        for index, displacement in enumerate(self.displacements[pictures]):
+            if displacement is not None:
+                places[index] = bend(places[index], displacement)
+        return places
+
+    def pictures(self, pictures: slice, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels float (picture, 3, size, size) in [0, 255], and bool (picture, 1, size, size): False at padding."""
+        inside = torch.stack([triplet.inside() for triplet in self.triplets[pictures]]).float()
+        sampled = sample(torch.cat([torch.stack(self.images[pictures]), inside], dim=1), places)
+        varied = zip(self.intensities[pictures], sampled[:, :3], strict=True)
+        return torch.stack([intensity.apply(image) for intensity, image in varied]), sampled[:, 3:] > 0.5
+
+    def masks(self, prompts: slice, places: Tensor, first_picture: int) -> tuple[Tensor, Tensor]:
+        """Bool (prompt, size, size), and bool (prompt,): whether any of it is in view; places start at a picture."""
+        which = torch.tensor([prompt.image - first_picture for prompt in self.prompts[prompts]])
+        masks = sample(self.asked_masks[prompts, None].float(), places[which])[:, 0] > 0.5
+        # A mask that the geometry moved out of the picture is absent from what the model sees.
+        present = torch.tensor([prompt.is_present for prompt in self.prompts[prompts]])
+        return masks, present & masks.any(-1).any(-1)
+
+
 class BatchMaker:
     """Makes batches; all that is random comes from the generator that is given."""
 
@@ -98,86 +155,67 @@ class BatchMaker:
             own: which of the images are wanted; none: all.
             in_conversations: put the prompts of an image into conversations, as published.
         """
-        drawn = self.sampler.draw(generator, absent_rate)
-        close_up_rates = [0.0 if _is_sided(asked) else self.settings.close_up_rate for asked in drawn]
-        geometry = [
-            draw_geometry(triplet.modality, generator, rate)
-            for (triplet, _), rate in zip(drawn, close_up_rates, strict=True)
-        ]
-        modalities = [triplet.modality for triplet, _ in drawn]
-        images, asked = self._images(drawn, generator, reflection_rate)
-        affines = torch.stack(
-            [
-                fill_frame(affine, pixels, generator)
-                if modality not in VISIBLE_LIGHT and generator.random() < self.settings.fill_rate
-                else affine
-                for (affine, _), pixels, modality in zip(geometry, images, modalities, strict=True)
-            ]
-        )
-        displacements = [
-            draw_displacement(generator)
-            if self.settings.elastic_rate and generator.random() < self.settings.elastic_rate
-            else None
-            for _ in drawn
-        ]
-        size, colour_rate = self.settings.image_size, self.settings.colour_rate
-        intensities = [Intensity.draw(modality, (size, size), generator, colour_rate) for modality in modalities]
-        prompts = _prompts(drawn, [mirrored for _, mirrored in geometry])
-        share = _share(range(len(drawn)) if own is None else own, prompts, modalities)
+        drawn = self._draw(generator, absent_rate, reflection_rate)
+        share = _share(range(len(drawn.modalities)) if own is None else own, drawn.prompts, drawn.modalities)
         mine, first, last = slice(share.images.start, share.images.stop), share.prompts.start, share.prompts.stop
         with_hints = bool(hint_rate) and generator.random() < hint_rate
         # What a simulated user draws depends on the masks of all prompts before.
-        taken = slice(0, len(prompts)) if with_hints else slice(first, last)
-        seen = slice(0, len(drawn)) if with_hints else mine
-        places = places_of(affines[seen], size)
-        for index, displacement in enumerate(displacements[seen]):
-            if displacement is not None:
-                places[index] = bend(places[index], displacement)
-        own_places = places[mine] if with_hints else places
-
-        filled = torch.stack([triplet.inside() for triplet, _ in drawn[mine]]).float()
-        sampled = sample(torch.cat([torch.stack(images[mine]), filled], dim=1), own_places)
-        inside = sampled[:, 3:] > 0.5
-        pixels = torch.stack(
-            [intensity.apply(image) for image, intensity in zip(sampled[:, :3], intensities[mine], strict=True)]
-        )
-        which = torch.tensor([image for image, _, _ in prompts])
-        warped = sample(torch.cat(asked)[taken, None].float(), places[which[taken] - seen.start])[:, 0] > 0.5
-        # A mask that the geometry moved out of the picture is absent from what the model sees.
-        present = torch.tensor([is_present for _, _, is_present in prompts])
-        in_view = present[taken] & warped.any(-1).any(-1)
+        taken = slice(0, len(drawn.prompts)) if with_hints else slice(first, last)
+        seen = slice(0, len(drawn.modalities)) if with_hints else mine
+        places = drawn.places(seen)
+        pixels, inside = drawn.pictures(mine, places[mine] if with_hints else places)
+        masks, in_view = drawn.masks(taken, places, seen.start)
         hints = None
         if with_hints:
-            hints = simulate_hints(warped, in_view, generator).part(first, last)
-            warped, in_view = warped[first:last], in_view[first:last]
-        image_index, names = which[first:last] - share.images.start, [name for _, name, _ in prompts[first:last]]
-        conversations: tuple[Conversation, ...] | None = None
-        if in_conversations:
-            draws = [ConversationDraw.of(generator, self.settings.prompts_per_image) for _ in drawn][mine]
-            conversations = tuple(
-                conversation
-                for index, draw in enumerate(draws)
-                for conversation in converse(
-                    draw,
-                    torch.nonzero(image_index == index).flatten().tolist(),
-                    names,
-                    warped & in_view[:, None, None],
-                    pixels[index],
-                    inside[index],
-                    modalities[mine][index],
-                )
-            )
-        return Batch(
+            hints = simulate_hints(masks, in_view, generator).part(first, last)
+            masks, in_view = masks[first:last], in_view[first:last]
+        batch = Batch(
             pixels=pixels,
-            image_index=image_index,
-            names=names,
-            modalities=modalities[mine],
+            image_index=torch.tensor([prompt.image - share.images.start for prompt in drawn.prompts[first:last]]),
+            names=[prompt.name for prompt in drawn.prompts[first:last]],
+            modalities=drawn.modalities[mine],
             inside=inside,
-            masks=warped,
+            masks=masks,
             present=in_view,
             share=share,
             hints=hints,
-            conversations=conversations,
+        )
+        if not in_conversations:
+            return batch
+        draws = [ConversationDraw.of(generator, self.settings.prompts_per_image) for _ in drawn.modalities]
+        return replace(batch, conversations=_conversations(batch, draws[mine]))
+
+    def _draw(self, generator: np.random.Generator, absent_rate: float, reflection_rate: float) -> _Drawn:
+        """All that is random of the pictures, before any is warped."""
+        settings = self.settings
+        drawn = self.sampler.draw(generator, absent_rate)
+        modalities = [triplet.modality for triplet, _ in drawn]
+        close_up_rates = [0.0 if _is_sided(asked) else settings.close_up_rate for asked in drawn]
+        geometry = [
+            draw_geometry(modality, generator, rate) for modality, rate in zip(modalities, close_up_rates, strict=True)
+        ]
+        images, masks = self._images(drawn, generator, reflection_rate)
+        affines = [
+            fill_frame(affine, pixels, generator)
+            if modality not in VISIBLE_LIGHT and generator.random() < settings.fill_rate
+            else affine
+            for (affine, _), pixels, modality in zip(geometry, images, modalities, strict=True)
+        ]
+        displacements = [
+            draw_displacement(generator)
+            if settings.elastic_rate and generator.random() < settings.elastic_rate
+            else None
+            for _ in drawn
+        ]
+        size = (settings.image_size, settings.image_size)
+        return _Drawn(
+            triplets=[triplet for triplet, _ in drawn],
+            images=images,
+            asked_masks=torch.cat(masks),
+            affines=torch.stack(affines),
+            displacements=displacements,
+            intensities=[Intensity.draw(modality, size, generator, settings.colour_rate) for modality in modalities],
+            prompts=_prompts(drawn, [mirrored for _, mirrored in geometry]),
         )
 
     def _images(
@@ -203,20 +241,35 @@ def _is_sided(asked: _Asked) -> bool:
     return any(has_side(name) for name, _ in asked[1])
 
 
-def _prompts(drawn: list[_Asked], mirrored: list[bool]) -> list[tuple[int, str, bool]]:
-    """(image, name, is present) of each prompt; names follow a left-right flip."""
+def _prompts(drawn: list[_Asked], mirrored: list[bool]) -> list[_Prompt]:
     return [
-        (index, swap_sides(name) if mirrored[index] else name, is_present)
+        _Prompt(index, swap_sides(name) if mirrored[index] else name, is_present)
         for index, (_, prompts) in enumerate(drawn)
         for name, is_present in prompts
     ]
 
 
-def _share(own: range, prompts: list[tuple[int, str, bool]], modalities: list[Modality]) -> Share:
-    numbers = [number for number, (image, _, _) in enumerate(prompts) if image in own]
+def _share(own: range, prompts: list[_Prompt], modalities: list[Modality]) -> Share:
+    numbers = [number for number, prompt in enumerate(prompts) if prompt.image in own]
     return Share(
         images=own,
         prompts=range(numbers[0], numbers[-1] + 1),
         image_count=len(modalities),
-        asked=[(name, modalities[image]) for image, name, _ in prompts],
+        asked=[(prompt.name, modalities[prompt.image]) for prompt in prompts],
+    )
+
+
+def _conversations(batch: Batch, draws: list[ConversationDraw]) -> tuple[Conversation, ...]:
+    return tuple(
+        conversation
+        for index, draw in enumerate(draws)
+        for conversation in converse(
+            draw,
+            torch.nonzero(batch.image_index == index).flatten().tolist(),
+            batch.names,
+            batch.masks & batch.present[:, None, None],
+            batch.pixels[index],
+            batch.inside[index],
+            batch.modalities[index],
+        )
     )

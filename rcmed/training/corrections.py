@@ -267,9 +267,11 @@ class _Learner:
                 pivot = present[int(generator.integers(len(present)))]
                 image, drawn = reflect_beside(image, drawn, pivot, generator) or (image, drawn)
             affine, mirrored = draw_geometry(each.modality, generator, 0.0)
-            images.append(warp(image[None], affine[None])[0])
-            filled.append(warp(each.inside()[None].float(), affine[None])[0] > 0.5)
-            masks.append(warp(drawn[:, None].float(), affine.expand(len(drawn), -1, -1))[:, 0] > 0.5)
+            whole = torch.cat([image, each.inside().float(), drawn.float()])
+            warped = warp(whole[None], affine[None])[0]
+            images.append(warped[:3])
+            filled.append(warped[3:4] > 0.5)
+            masks.append(warped[4:] > 0.5)
             names += [swap_sides(name) if mirrored else name for name in asked]
             which += [index] * len(asked)
         varied = vary_intensity(torch.stack(images), [each.modality for each in chosen], generator)
