@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -91,7 +92,7 @@ class Specialist:
         self.processor = processor
         self.folder = folder
         self.names = sorted({name for each in triplets for name in (*each.labelled, *each.masks)})
-        self.steps = max(1, round(image_steps / BATCH_IMAGES))
+        self.steps = max(1, math.ceil(image_steps / BATCH_IMAGES))
         packed = [ask_for_all(pack(each, settings.image_size)) for each in triplets]
         drawing = settings.model_copy(update={"batch_images": BATCH_IMAGES, "prompts_per_image": len(self.names)})
         self.batches = BatchMaker(packed, drawing)

@@ -108,8 +108,17 @@ def test_a_specialist_learns_where_its_target_is(specialists: ModuleType, root: 
 def test_the_command_trains_once_and_prints_a_row_for_each_target(
     specialists: ModuleType, root: Path, joint_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "specialists"
-    arguments = [str(root), "--output", str(output), "--joint-run", str(joint_run), "--steps-share", "0.25"]
+    results = tmp_path / "results"
+    arguments = [
+        str(root),
+        "--output",
+        str(tmp_path / "runs"),
+        "--results",
+        str(results),
+        "--joint-run",
+        str(joint_run),
+    ]
+    arguments += ["--steps-share", "0.25"]
     specialists.main([*arguments, "--data-sets", "made_x_ray:x_ray", "--table-only"])
     assert "No specialist is finished" in capsys.readouterr().out
 
@@ -128,6 +137,46 @@ def test_the_command_trains_once_and_prints_a_row_for_each_target(
     assert written.startswith("Before.\n") and written.endswith("Behind.\n")
 
 
+def test_a_specialist_that_saw_less_than_the_joint_model_is_trained_anew(
+    specialists: ModuleType, root: Path, joint_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    arguments = [
+        str(root),
+        "--output",
+        str(tmp_path / "runs"),
+        "--results",
+        str(results),
+        "--joint-run",
+        str(joint_run),
+    ]
+    arguments += ["--data-sets", "made_x_ray"]
+    specialists.main([*arguments, "--steps-share", "0.25"])
+    kept = json.loads((results / "made_x_ray-x_ray.json").read_text())
+    assert (kept["image_steps"], kept["of_joint"]) == (8, 26)
+    capsys.readouterr()
+
+    specialists.main([*arguments, "--table-only"])
+    assert "8 (**fewer**: 31% of 26)" in capsys.readouterr().out
+    specialists.main([*arguments, "--enough", "0.3"])
+    assert "of 2 steps" not in capsys.readouterr().out
+
+    specialists.main(arguments)
+    told = capsys.readouterr().out
+    assert 'made_x_ray, of 7 steps: {"step": 7' in told and "fewer" not in told
+    assert json.loads((results / "made_x_ray-x_ray.json").read_text())["image_steps"] == 28
+
+
+def test_finished_specialists_are_of_the_shipped_data_sets(specialists: ModuleType) -> None:
+    known = {name.partition(":")[0] for name in specialists.DATA_SETS}
+    kept = sorted(specialists.RESULTS.glob("*.json"))
+    assert kept
+    for path in kept:
+        result = specialists.Result(**json.loads(path.read_text()))
+        assert path.stem == f"{result.dataset}-{result.modality}" and result.dataset in known
+        assert result.dice.keys() == result.test_images.keys()
+
+
 def test_the_table_tells_whether_one_model_is_as_good(specialists: ModuleType) -> None:
     result = specialists.Result(
         dataset="made",
@@ -144,6 +193,10 @@ def test_the_table_tells_whether_one_model_is_as_good(specialists: ModuleType) -
     told = specialists.table([(result, one)])
     assert "| ct | made | left lung | 3 | 400 | 2 | 0.800 | 0.850 | +0.050 | 0.900 |" in told
     assert "| 0.700 | 0.695 | -0.005 | 0.750 |" in told
-    assert "0.695 >= 0.690: holds." in told
+    assert "with as many image-steps as in the joint training: 0.695 >= 0.690: holds." in told
     worse = replace(one, dice={"left lung": 0.7, "right lung": 0.6})
     assert "does not hold" in specialists.table([(result, worse)])
+    less = replace(result, dataset="less", image_steps=100, dice={"left lung": 0.5, "right lung": 0.5})
+    told = specialists.table([(result, worse), (less, one)])
+    assert "with as many image-steps as in the joint training: 0.650 >= 0.690: **does not hold**." in told
+    assert ">= 0.590: holds." in told
