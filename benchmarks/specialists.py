@@ -51,6 +51,7 @@ DATA_SETS = (
     "kermany_v7",
     "hc18",
     "idrid",
+    "idrid_tiles",
     "busi",
     "sts_ibsi:mr",
     "sts_ibsi:pet",
