@@ -7,9 +7,8 @@ python benchmarks/specialists.py ../shared/data/triplets --data-sets hc18 sts_ib
 
 ROOT holds image2label_2d_train.json and image2label_2d_test.json. Each data set has a folder under --output with its
 checkpoint; a run that was stopped goes on. What is finished is kept under --results, which belongs to the project, and
-is trained anew once its image-steps are less than --enough of those that its data set had in the joint training.
-Several processes may share both folders if they have other data sets. With `--write` the table replaces the one in the
-page.
+is trained anew once it saw clearly less (`EVEN_SHARE`) than its data set was shown in the joint training. Several
+processes may share both folders if they have other data sets. With `--write` the table replaces the one in the page.
 """
 
 from __future__ import annotations
@@ -266,7 +265,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--joint-run", type=Path, default=JOINT_RUN, help="what the joint training showed")
     parser.add_argument("--model", default="small")
     parser.add_argument("--steps-share", type=float, default=1.0, help="of the image-steps; less is said in the table")
-    parser.add_argument("--enough", type=float, default=EVEN_SHARE, help="of the image-steps, for a finished one")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table-only", action="store_true")
     parser.add_argument("--write", type=Path, metavar="PAGE")
@@ -283,10 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = _kept(told.results / f"{name}.json")
         # The joint run may have gone on since.
         result = None if kept is None else replace(Result(**kept), of_joint=of_joint)  # type: ignore[arg-type]
-        wanted = of_joint * told.steps_share
-        if not told.table_only and (result is None or result.image_steps < told.enough * wanted):
-            folder = told.output / f"{name}-{wanted:.0f}"
-            specialist = Specialist(train, round(wanted), settings, assistant.processor, folder)
+        wanted = round(of_joint * told.steps_share)
+        if not told.table_only and (result is None or result.image_steps < EVEN_SHARE * wanted):
+            specialist = Specialist(train, wanted, settings, assistant.processor, told.output / f"{name}-{wanted}")
             result = run_specialist(group, train, test, of_joint, specialist)
             _keep(told.results / f"{name}.json", result)
         if result is None:
