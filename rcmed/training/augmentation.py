@@ -27,6 +27,10 @@ _BLUR_WIDTHS = (3, 5, 7)
 _BLUR_WIDTH_RATES = (0.65, 0.25, 0.1)
 # In units of half the picture.
 _DISPLACEMENT_SPREAD = (0.01, 0.05)
+# A sonographer sets depth and gain along the depth by hand, so scale and brightness tell nothing of a structure.
+_ZOOM_SPREAD = {Modality.ULTRASOUND: 0.3}
+_DEPTH_GAIN_SPREAD = 0.3
+_DEPTH_GAIN_RATE = 0.5
 _SATURATION_SPREAD = 0.35
 _HUE_SPREAD_DEGREES = 12
 _BACKGROUND = 0.04
@@ -52,7 +56,7 @@ def has_side(name: str) -> bool:
 def draw_geometry(modality: Modality, generator: np.random.Generator, close_up_rate: float) -> tuple[Tensor, bool]:
     """An affine (2, 3) for `affine_grid` and whether it mirrors left and right."""
     angle = math.radians(generator.normal(0, 9 if modality not in VISIBLE_LIGHT else 20))
-    zoom = math.exp(generator.normal(0, 0.15))
+    zoom = math.exp(generator.normal(0, _ZOOM_SPREAD.get(modality, 0.15)))
     stretch = math.exp(generator.normal(0, 0.06))
     mirrored = bool(generator.random() < _FLIP_RATE.get(modality, 0.5))
     x = (-1.0 if mirrored else 1.0) * stretch / zoom
@@ -138,6 +142,12 @@ def _bend(values: Tensor, heights: NDArray[np.float64]) -> Tensor:
     return torch.where(values > _BACKGROUND, torch.from_numpy(changed), values)
 
 
+def _draw_depth_gain(rows: int, generator: np.random.Generator) -> Tensor:
+    """Gains at four even depths, smoothly between them: float32 (1, row, 1)."""
+    gains = torch.from_numpy(generator.normal(0, _DEPTH_GAIN_SPREAD, size=(1, 1, 4)).astype(np.float32))
+    return F.interpolate(gains, size=rows, mode="linear", align_corners=True).exp().view(1, rows, 1)
+
+
 def _draw_colours(generator: np.random.Generator) -> Tensor:
     """A turn about the grey axis and a stretch away from it: what is grey stays as it is."""
     angle = math.radians(generator.normal(0, _HUE_SPREAD_DEGREES))
@@ -157,6 +167,7 @@ class Intensity:
         gamma, gain, offset: of the values in [0, 1].
         gains: float32 (3, 1, 1), of each colour; None in radiology.
         colours: float32 (3, 3), turns hue and saturation; None: they stay.
+        depth_gain: float32 (1, row, 1), along the depth of an ultrasound image; None: as it was set.
         blur: width of the mean in pixels; None: as sharp as it was.
         noise: float32 (1, row, column), added; None: none.
     """
@@ -167,6 +178,7 @@ class Intensity:
     offset: float
     gains: Tensor | None
     colours: Tensor | None
+    depth_gain: Tensor | None
     blur: int | None
     noise: Tensor | None
 
@@ -182,17 +194,19 @@ class Intensity:
         curve = _draw_curve(generator) if is_mr and generator.random() < _CONTRAST_RATE else None
         gamma = math.exp(generator.normal(0, 0.2))
         gain, offset = math.exp(generator.normal(0, 0.15)), generator.normal(0, 0.06)
-        gains = colours = blur = noise = None
+        gains = colours = depth_gain = blur = noise = None
         if modality in VISIBLE_LIGHT:
             gains = torch.tensor(np.exp(generator.normal(0, 0.07, size=3)), dtype=torch.float32).view(3, 1, 1)
             if colour_rate and generator.random() < colour_rate:
                 colours = _draw_colours(generator)
+        if modality is Modality.ULTRASOUND and generator.random() < _DEPTH_GAIN_RATE:
+            depth_gain = _draw_depth_gain(size[0], generator)
         if generator.random() < (_MR_BLUR_RATE if is_mr else _BLUR_RATE):
             blur = int(generator.choice(_BLUR_WIDTHS, p=_BLUR_WIDTH_RATES))
         if generator.random() < _NOISE_RATE:
             noise = torch.from_numpy(generator.standard_normal((1, *size), dtype=np.float32))
             noise = noise * abs(generator.normal(0, 0.04))
-        return cls(curve, gamma, gain, offset, gains, colours, blur, noise)
+        return cls(curve, gamma, gain, offset, gains, colours, depth_gain, blur, noise)
 
     def apply(self, image: Tensor) -> Tensor:
         """Vary a picture, float (3, row, column) in [0, 255]."""
@@ -204,6 +218,8 @@ class Intensity:
             values = values * self.gains
         if self.colours is not None:
             values = torch.einsum("ij,jrc->irc", self.colours, values)
+        if self.depth_gain is not None:
+            values = values * self.depth_gain
         inside = (image > 0).any(0, keepdim=True)
         values = (values * self.gain + self.offset * inside).clamp(0, 1)
         if self.blur is not None:

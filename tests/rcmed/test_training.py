@@ -1,5 +1,6 @@
 """Training on a tiny generated index: it learns something, and a resumed run equals an unbroken one."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,6 +201,27 @@ def test_a_change_of_hue_leaves_what_is_grey(seed: int) -> None:
     changed = plain.apply(green)
     assert float((changed - green).abs().max()) > 0 and abs(float(changed.mean() - green.mean())) < 15
     assert Intensity.draw(Modality.CT, (8, 8), np.random.default_rng(seed), colour_rate=1.0).colours is None
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_gain_along_the_depth_is_of_ultrasound_alone(seed: int) -> None:
+    drawn = [Intensity.draw(Modality.ULTRASOUND, (16, 8), np.random.default_rng([seed, each])) for each in range(40)]
+    gains = [each.depth_gain for each in drawn if each.depth_gain is not None]
+    assert 0 < len(gains) < len(drawn)
+    one = next(each for each in drawn if each.depth_gain is not None)
+    plain = replace(one, noise=None, blur=None, gamma=1.0, gain=1.0, offset=0.0)
+    shown = plain.apply(torch.full((3, 16, 8), 60.0))
+    assert torch.equal(shown, shown[:1, :, :1].expand_as(shown))
+    torch.testing.assert_close(shown[0, :, 0], (60.0 * gains[0].flatten()).clamp(0, 255), atol=0.01, rtol=0)
+    assert Intensity.draw(Modality.MR, (16, 8), np.random.default_rng(seed)).depth_gain is None
+
+
+def test_ultrasound_is_shown_at_more_scales() -> None:
+    def spread(modality: Modality) -> float:
+        affines = [draw_geometry(modality, np.random.default_rng(seed), 0.0)[0] for seed in range(300)]
+        return float(np.std([math.log(abs(float(torch.det(affine[:, :2])))) for affine in affines]))
+
+    assert spread(Modality.ULTRASOUND) > 1.5 * spread(Modality.CT)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
