@@ -41,9 +41,9 @@ def brain(workstation: Any) -> Image:
 
 
 @pytest.fixture(scope="module")
-def expected(brain: Image) -> dict[str, NDArray[np.bool_]]:
+def expected(brain: Image, eager_weights: Path) -> dict[str, NDArray[np.bool_]]:
     """What `rcmed find` draws, by prompt."""
-    findings = Assistant.from_pretrained("small", "cpu").find(brain, PROMPTS).findings
+    findings = Assistant.from_pretrained(eager_weights, "cpu").find(brain, PROMPTS).findings
     masks = {finding.prompt: finding.mask for finding in findings if finding.mask is not None}
     assert set(masks) == set(PROMPTS), "the demo's brain is asked for what the weights draw in it"
     return masks
@@ -95,9 +95,8 @@ def test_what_is_typed_is_found_and_lies_in_its_place(
     page.get_by_text("Connected to MONAI Label - Successful").wait_for()
     page.get_by_text("Confirm and Hide").click()
     seen = None
-    for number, prompt in enumerate(PROMPTS, start=1):
+    for number, (prompt, wanted) in enumerate(expected.items(), start=1):
         ask(page, prompt, take_picture, f"ohif-{number}")
-        wanted = expected[prompt]
         page.wait_for_function(
             f"() => {{ const map = ({LABEL_MAP})(); return map.places.length === {int(wanted.sum())}; }}"
         )
