@@ -142,8 +142,8 @@ def _bend(values: Tensor, heights: NDArray[np.float64]) -> Tensor:
     return torch.where(values > _BACKGROUND, torch.from_numpy(changed), values)
 
 
-def _draw_depth_gain(rows: int, generator: np.random.Generator) -> Tensor:
-    """Gains at four even depths, smoothly between them: float32 (1, row, 1)."""
+def _draw_depth_gains(rows: int, generator: np.random.Generator) -> Tensor:
+    """Gains at four even depths, their logarithm interpolated between them: float32 (1, row, 1)."""
     gains = torch.from_numpy(generator.normal(0, _DEPTH_GAIN_SPREAD, size=(1, 1, 4)).astype(np.float32))
     return F.interpolate(gains, size=rows, mode="linear", align_corners=True).exp().view(1, rows, 1)
 
@@ -165,9 +165,8 @@ class Intensity:
     Attributes:
         curve: heights of a contrast curve at even steps; None: the contrast stays.
         gamma, gain, offset: of the values in [0, 1].
-        gains: float32 (3, 1, 1), of each colour; None in radiology.
+        gains: float32, of each colour (3, 1, 1) or along the depth of an ultrasound image (1, row, 1); None: none.
         colours: float32 (3, 3), turns hue and saturation; None: they stay.
-        depth_gain: float32 (1, row, 1), along the depth of an ultrasound image; None: as it was set.
         blur: width of the mean in pixels; None: as sharp as it was.
         noise: float32 (1, row, column), added; None: none.
     """
@@ -178,7 +177,6 @@ class Intensity:
     offset: float
     gains: Tensor | None
     colours: Tensor | None
-    depth_gain: Tensor | None
     blur: int | None
     noise: Tensor | None
 
@@ -194,19 +192,19 @@ class Intensity:
         curve = _draw_curve(generator) if is_mr and generator.random() < _CONTRAST_RATE else None
         gamma = math.exp(generator.normal(0, 0.2))
         gain, offset = math.exp(generator.normal(0, 0.15)), generator.normal(0, 0.06)
-        gains = colours = depth_gain = blur = noise = None
+        gains = colours = blur = noise = None
         if modality in VISIBLE_LIGHT:
             gains = torch.tensor(np.exp(generator.normal(0, 0.07, size=3)), dtype=torch.float32).view(3, 1, 1)
             if colour_rate and generator.random() < colour_rate:
                 colours = _draw_colours(generator)
-        if modality is Modality.ULTRASOUND and generator.random() < _DEPTH_GAIN_RATE:
-            depth_gain = _draw_depth_gain(size[0], generator)
+        elif modality is Modality.ULTRASOUND and generator.random() < _DEPTH_GAIN_RATE:
+            gains = _draw_depth_gains(size[0], generator)
         if generator.random() < (_MR_BLUR_RATE if is_mr else _BLUR_RATE):
             blur = int(generator.choice(_BLUR_WIDTHS, p=_BLUR_WIDTH_RATES))
         if generator.random() < _NOISE_RATE:
             noise = torch.from_numpy(generator.standard_normal((1, *size), dtype=np.float32))
             noise = noise * abs(generator.normal(0, 0.04))
-        return cls(curve, gamma, gain, offset, gains, colours, depth_gain, blur, noise)
+        return cls(curve, gamma, gain, offset, gains, colours, blur, noise)
 
     def apply(self, image: Tensor) -> Tensor:
         """Vary a picture, float (3, row, column) in [0, 255]."""
@@ -218,8 +216,6 @@ class Intensity:
             values = values * self.gains
         if self.colours is not None:
             values = torch.einsum("ij,jrc->irc", self.colours, values)
-        if self.depth_gain is not None:
-            values = values * self.depth_gain
         inside = (image > 0).any(0, keepdim=True)
         values = (values * self.gain + self.offset * inside).clamp(0, 1)
         if self.blur is not None:

@@ -206,14 +206,15 @@ def test_a_change_of_hue_leaves_what_is_grey(seed: int) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_gain_along_the_depth_is_of_ultrasound_alone(seed: int) -> None:
     drawn = [Intensity.draw(Modality.ULTRASOUND, (16, 8), np.random.default_rng([seed, each])) for each in range(40)]
-    gains = [each.depth_gain for each in drawn if each.depth_gain is not None]
-    assert 0 < len(gains) < len(drawn)
-    one = next(each for each in drawn if each.depth_gain is not None)
-    plain = replace(one, noise=None, blur=None, gamma=1.0, gain=1.0, offset=0.0)
+    gained = [each for each in drawn if each.gains is not None]
+    assert 0 < len(gained) < len(drawn)
+    gains = gained[0].gains
+    assert gains is not None
+    plain = replace(gained[0], noise=None, blur=None, gamma=1.0, gain=1.0, offset=0.0)
     shown = plain.apply(torch.full((3, 16, 8), 60.0))
     assert torch.equal(shown, shown[:1, :, :1].expand_as(shown))
-    torch.testing.assert_close(shown[0, :, 0], (60.0 * gains[0].flatten()).clamp(0, 255), atol=0.01, rtol=0)
-    assert Intensity.draw(Modality.MR, (16, 8), np.random.default_rng(seed)).depth_gain is None
+    torch.testing.assert_close(shown[0, :, 0], (60.0 * gains.flatten()).clamp(0, 255), atol=0.01, rtol=0)
+    assert Intensity.draw(Modality.MR, (16, 8), np.random.default_rng(seed)).gains is None
 
 
 def test_ultrasound_is_shown_at_more_scales() -> None:
