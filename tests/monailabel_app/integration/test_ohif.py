@@ -21,6 +21,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 # drawn.
 PROMPTS = ("kidney", "right atrium")
 
+# Of a mask's voxels, the share that may differ between two processes: one whose logit is 0 but for rounding falls to
+# either side with the number of threads. A shift by one voxel differs in a thousand times as many.
+ROUNDING = 1e-4
+
 # Of the viewer's label map: its geometry (mm, patient coordinates, LPS) and the places of what is not background.
 LABEL_MAP = """() => {
   const shown = cornerstone.cache.getVolumes().filter(volume => volume.voxelManager.getCompleteScalarDataArray()
@@ -97,12 +101,13 @@ def test_what_is_typed_is_found_and_lies_in_its_place(
     seen = None
     for number, (prompt, wanted) in enumerate(expected.items(), start=1):
         ask(page, prompt, take_picture, f"ohif-{number}")
+        size = int(wanted.sum())
         page.wait_for_function(
-            f"() => {{ const map = ({LABEL_MAP})(); return map.places.length === {int(wanted.sum())}; }}"
+            f"() => Math.abs(({LABEL_MAP})().places.length - {size}) <= {ROUNDING * size}", polling=500
         )
         label_map = page.evaluate(LABEL_MAP)
         assert label_map["kinds"] == 1
-        assert np.array_equal(mask_on(brain.grid, label_map), wanted)
+        assert np.count_nonzero(mask_on(brain.grid, label_map) != wanted) <= ROUNDING * size
         picture = take_picture(f"ohif-{number}-found").read_bytes()
         assert picture != seen, "the viewer shows something else now"
         seen = picture
