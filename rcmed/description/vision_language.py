@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from rcmed.description.describer import shortened
 from rcmed.description.painting import PALETTE, paint_regions
@@ -42,6 +41,9 @@ class VisionLanguageDescriber:
         """
         if not (folder / "config.json").is_file():
             raise CheckpointError(f"{folder}: config.json is missing; name the folder of a vision-language model")
+        # Imports every processor that there is: seconds, for a describer that few have.
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
         try:
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
             model: Any = AutoModelForImageTextToText.from_pretrained(

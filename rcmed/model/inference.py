@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -224,6 +223,9 @@ class SliceReader:
             surest = torch.maximum(surest, mask_sureness(logits).amax(1).cpu())
             full = torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
             return full.transpose(0, 1)
+
+        # MONAI's inferers take seconds to import, and few targets are read in tiles.
+        from monai.inferers import sliding_window_inference
 
         logits = sliding_window_inference(
             resized.to(self.model.device), (size, size), self.batch, predict, overlap=0.5, mode="gaussian"
