@@ -1,13 +1,12 @@
 """Files to images, and masks back to the file's own grid. The only place where NIfTI's RAS turns to LPS.
 
-Pictures (PNG, JPEG, TIFF) are read on the stored pixel grid: an EXIF orientation is a wish about display and turns
-nothing, so that a mask lies on the stored pixels. Volumes are only transposed to (slice, row, column), never flipped or
-resampled. What is none of these (a DICOM file, a folder) goes to the readers of the entry-point group `rcmed.readers`.
+Pictures (PNG, JPEG, TIFF) are read by `rcmed.picture_files`. Volumes are only transposed to (slice, row, column), never
+flipped or resampled. What is none of these (a DICOM file, a folder) goes to the readers of the entry-point group
+`rcmed.readers`.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,17 +17,14 @@ from numpy.typing import NDArray
 
 from rcmed.errors import ConfigurationError, GeometryError, InputError, UnknownFormatError, UnreadableFileError
 from rcmed.image import Grid, Image, Modality
+from rcmed.picture_files import PICTURES, TIFFS, read_picture, read_tiff
+from rcmed.stored_pixels import grey_or_rgb8, require_size, to_rgb8
 from rcmed.volume_axes import acquisition_axes
 
 # Entry points of this group are called as reader(path, modality) -> list[Image]; one that does not know the format
 # raises UnknownFormatError, and the next is asked.
 READERS = "rcmed.readers"
 
-MAX_VOXELS = 2**30
-"""Largest image that is read, in voxels; a header that announces more is refused before anything is allocated."""
-
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-TIFFS = (".tif", ".tiff")
 NIFTIS = (".nii", ".nii.gz")
 ITK_FORMATS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -139,9 +135,9 @@ def write_mask(mask: NDArray[np.bool_], image: Image, path: Path | str) -> None:
 def _own_reader(path: Path) -> Callable[[Path, Modality], Image] | None:
     suffix = suffix_of(path)
     if suffix in PICTURES:
-        return _read_picture
+        return read_picture
     if suffix in TIFFS:
-        return _read_tiff
+        return read_tiff
     if suffix in NIFTIS:
         return _read_nifti
     if suffix in ITK_FORMATS:
@@ -160,90 +156,12 @@ def _ask_registered_readers(path: Path, modality: Modality | None) -> list[Image
     raise UnknownFormatError(f"{path}: {what}; give PNG, JPEG, TIFF, NIfTI, NRRD, MHA, or a DICOM file or folder")
 
 
-def _require_size(path: Path, shape: tuple[int, ...]) -> None:
-    voxels = int(np.prod([int(length) for length in shape], dtype=object)) if shape else 0
-    if voxels < 1 or voxels > MAX_VOXELS:
-        raise UnreadableFileError(f"{path}: a size of {shape} is empty or above the limit of {MAX_VOXELS} voxels")
-
-
-def _to_rgb8(path: Path, colour: NDArray[Any]) -> NDArray[np.uint8]:
-    """Colour (..., samples) to RGB uint8: alpha dropped, 16 bits scaled to 8."""
-    colour = colour[..., :3]
-    if colour.dtype == np.uint8:
-        return np.ascontiguousarray(colour)
-    if colour.dtype == np.uint16:
-        return np.ascontiguousarray((colour.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    raise UnreadableFileError(f"{path}: colour of type {colour.dtype} can't be read; save it with 8 bits a channel")
-
-
-def _picture_image(path: Path, slices: NDArray[Any], modality: Modality, notes: tuple[str, ...] = ()) -> Image:
-    """(slice, row, column[, 3]) without geometry to an Image."""
-    grid = Grid.without_geometry(slices.shape[1], slices.shape[2], slices.shape[0])
-    return Image(slices, grid, modality, files=(path,), warnings=notes)
-
-
-def _read_picture(path: Path, modality: Modality) -> Image:
-    from PIL import Image as PillowImage
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-        opened = PillowImage.open(path)
-    with opened as picture:
-        _require_size(path, (picture.height, picture.width))
-        orientation = picture.getexif().get(0x0112, 1)
-        mode = picture.mode
-        pixels: NDArray[Any]
-        if mode == "1":
-            pixels = np.asarray(picture).astype(np.uint8) * 255
-        elif mode in ("L", "I", "F") or mode.startswith("I;16"):
-            pixels = np.asarray(picture)
-            pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-        elif mode in ("LA", "La"):
-            pixels = np.asarray(picture)[..., 0].copy()
-        else:
-            pixels = _to_rgb8(path, np.asarray(picture.convert("RGB")))
-    notes: tuple[str, ...] = ()
-    if orientation not in (0, 1):
-        notes = (f"{path}: EXIF orientation {orientation} is not applied; masks lie on the stored pixels",)
-    return _picture_image(path, pixels[np.newaxis], modality, notes)
-
-
-def _read_tiff(path: Path, modality: Modality) -> Image:
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        page = series.keyframe
-        _require_size(path, series.shape)
-        try:
-            pixels = series.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error) or len(tiff.pages) > 1:
-                raise
-            return _read_picture(path, modality)  # Pillow brings the codecs of JPEG and LZW with it
-        axes = series.axes
-        samples = page.samplesperpixel
-        if "S" in axes and samples > 1:
-            pixels = np.moveaxis(pixels, axes.index("S"), -1)
-            pixels = pixels.reshape(-1, *pixels.shape[-3:])
-            pixels = _to_rgb8(path, pixels) if samples >= 3 else np.ascontiguousarray(pixels[..., 0])
-        else:
-            pixels = pixels.reshape(-1, *pixels.shape[-2:])
-            if page.colormap is not None:
-                pixels = _to_rgb8(path, np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1))
-            elif pixels.dtype == np.bool_:
-                pixels = pixels.astype(np.uint8) * 255
-            elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
-                pixels = np.iinfo(pixels.dtype).max - pixels
-    return _picture_image(path, pixels, modality)
-
-
 def _read_nifti(path: Path, modality: Modality, channel: int | None = None) -> Image:
     import nibabel as nib
 
     file: Any = nib.load(path)
     shape = tuple(int(length) for length in file.shape)
-    _require_size(path, shape)
+    require_size(path, shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) == 4 and channel is not None:
@@ -255,12 +173,7 @@ def _read_nifti(path: Path, modality: Modality, channel: int | None = None) -> I
     else:
         voxels = np.asanyarray(file.dataobj)
     shape = shape + (1,) * (3 - len(shape))
-    colour = voxels.dtype.names is not None
-    if colour:
-        voxels = np.stack([voxels[name] for name in voxels.dtype.names[:3]], axis=-1)
-    elif voxels.dtype == np.float64:
-        voxels = voxels.astype(np.float32)  # nibabel scales in float64; no scanner has that precision
-    voxels = voxels.reshape(shape + (3,) if colour else shape)
+    voxels = grey_or_rgb8(path, voxels, shape)
     header = file.header
     unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else "mm"
     affine = np.array(file.affine, dtype=np.float64)
@@ -277,7 +190,7 @@ def _read_itk(path: Path, modality: Modality) -> Image:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     size = reader.GetSize()
-    _require_size(path, size)
+    require_size(path, size)
     if len(size) > 3 and max(size[3:]) > 1:
         raise GeometryError(f"{path}: sizes {list(size)} have more than three axes; give one volume of it")
     file = reader.Execute()
@@ -288,7 +201,7 @@ def _read_itk(path: Path, modality: Modality) -> Image:
     voxels = sitk.GetArrayFromImage(file)  # (third, second, first[, component])
     voxels = np.transpose(voxels, (*range(dimension - 1, -1, -1), *range(dimension, voxels.ndim)))
     if components in (3, 4):
-        voxels = _to_rgb8(path, voxels)
+        voxels = to_rgb8(path, voxels)
     elif components != 1:
         raise GeometryError(f"{path}: {components} components a voxel; only grey and RGB can be read")
     affine = np.eye(4)

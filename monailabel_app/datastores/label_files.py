@@ -16,7 +16,8 @@ from dicom_bridge.results.reading import read_segments
 from monailabel_app.datastores.label_names import names_of_values
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
 from rcmed.image import Grid, Image
-from rcmed.readers import MAX_VOXELS, NIFTIS, read_images, suffix_of
+from rcmed.readers import NIFTIS, read_images, suffix_of
+from rcmed.stored_pixels import MAX_VOXELS
 
 POSITION_TOLERANCE = 0.25
 """Largest distance of a corner of a label map from a voxel of the image, in voxels: viewers round positions."""
