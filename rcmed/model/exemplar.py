@@ -7,7 +7,7 @@ correction of it is fitted to the examples (`rcmed.training.few_shot`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,10 @@ class Exemplar:
         covered = F.adaptive_avg_pool2d(masks[:, None].to(dense.dtype), (dense.shape[2], dense.shape[3]))
         pooled = (dense * covered).sum((0, 2, 3)) / covered.sum().clamp(min=1e-6)
         return cls(F.normalize(pooled, dim=0), covered.mean((0, 1)))
+
+    def mirrored(self) -> Exemplar:
+        """Of the other one of a paired organ: alike, but it lies on the image's other side."""
+        return self if self.place is None else replace(self, place=self.place.flip(-1))
 
     def similarity(self, dense: Tensor) -> Tensor:
         """How alike each cell is to the prototype, in (0, 1): float (image, 1, row, column)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from rcmed.image import Modality
 from rcmed.training.packed import VISIBLE_LIGHT
+from rcmed.vocabulary.mirroring import mirrored_name
 
-_SIDES = {"left": "right", "right": "left"}
 # MR sequences differ in what is bright; no data set shows them all.
 _CONTRAST_RATE = 0.4
 _INVERSION_RATE = 0.5
@@ -36,21 +35,14 @@ _HUE_SPREAD_DEGREES = 12
 _BACKGROUND = 0.04
 # Radiographs and body slices have a fixed left and right; a rare flip still teaches that names follow places.
 _FLIP_RATE = {Modality.CT: 0.15, Modality.X_RAY: 0.3, Modality.MR: 0.3, Modality.PET: 0.3}
-
-
-def swap_sides(name: str) -> str:
-    """The name after a left-right flip ("left kidney" becomes "right kidney")."""
-    return re.sub(r"\b(left|right)\b", lambda match: _SIDES[match.group(1)], name)
-
-
 # By how much a part of the image fills the grid in a close-up. What lies outside is absent from what the model sees:
 # that teaches it the absence of targets of which data sets show only positive images (a healthy brain, say).
 _CLOSE_UP_ZOOM = (1.4, 2.4)
 
 
-def has_side(name: str) -> bool:
-    """Whether a name tells left from right, which a close-up may not show."""
-    return swap_sides(name) != name
+def swap_sides(name: str) -> str:
+    """The name of a target after a left-right flip: of paired organs the other one, else the same."""
+    return mirrored_name(name)
 
 
 def draw_geometry(modality: Modality, generator: np.random.Generator, close_up_rate: float) -> tuple[Tensor, bool]:

@@ -17,7 +17,6 @@ from rcmed.training.augmentation import (
     draw_displacement,
     draw_geometry,
     fill_frame,
-    has_side,
     places_of,
     sample,
     swap_sides,
@@ -28,6 +27,7 @@ from rcmed.training.reflection import reflect_beside
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.shares import Share
 from rcmed.training.simulated_hints import simulate_hints
+from rcmed.vocabulary.mirroring import has_side
 
 # An image with the (name, is present) that are asked of it.
 _Asked = tuple[PackedTriplet, list[tuple[str, bool]]]

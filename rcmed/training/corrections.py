@@ -26,12 +26,13 @@ from rcmed.model.knowledge import known_targets, modalities_of
 from rcmed.model.modeling import EncodedImage, RCMedModel, RCMedOutput
 from rcmed.model.processor import RCMedProcessor
 from rcmed.training.adapters import LanguageAdapters
-from rcmed.training.augmentation import draw_geometry, has_side, swap_sides, vary_intensity, warp
+from rcmed.training.augmentation import draw_geometry, swap_sides, vary_intensity, warp
 from rcmed.training.correction_losses import learning_loss, staying_loss
 from rcmed.training.judging import agreements, other_targets, score_pairs
 from rcmed.training.packed import PackedTriplet
 from rcmed.training.reflection import reflect_beside
 from rcmed.training.schedule import warm_cosine
+from rcmed.vocabulary.mirroring import has_side
 
 _WARMUP_STEPS = 5
 _STRENGTHS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)

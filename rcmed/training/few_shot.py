@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from torch import Tensor
 from rcmed.errors import InputError
 from rcmed.image import Modality
 from rcmed.model.exemplar import Exemplar
-from rcmed.model.modeling import EncodedImage, RCMedModel
+from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_model_grid
-from rcmed.training.augmentation import draw_geometry, vary_intensity, warp
+from rcmed.training.augmentation import draw_geometry, swap_sides, vary_intensity, warp
 from rcmed.training.losses import WEIGHTS, soft_dice
 
 # Beside each example, so many warped copies of it: a handful of images says little of what may vary.
@@ -60,25 +60,55 @@ def learn_from_examples(
         exemplar = Exemplar.of(dense, targets.to(device))
         if not fit_steps:
             return exemplar
-        images, targets = _with_copies(images, targets, modality, np.random.default_rng(seed))
-        parts = processor.normalise(images).to(device, model.dtype).split(_IMAGES_PER_STEP)
-        encoded = _join([model.encode(part, before, after, exemplar) for part in parts])
-    return _fit_prompt(model, processor, name, modality, exemplar, encoded, targets.to(device), fit_steps, seed)
+        examples = _with_copies(images, targets, name, modality, np.random.default_rng(seed))
+        parts = [
+            model.encode(processor.normalise(part).to(device, model.dtype), before, after, shown)
+            for images, shown in ((examples.images, exemplar), (examples.mirrored_images, exemplar.mirrored()))
+            for part in (images.split(_IMAGES_PER_STEP) if len(images) else ())
+        ]
+    return _fit_prompt(model, processor, exemplar, _join(parts), examples, fit_steps, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Examples and their copies.
+
+    Attributes:
+        name: of the target.
+        images: float (n, 3, size, size), that show the target under its name.
+        mirrored_images: the same, (m, 3, size, size), of mirrored copies that show it under the other side's name.
+        masks: float (n + m, size, size) of both.
+    """
+
+    name: str
+    modality: Modality
+    images: Tensor
+    mirrored_images: Tensor
+    masks: Tensor
 
 
 def _with_copies(
-    images: Tensor, masks: Tensor, modality: Modality, generator: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Images float (n, 3, size, size) and masks float (n, size, size) with copies, but those that lost their target."""
+    images: Tensor, masks: Tensor, name: str, modality: Modality, generator: np.random.Generator
+) -> _Shown:
+    """Images float (n, 3, size, size) and masks float (n, size, size) with copies, but those that lost their target.
+
+    A mirrored copy of a paired organ shows the other one. Shown as the named one, it would teach that the side in a
+    name means nothing.
+    """
+    has_counterpart = swap_sides(name) != name
     all_images, all_masks = [images], [masks]
+    swapped = [torch.zeros(len(images), dtype=torch.bool)]
     for _ in range(COPIES):
-        affines = torch.stack([draw_geometry(modality, generator, 0.0)[0] for _ in images])
+        geometry = [draw_geometry(modality, generator, 0.0) for _ in images]
+        affines = torch.stack([affine for affine, _ in geometry])
         warped = warp(masks[:, None], affines)[:, 0]
         kept = (warped > 0.5).flatten(1).any(1)
         varied = vary_intensity(warp(images, affines), [modality] * len(images), generator)
         all_images.append(varied[kept])
         all_masks.append(warped[kept])
-    return torch.cat(all_images), torch.cat(all_masks)
+        swapped.append(torch.tensor([has_counterpart and mirrored for _, mirrored in geometry])[kept])
+    shown, drawn, other = torch.cat(all_images), torch.cat(all_masks), torch.cat(swapped)
+    return _Shown(name, modality, shown[~other], shown[other], torch.cat([drawn[~other], drawn[other]]))
 
 
 def _join(parts: Sequence[EncodedImage]) -> EncodedImage:
@@ -96,32 +126,52 @@ def _join(parts: Sequence[EncodedImage]) -> EncodedImage:
 def _fit_prompt(
     model: RCMedModel,
     processor: RCMedProcessor,
-    name: str,
-    modality: Modality,
     exemplar: Exemplar,
     encoded: EncodedImage,
-    masks: Tensor,
+    examples: _Shown,
     steps: int,
     seed: int,
 ) -> Exemplar:
     correction = torch.zeros(model.config.prompt_size, device=model.device, dtype=model.dtype, requires_grad=True)
     optimiser = torch.optim.Adam([correction], lr=FIT_LEARNING_RATE)
     generator = np.random.default_rng((seed, 1))
+    masks = examples.masks.to(model.device)
     shown = min(_IMAGES_PER_STEP, len(masks))
-    prompts = processor.prepare_prompts([name] * shown, [modality] * shown).to(model.device)
-    fitted = Exemplar(exemplar.prototype, exemplar.place, correction)
+    asked = [
+        (processor.prepare_prompts([name] * shown, [examples.modality] * shown).to(model.device), fitted)
+        for name, fitted in (
+            (examples.name, replace(exemplar, correction=correction)),
+            (swap_sides(examples.name), replace(exemplar.mirrored(), correction=correction)),
+        )
+    ]
     for _ in range(steps):
-        which = torch.from_numpy(generator.permutation(len(masks))[:shown]).to(model.device)
-        output = model.ground(encoded, which, prompts, fitted)
-        assert output.mask_logits is not None
-        logits = F.interpolate(
-            output.mask_logits[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False
-        )[:, 0]
-        wanted = masks[which]
+        drawn = torch.from_numpy(generator.permutation(len(masks))[:shown])
+        is_other = drawn >= len(examples.images)
+        parts = [
+            _mask_logits(model, encoded, which.to(model.device), prompts.part(0, len(which)), fitted, masks.shape[-2:])
+            for which, (prompts, fitted) in zip((drawn[~is_other], drawn[is_other]), asked, strict=True)
+            if len(which)
+        ]
+        logits = torch.cat(parts)
+        wanted = masks[torch.cat([drawn[~is_other], drawn[is_other]]).to(model.device)]
         overlap = soft_dice(logits, wanted).mean()
         pixel = F.binary_cross_entropy_with_logits(logits, wanted)
         loss = WEIGHTS["dice"] * overlap + WEIGHTS["cross_entropy"] * pixel
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return Exemplar(exemplar.prototype, exemplar.place, correction.detach())
+    return replace(exemplar, correction=correction.detach())
+
+
+def _mask_logits(
+    model: RCMedModel,
+    encoded: EncodedImage,
+    which: Tensor,
+    prompts: PromptTokens,
+    exemplar: Exemplar,
+    size: torch.Size,
+) -> Tensor:
+    """Mask logits float (prompt, *size) of the images that int64 (prompt,) names."""
+    output = model.ground(encoded, which, prompts, exemplar)
+    assert output.mask_logits is not None
+    return F.interpolate(output.mask_logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

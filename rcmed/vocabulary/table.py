@@ -28,6 +28,8 @@ class Target:
         laterality: SCT 7771000 Left or 24028007 Right.
         colour: sRGB, 0-255 each, for display and overlays.
         modalities: in which it can be seen.
+        mirror: name of the target that a mirrored image shows in its place (the other kidney); None: itself, as of
+            organs that the body has once, and of heart chambers, which stay what they are in a mirrored heart.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Target:
     laterality: Code | None
     colour: tuple[int, int, int]
     modalities: tuple[Modality, ...]
+    mirror: str | None = None
 
 
 @cache
@@ -45,7 +48,8 @@ def load_targets() -> tuple[Target, ...]:
     """All targets of the table, in its order.
 
     Raises:
-        ConfigurationError: an entry is incomplete or two entries share a name or a synonym; names the entry.
+        ConfigurationError: an entry is incomplete, two entries share a name or a synonym, or a mirror does not mirror
+            back; names the entry.
     """
     targets = tuple(_target(entry) for entry in _table()["targets"])
     owner: dict[str, str] = {}
@@ -53,6 +57,12 @@ def load_targets() -> tuple[Target, ...]:
         for term in (target.name, *target.synonyms):
             if owner.setdefault(term, target.name) != target.name:
                 raise ConfigurationError(f"targets.yaml: `{term}` belongs to `{owner[term]}` and to `{target.name}`")
+    mirrors = {target.name: target.mirror for target in targets}
+    for name, mirror in mirrors.items():
+        if mirror is not None and mirrors.get(mirror) != name:
+            raise ConfigurationError(
+                f"targets.yaml: the mirror of `{name}` is `{mirror}`, whose mirror must be `{name}`"
+            )
     return targets
 
 
@@ -81,6 +91,12 @@ def load_generic_words() -> Mapping[str, tuple[Target, ...]]:
 
 
 @cache
+def load_paired_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words of organs that the body has on each side, and words of the heart, which never mirrors: for other names."""
+    return tuple(_table()["paired"]), tuple(_table()["unpaired"])
+
+
+@cache
 def _table() -> dict[str, Any]:
     text = resources.files("rcmed.vocabulary").joinpath("targets.yaml").read_text(encoding="utf-8")
     table: dict[str, Any] = yaml.safe_load(text)
@@ -104,6 +120,7 @@ def _target(entry: Mapping[str, Any]) -> Target:
             laterality=_code(entry["laterality"]) if "laterality" in entry else None,
             colour=(red, green, blue),
             modalities=tuple(Modality(modality) for modality in entry["modalities"]),
+            mirror=entry.get("mirror"),
         )
     except (KeyError, ValueError) as error:
         raise ConfigurationError(f"targets.yaml: the entry `{entry.get('name')}` is incomplete: {error}") from error

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from torch import Tensor
 
 from rcmed import Assistant
 from rcmed.cli import main
@@ -19,6 +20,8 @@ from rcmed.errors import GridMismatchError, InputError
 from rcmed.examples import example_slices, learnable_target, read_examples
 from rcmed.image import Grid, Image, Modality
 from rcmed.model.exemplar import Exemplar
+from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedOutput
+from rcmed.training.few_shot import learn_from_examples
 from rcmed.vocabulary import target_named
 
 NAME = "implanted marker"
@@ -92,6 +95,34 @@ def test_the_same_examples_give_the_same_exemplar(assistant: Assistant, taught: 
     images, masks = zip(*(image_of(seed) for seed in range(5)), strict=True)
     again = assistant.with_examples(NAME, images, masks)
     assert dice(again, 23) == dice(taught, 23)
+
+
+@pytest.mark.parametrize("name", ["left kidney", "left ventricle", "implanted marker"])
+def test_a_mirrored_copy_of_a_paired_organ_shows_the_other_one(
+    assistant: Assistant, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The disc lies in the image's right half; what is found mirrored is asked by the other name, with its place."""
+    asked: list[tuple[str, bool]] = []
+    ground = assistant.model.ground
+
+    def watched(encoded: EncodedImage, which: Tensor, prompts: PromptTokens, exemplar: Exemplar) -> RCMedOutput:
+        words = assistant.processor.tokenizer.decode(prompts.tokens[0])
+        assert exemplar.place is not None
+        left, right = exemplar.place.chunk(2, dim=-1)
+        asked.append((words, bool(right.sum() > left.sum())))
+        return ground(encoded, which, prompts, exemplar)
+
+    monkeypatch.setattr(assistant.model, "ground", watched)
+    pixels, _ = picture(0)
+    rows, columns = np.mgrid[:120, :140]
+    disc = (rows - 95) ** 2 + (columns - 110) ** 2 < 200
+    learn_from_examples(assistant.model, assistant.processor, name, Modality.CT, [pixels] * 4, [disc] * 4, 4)
+    under_its_name = {lies_right for words, lies_right in asked if name in words}
+    under_the_other = {lies_right for words, lies_right in asked if name not in words}
+    assert under_its_name == {True}
+    assert under_the_other == ({False} if name == "left kidney" else set())
+    if name == "left kidney":
+        assert all("right kidney" in words for words, _ in asked if name not in words)
 
 
 def test_a_vocabulary_target_keeps_its_codes() -> None:

@@ -133,6 +133,7 @@ def test_names_follow_a_flip() -> None:
     assert swap_sides("left kidney") == "right kidney"
     assert swap_sides("left and right lung") == "right and left lung"
     assert swap_sides("cleft") == "cleft"
+    assert swap_sides("left ventricle") == "left ventricle"
 
 
 @given(seed=st.integers(0, 2**32 - 1))

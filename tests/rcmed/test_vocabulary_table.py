@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from pydicom.sr.codedict import codes
 
 from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
-from rcmed.vocabulary import load_targets, target_named
+from rcmed.vocabulary import load_targets, table, target_named
+from rcmed.vocabulary.mirroring import mirrored_name
 from rcmed.vocabulary.table import load_generic_words, load_groups
 
 TARGETS = load_targets()
+CHAMBERS = ("atrium", "ventricle")
+_READ = table._target
 
 
 def test_names_colours_and_synonyms_are_unique():
@@ -92,3 +96,46 @@ def test_an_unknown_name_is_said():
 
 def test_every_modality_shows_something():
     assert {modality for target in TARGETS for modality in target.modalities} == set(Modality)
+
+
+def test_the_two_of_a_paired_organ_mirror_each_other():
+    """One code with two sides is a pair; heart chambers have a code each, and stay what they are."""
+    sided = {(t.type.value, t.laterality.meaning): t for t in TARGETS if t.laterality is not None}
+    opposite = {"Left": "Right", "Right": "Left"}
+    assert len(sided) >= 10
+    for (code, side), target in sided.items():
+        other = sided.get((code, opposite[side]))
+        assert target.mirror == (None if other is None else other.name), target.name
+    assert all(target_named(f"{side} {part}").mirror is None for side in ("left", "right") for part in CHAMBERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "mirrored"),
+    [
+        ("right adrenal gland", "left adrenal gland"),
+        ("left iliopsoas muscle", "right iliopsoas muscle"),
+        ("Left Kidney", "Right Kidney"),
+        ("kidney_left", "kidney_right"),
+        ("left renal organ", "right renal organ"),
+        ("left parotid gland", "right parotid gland"),
+        ("left and right lungs", "right and left lungs"),
+        ("left lateral ventricle", "right lateral ventricle"),
+        ("left ventricle", "left ventricle"),
+        ("right atrium", "right atrium"),
+        ("left heart ventricle", "left heart ventricle"),
+        ("left papillary muscle", "left papillary muscle"),
+        ("left lobe of the liver", "left lobe of the liver"),
+        ("liver", "liver"),
+        ("cleft", "cleft"),
+    ],
+)
+def test_a_mirrored_image_shows_the_other_of_a_paired_organ_only(name, mirrored):
+    assert mirrored_name(name) == mirrored
+    assert mirrored_name(mirrored) == name
+
+
+def test_a_mirror_that_does_not_mirror_back_is_refused(monkeypatch):
+    one_sided = replace(target_named("left kidney"), mirror="liver")
+    monkeypatch.setattr(table, "_target", lambda entry: one_sided if entry["name"] == "left kidney" else _READ(entry))
+    with pytest.raises(ConfigurationError, match="mirror of `left kidney` is `liver`"):
+        table.load_targets.__wrapped__()
