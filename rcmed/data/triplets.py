@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 
 from rcmed.errors import InputError
 from rcmed.image import Modality
+from rcmed.vocabulary.table import canonical_name
 
 _PREFIXES = {modality.value: modality for modality in Modality} | {"x": Modality.X_RAY}
 
@@ -86,6 +87,9 @@ def modality_from_name(path: Path) -> Modality:
 def read_index(index: Path, root: Path) -> list[Triplet]:
     """Read a published index; `provenance.jsonl` beside it adds data set, patient and what was labelled.
 
+    A name that is a synonym in the table of targets ("oesophagus") becomes the table's, so that a structure is one
+    target whoever annotated it; other names stay.
+
     Raises:
         InputError: the index can't be read or names a modality that is not known.
     """
@@ -103,7 +107,8 @@ def read_index(index: Path, root: Path) -> list[Triplet]:
     for image, masks in sorted(entries.items()):
         by_name: dict[str, tuple[Path, ...]] = {}
         for mask in masks:
-            for path, name in mask.items():
+            for path, written in mask.items():
+                name = canonical_name(written)
                 by_name[name] = (*by_name.get(name, ()), root / path)
         facts = provenance.get(image, {})
         parts = Path(image).name.split("--")
@@ -113,7 +118,7 @@ def read_index(index: Path, root: Path) -> list[Triplet]:
             Triplet(
                 image=root / image,
                 masks=by_name,
-                labelled=tuple(labelled),
+                labelled=tuple(dict.fromkeys(canonical_name(name) for name in labelled)),
                 modality=modality_from_name(Path(image)),
                 dataset=str(facts.get("dataset", parts[1] if len(parts) > 2 else "unknown")),
                 patient=str(facts.get("patient", Path(image).stem)),

@@ -18,6 +18,7 @@ from rcmed.vocabulary.terms import (
     names_lesion,
     near_names,
     reworded,
+    seen_elsewhere,
     term_at,
     terms,
     tile,
@@ -85,7 +86,7 @@ def resolve_targets(text: str, modality: Modality | None = None) -> Resolution:
     for chunk in chunks:
         phrase = text[chunk.tokens[0].start : chunk.tokens[-1].end]
         if chunk.targets:
-            for target in chunk.targets:
+            for target in seen_elsewhere(chunk.targets, modality):
                 targets.setdefault(target.name, (target, phrase))
         elif chunk.negated:
             unresolved.append(f"`{phrase}` is negated: name only what is to be found")
@@ -201,8 +202,8 @@ def _read_chunk(chunk: _Chunk, modality: Modality | None) -> None:
             chunk.targets = tuple(targets)
     if not chunk.targets:
         chunk.targets = reworded(all_words)
-    if not chunk.targets and len(chunk.words) == 1 and chunk.words[0] in generic_words():
-        candidates = generic_words()[chunk.words[0]]
+    if not chunk.targets and chunk.words in generic_words():
+        candidates = generic_words()[chunk.words]
         seen = tuple(target for target in candidates if modality is None or modality in target.modalities)
         chunk.targets, chunk.candidates = (seen, ()) if len(seen) == 1 else ((), seen)
 
@@ -238,8 +239,8 @@ def _share_words(chunks: Sequence[_Chunk]) -> None:
 
 
 def _unknown(phrase: str, chunk: _Chunk, modality: Modality | None) -> str:
-    if chunk.words and chunk.words[0] in generic_words() and len(chunk.words) == 1 and modality is not None:
-        meant = _any_of(_names(generic_words()[chunk.words[0]]))
+    if chunk.words in generic_words() and modality is not None:
+        meant = _any_of(_names(generic_words()[chunk.words]))
         return f"`{phrase}` names no target of {modality.value} images: say {meant}"
     near = near_names(" ".join(chunk.words), modality)
     return f"`{phrase}` names no known target" + (f": near are {', '.join(near)}" if near else "")

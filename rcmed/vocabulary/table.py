@@ -13,6 +13,7 @@ import yaml
 from rcmed.codes import Code
 from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
+from rcmed.vocabulary.body_regions import BodyRegion
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Target:
         modalities: in which it can be seen.
         mirror: name of the target that a mirrored image shows in its place (the other kidney); None: itself, as of
             organs that the body has once, and of heart chambers, which stay what they are in a mirrored heart.
+        body_regions: all in whose images it may be seen, at their borders too (the lung in slices of the abdomen);
+            empty where nothing is known of it, as for a target of the user's own.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Target:
     colour: tuple[int, int, int]
     modalities: tuple[Modality, ...]
     mirror: str | None = None
+    body_regions: frozenset[BodyRegion] = frozenset()
 
 
 @cache
@@ -78,6 +82,11 @@ def target_named(name: str) -> Target:
         raise ConfigurationError(f"targets.yaml: no target is named `{name}`") from None
 
 
+def canonical_name(name: str) -> str:
+    """The name of the target that has this name or exactly this synonym ("oesophagus"); else the name itself."""
+    return _by_term().get(name, name)
+
+
 @cache
 def load_groups() -> Mapping[str, tuple[Target, ...]]:
     """Words that mean several targets at once ("adrenal gland"), with these targets."""
@@ -108,6 +117,11 @@ def _by_name() -> Mapping[str, Target]:
     return {target.name: target for target in load_targets()}
 
 
+@cache
+def _by_term() -> Mapping[str, str]:
+    return {term: target.name for target in load_targets() for term in (target.name, *target.synonyms)}
+
+
 def _target(entry: Mapping[str, Any]) -> Target:
     try:
         red, green, blue = entry["colour"]
@@ -121,6 +135,7 @@ def _target(entry: Mapping[str, Any]) -> Target:
             colour=(red, green, blue),
             modalities=tuple(Modality(modality) for modality in entry["modalities"]),
             mirror=entry.get("mirror"),
+            body_regions=frozenset(BodyRegion(region) for region in entry["body_regions"]),
         )
     except (KeyError, ValueError) as error:
         raise ConfigurationError(f"targets.yaml: the entry `{entry.get('name')}` is incomplete: {error}") from error

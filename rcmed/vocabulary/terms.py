@@ -65,9 +65,18 @@ def reworded(words: Words) -> tuple[Target, ...]:
 
 
 @cache
-def generic_words() -> Mapping[str, tuple[Target, ...]]:
+def generic_words() -> Mapping[Words, tuple[Target, ...]]:
     """Words that need a modality to name a target, normalised."""
-    return {_words(word)[0]: targets for word, targets in load_generic_words().items()}
+    return {_words(word): targets for word, targets in load_generic_words().items()}
+
+
+def seen_elsewhere(targets: Sequence[Target], modality: Modality | None) -> tuple[Target, ...]:
+    """The target that one name means in another modality ("breast tumor" on a mammogram), where there is one."""
+    if modality is None or len(targets) != 1 or modality in targets[0].modalities:
+        return tuple(targets)
+    also = generic_words().get(_words(targets[0].name), ())
+    seen = tuple(target for target in also if modality in target.modalities)
+    return seen if len(seen) == 1 else tuple(targets)
 
 
 @cache
@@ -78,7 +87,9 @@ def _longest_term() -> int:
 @cache
 def _lexicon() -> frozenset[str]:
     """Words that a misspelling may stand for."""
-    return frozenset(word for words in terms() for word in words) | frozenset(generic_words())
+    return frozenset(word for words in terms() for word in words) | {
+        word for words in generic_words() for word in words
+    }
 
 
 def _words(text: str) -> Words:

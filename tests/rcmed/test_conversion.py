@@ -226,3 +226,14 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
         from rcmed.data.conversion.published import link_published
 
         link_published(tmp_path, tmp_path / "out")
+
+
+def test_an_index_that_spells_a_name_otherwise_means_the_same_target(tmp_path: Path) -> None:
+    image, mask = "images/ct--made--1.png", "masks/ct--made--1--oesophagus.png"
+    index = tmp_path / "image2label_2d_train.json"
+    index.write_text(json.dumps({image: [{mask: "oesophagus"}]}))
+    labelled = {"image": image, "dataset": "made", "patient": "1", "labelled": ["oesophagus", "esophagus", "thalamus"]}
+    (tmp_path / "provenance.jsonl").write_text(json.dumps(labelled))
+    (triplet,) = read_index(index, tmp_path)
+    assert triplet.masks == {"esophagus": (tmp_path / mask,)}
+    assert triplet.labelled == ("esophagus", "thalamus")

@@ -55,7 +55,7 @@ WRONG = [
     *[("hearth", "ct"), ("livery", "ct"), ("fatal head", "ultrasound"), ("colony", "ct"), ("legion of the skin", "ct")],
     *[("enema", "mr"), ("liner", "ct"), ("beast tumor", "ultrasound"), ("rental vein", "ct"), ("cancel", "ct")],
     # near in anatomy, and something else
-    *[("ureter", "ct"), ("uterus", "mr"), ("femur", "ct"), ("cerebellum", "mr"), ("optic nerve", "fundus")],
+    *[("ureter", "ct"), ("uterus", "mr"), ("femur", "ct"), ("thalamus", "mr"), ("optic nerve", "fundus")],
     *[
         ("heart valve", "ct"),
         ("kidney stone", "ct"),

@@ -6,14 +6,16 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from highdicom.color import CIELabColor
 from pydicom.sr.codedict import codes
 
 from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
-from rcmed.vocabulary import load_targets, table, target_named
+from rcmed.vocabulary import BodyRegion, load_targets, table, target_named
 from rcmed.vocabulary.mirroring import mirrored_name
-from rcmed.vocabulary.table import load_generic_words, load_groups
+from rcmed.vocabulary.table import canonical_name, load_generic_words, load_groups
 
 TARGETS = load_targets()
 CHAMBERS = ("atrium", "ventricle")
@@ -139,3 +141,23 @@ def test_a_mirror_that_does_not_mirror_back_is_refused(monkeypatch):
     monkeypatch.setattr(table, "_target", lambda entry: one_sided if entry["name"] == "left kidney" else _READ(entry))
     with pytest.raises(ConfigurationError, match="mirror of `left kidney` is `liver`"):
         table.load_targets.__wrapped__()
+
+
+def test_every_target_lies_somewhere_in_the_body():
+    assert all(target.body_regions for target in TARGETS)
+    assert {region for target in TARGETS for region in target.body_regions} == set(BodyRegion)
+    assert target_named("liver").body_regions == {BodyRegion.CHEST, BodyRegion.ABDOMEN}
+    assert BodyRegion.HEAD not in target_named("lung").body_regions
+    assert BodyRegion.HEAD in target_named("spinal cord").body_regions
+
+
+def test_both_spellings_of_an_annotation_are_one_target():
+    assert canonical_name("oesophagus") == canonical_name("esophagus") == "esophagus"
+    assert canonical_name("a name of one's own") == "a name of one's own"
+
+
+def test_colours_are_told_apart():
+    lab = [CIELabColor.from_rgb(*target.colour) for target in TARGETS]
+    values = np.array([[colour.l_star, colour.a_star, colour.b_star] for colour in lab])
+    apart = np.linalg.norm(values[:, None] - values[None], axis=-1)
+    assert apart[~np.eye(len(values), dtype=bool)].min() > 15
