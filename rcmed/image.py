@@ -122,6 +122,8 @@ class SourceInstance:
 
 STANDARDISED_UPTAKE = "{SUVbw}g/ml"
 """UCUM code of PET pixels that are standardised by body weight (PS3.16 CID 85)."""
+UNKNOWN_UNIT = "1"
+"""UCUM code (no units) of pixels that are surely, or may be, not in their modality's usual unit (a CT without HU)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +142,8 @@ class Image:
         window: (centre, width) in the unit of the pixels, where the source gives one.
         series_instance_uid: where the image came from DICOM.
         warnings: what the reader noticed, a clear line each.
-        unit: UCUM code of the pixels where it is surely known and is not the modality's usual one
-            (`STANDARDISED_UPTAKE`).
+        unit: UCUM code of the pixels where they are not in the modality's usual unit (`STANDARDISED_UPTAKE`, or
+            `UNKNOWN_UNIT` of pixels in which nothing may be measured).
         file_axes: for (slice, row, column), the axis of the file's own voxel array (first, second, third) that it is;
             a permutation, never a flip, so that a mask goes back to the file's grid exactly.
     """

@@ -154,9 +154,10 @@ def is_three_dimensional(image: Image) -> bool:
 
 
 def holds_hounsfield_units(image: Image) -> bool:
-    """Whether the pixels are HU: grey CT with known geometry, and not an 8-bit picture of a window."""
+    """Whether the pixels are HU: grey CT with known geometry, no other unit, and not an 8-bit picture of a window."""
     return (
         image.modality is Modality.CT
+        and image.unit is None
         and not image.is_colour
         and image.grid.in_millimetres
         and image.grid.in_patient_coordinates

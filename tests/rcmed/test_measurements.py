@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcmed.errors import GridMismatchError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality
 from rcmed.measurements import MAXIMUM_BOXES, find_boxes, find_parts, measure, written
 
 
@@ -97,6 +97,7 @@ def test_mean_attenuation_only_in_hounsfield_units():
     assert "mean attenuation" not in named(measure(mask, Image(pixels, grid, Modality.MR)))
     window = np.zeros(grid.shape, np.uint8)
     assert "mean attenuation" not in named(measure(mask, Image(window, grid, Modality.CT)))
+    assert "mean attenuation" not in named(measure(mask, Image(pixels, grid, Modality.CT, unit=UNKNOWN_UNIT)))
 
 
 def test_an_empty_mask_measures_nothing():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality
 from rcmed.model.cache import EncodedImageCache
 from rcmed.model.config import RCMedConfig
 from rcmed.model.inference import SliceReader
@@ -130,6 +130,16 @@ def test_a_photographed_film_is_read_in_grey_and_a_fundus_in_colour(tint: tuple[
     plain = np.repeat(grey[..., None], 3, axis=-1)
     assert (to_eight_bit(Image(plain, grid, Modality.X_RAY)) == plain).all()
     assert (to_eight_bit(Image(tinted, grid, Modality.FUNDUS)) == tinted).all()
+
+
+def test_stored_numbers_of_a_ct_are_not_shown_as_if_they_were_hounsfield_units() -> None:
+    attenuation = np.linspace(-1000, 1000, 48, dtype=np.int16).reshape(1, 8, 6)
+    grid = Grid(attenuation.shape, np.eye(4))
+    windowed = to_eight_bit(Image(attenuation, grid, Modality.CT))
+    assert (to_eight_bit(Image(attenuation, grid, Modality.CT, unit=UNKNOWN_UNIT)) == windowed).all()
+    stored = to_eight_bit(Image(attenuation + 1024, grid, Modality.CT, unit=UNKNOWN_UNIT))[..., 0]
+    assert stored.min() == 0 and stored.max() == 255 and len(np.unique(stored)) > 40
+    assert len(np.unique(windowed)) < 15
 
 
 def test_text_format_is_the_published_one() -> None:
