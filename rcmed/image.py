@@ -176,3 +176,18 @@ class Image:
     def is_colour(self) -> bool:
         """Whether the pixels are RGB."""
         return self.pixels.ndim == 4
+
+    @property
+    def claims_hounsfield(self) -> bool:
+        """Whether the pixels are told and measured as HU: the one place that says so.
+
+        Grey CT with known geometry, no 8-bit picture of a window, and no reader found (`unit`) that they are not HU.
+        """
+        return (
+            self.modality is Modality.CT
+            and self.unit is None
+            and not self.is_colour
+            and self.grid.in_millimetres
+            and self.grid.in_patient_coordinates
+            and self.pixels.dtype.itemsize > 1
+        )

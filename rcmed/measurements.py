@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist
 
 from rcmed.codes import Code
 from rcmed.findings import Box, Measurement
-from rcmed.image import STANDARDISED_UPTAKE, Image, Modality
+from rcmed.image import STANDARDISED_UPTAKE, Image
 
 MAXIMUM_BOXES = 16
 
@@ -136,7 +136,7 @@ def measure(mask: NDArray[np.bool_], image: Image) -> tuple[Measurement, ...]:
         measurements.append(Measurement("area", area, "mm2", AREA))
         diameter = longest_diameter(find_parts(mask[frame : frame + 1]).mask(0)[0], image)
         measurements.append(Measurement("longest diameter", diameter, "mm", DIAMETER, MAXIMUM))
-    if holds_hounsfield_units(image):
+    if image.claims_hounsfield:
         value = float(image.pixels[mask].mean(dtype=np.float64))
         measurements.append(Measurement("mean attenuation", value, "[hnsf'U]", ATTENUATION, MEAN))
     if image.unit == STANDARDISED_UPTAKE:
@@ -151,18 +151,6 @@ def measure(mask: NDArray[np.bool_], image: Image) -> tuple[Measurement, ...]:
 def is_three_dimensional(image: Image) -> bool:
     """Whether a volume can be measured: several slices that are neighbours in space."""
     return image.is_volume and image.grid.shape[0] > 1
-
-
-def holds_hounsfield_units(image: Image) -> bool:
-    """Whether the pixels are HU: grey CT with known geometry, no other unit, and not an 8-bit picture of a window."""
-    return (
-        image.modality is Modality.CT
-        and image.unit is None
-        and not image.is_colour
-        and image.grid.in_millimetres
-        and image.grid.in_patient_coordinates
-        and image.pixels.dtype.itemsize > 1
-    )
 
 
 def largest_slice(mask: NDArray[np.bool_]) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rcmed.errors import ConfigurationError, GeometryError, InputError, UnknownFormatError, UnreadableFileError
 from rcmed.image import Grid, Image, Modality
 from rcmed.picture_files import PICTURES, TIFFS, read_picture, read_tiff
+from rcmed.pixel_values import checked_values
 from rcmed.stored_pixels import grey_or_rgb8, require_size, to_rgb8
 from rcmed.volume_axes import acquisition_axes
 
@@ -63,8 +64,8 @@ def read_images(path: Path | str, modality: Modality | None = None, channel: int
     known = modality or modality_from_name(path)
     try:
         if channel is not None and suffix_of(path) in NIFTIS:
-            return [_read_nifti(path, known, channel)]
-        return [reader(path, known)]
+            return [checked_values(_read_nifti(path, known, channel), str(path))]
+        return [checked_values(reader(path, known), str(path))]
     except InputError:
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything

@@ -23,11 +23,10 @@ from rcmed.model.hint_prompts import MASK_STRIDE, PlacedHints, PointLabel
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, SEGMENTATION_MARK, prompt_to_seg
 from rcmed.model.modeling import PromptTokens
 from rcmed.model.packaged import model_folder
+from rcmed.pixel_values import hounsfield_doubt
 
 # A window that shows soft tissue, as the training slices do: centre and width in HU.
 SOFT_TISSUE_WINDOW = (40.0, 400.0)
-# Stored numbers of a CT that are no HU (0 to 4095) have none below; HU of a patient in air do.
-HIGHEST_AIR_HU = -500.0
 # What colour their pictures have is of the film, the screen or the camera; the weights never saw any.
 WITHOUT_COLOUR = frozenset({Modality.CT, Modality.MR, Modality.PET, Modality.X_RAY})
 # A rough mask is given to the model as logits: so sure is the user of it.
@@ -38,7 +37,7 @@ def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -
     """8-bit RGB pixels as the model was trained on, uint8 (slice, row, column, 3), which may be read-only.
 
     8-bit grey stays as it is, and so does colour where the modality has some: what a photograph of a film or a screen
-    added becomes grey. CT is windowed (HU); everything else, and CT of an unknown unit without air at its HU, is
+    added becomes grey. CT is windowed (HU); everything else, and CT of an unknown unit that can't be HU, is
     stretched between percentiles of the whole image, so that the slices of a volume keep their relation.
     """
     grey = image.pixels
@@ -49,7 +48,7 @@ def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -
         grey = ((image.pixels.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8)
     if grey.dtype != np.uint8:
         values = grey.astype(np.float32)
-        if image.modality is Modality.CT and (image.unit is None or values.min() < HIGHEST_AIR_HU):
+        if image.modality is Modality.CT and (image.unit is None or hounsfield_doubt(grey) is None):
             centre, width = SOFT_TISSUE_WINDOW
             low, high = centre - width / 2, centre + width / 2
         else:
