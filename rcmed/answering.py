@@ -35,11 +35,12 @@ def write_answer(image: Image, findings: Findings, folder: Path, kinds: Sequence
     masks: dict[int, str] = {}
     suffix = ".nii.gz" if image.grid.shape[0] > 1 else ".png"
     for number, finding in enumerate(findings.findings):
-        if finding.mask is None or finding.target is None:
+        mask = finding.mask
+        if mask is None or finding.target is None:
             continue
         name = finding.target.name.replace(" ", "_")
         masks[number] = f"mask-{number + 1}-{name}{suffix}"
-        write_mask(finding.mask, image, folder / masks[number])
+        write_mask(mask, image, folder / masks[number])
         picture = paint_overlay(image, [finding], best_slice(image, finding))
         PillowImage.fromarray(picture).save(folder / f"overlay-{number + 1}-{name}.png")
     write_findings_json(image, findings, masks, folder / "findings.json")

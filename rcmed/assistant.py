@@ -24,7 +24,7 @@ from rcmed.image import Image, Modality
 from rcmed.measurements import find_boxes, measure
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
-from rcmed.model.inference import SliceAnswers, SliceReader
+from rcmed.model.inference import SliceAnswers, SliceReader, VolumeAnswers
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.knowledge import known_targets, modalities_of, own_targets
 from rcmed.model.modeling import EncodedImage, RCMedModel
@@ -145,13 +145,13 @@ class Assistant:
     def answer_words(self, image: Image, words: Sequence[str]) -> SliceAnswers:
         """What the weights say to words as they stand, without the vocabulary; masks lie on the slices as shown."""
         pixels = ReaderView.of(image.grid).to_view(to_eight_bit(image))
-        parts = list(self._reader.read(pixels, list(words), image.modality))
-        return SliceAnswers(
-            first=0,
-            masks=np.concatenate([part.masks for part in parts], axis=1),
-            presence=np.concatenate([part.presence for part in parts], axis=1),
-            sureness=np.concatenate([part.sureness for part in parts], axis=1),
-        )
+        shape = (len(words), pixels.shape[0])
+        masks = np.zeros((*shape, *pixels.shape[1:3]), dtype=bool)
+        presence, sureness = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+        for part in self._reader.read(pixels, list(words), image.modality):
+            masks[part.place] = part.masks
+            presence[part.place], sureness[part.place] = part.presence, part.sureness
+        return SliceAnswers(0, masks, presence, sureness)
 
     def find(
         self, image: Image, prompts: str | Sequence[str] = "", hints: Mapping[int, Hint] = MappingProxyType({})
@@ -199,7 +199,7 @@ class Assistant:
             base = found[target.name]
             if recognise and base.status is not FindingStatus.FOUND:
                 continue
-            findings.append(replace(base, prompt=prompt or target.name))
+            findings.append(base.told(prompt=prompt or target.name))
         return Findings(
             findings=tuple(describe_findings(image, findings, self.describer)),
             model=self.identity,
@@ -254,29 +254,22 @@ class Assistant:
         asserted = [index for index, hint in sorted(hints.items()) if hint.says_present]
         pixels = view.to_view(to_eight_bit(image))
         names = [target.name for target in targets]
-        shape = (len(targets), image.grid.shape[0])
-        whole = SliceAnswers(
-            first=0,
-            masks=np.zeros((len(targets), *pixels.shape[:3]), dtype=bool),
-            presence=np.zeros(shape, dtype=np.float32),
-            sureness=np.zeros(shape, dtype=np.float32),
-        )
+        whole = VolumeAnswers.empty(len(targets), *pixels.shape[:3])
         for answers in self._reader.read(pixels, names, image.modality, shown_hints):
-            last = answers.first + answers.masks.shape[1]
-            whole.masks[:, answers.first : last] = answers.masks
-            whole.presence[:, answers.first : last] = answers.presence
-            whole.sureness[:, answers.first : last] = answers.sureness
+            whole.put(answers)
         if not hints:
             # A hint is for the whole image at once; a tile knows nothing of it.
             self._refine_fine_targets(pixels, names, image, whole)
         whole.presence[:, asserted] = np.where(np.isnan(whole.presence[:, asserted]), np.nan, 1.0)
         return [
-            self._finding(image, target, view.from_view(whole.masks[i]), whole.presence[i], whole.sureness[i], asserted)
-            for i, target in enumerate(targets)
+            self._finding(image, target, view.from_view(mask.unpack()), presence, sureness, asserted)
+            for target, mask, presence, sureness in zip(
+                targets, whole.masks, whole.presence, whole.sureness, strict=True
+            )
         ]
 
     def _refine_fine_targets(
-        self, pixels: NDArray[np.uint8], names: list[str], image: Image, whole: SliceAnswers
+        self, pixels: NDArray[np.uint8], names: list[str], image: Image, whole: VolumeAnswers
     ) -> None:
         """Read targets too fine for the whole image again in tiles, where the image is much larger than one."""
         config = self.model.config
@@ -287,7 +280,8 @@ class Assistant:
             answers = self._reader.read_tiles(
                 pixels[index : index + 1], [names[i] for i in fine], image.modality, config.tile_edge
             )
-            whole.masks[fine, index] = answers.masks[:, 0]
+            for place, target in enumerate(fine):
+                whole.masks[target].put(index, answers.masks[place])
             whole.presence[fine, index] = answers.presence[:, 0]
             whole.sureness[fine, index] = answers.sureness[:, 0]
 

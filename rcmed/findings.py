@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from rcmed.codes import Code
 from rcmed.image import Grid, Modality
+from rcmed.packed_mask import PackedMask
 
 if TYPE_CHECKING:
     from rcmed.vocabulary import Target
@@ -52,6 +54,19 @@ class Measurement:
     derivation: Code | None = None
 
 
+class _KeptPacked:
+    """The attribute `mask` of a finding: given and asked for in bytes, kept in bits."""
+
+    def __get__(self, finding: Finding | None, owner: type[Finding]) -> NDArray[np.bool_] | None:
+        if finding is None:  # asked of the class: the default
+            return None
+        region = finding.region
+        return None if region is None else region.unpack()
+
+    def __set__(self, finding: Finding, mask: NDArray[np.bool_] | None) -> None:
+        finding.__dict__["_region"] = None if mask is None else PackedMask.of(mask)
+
+
 @dataclass(frozen=True, eq=False)
 class Finding:
     """One target in one image.
@@ -61,7 +76,8 @@ class Finding:
         target: the concept; None where the words could not be resolved (then `reason` says why).
         status: found, absent, uncertain or unresolved.
         presence: probability in [0, 1] that the target is in the image; None where unresolved.
-        mask: bool (slice, row, column) on the image's own grid; None unless found or uncertain with a region.
+        mask: bool (slice, row, column) on the image's own grid; None unless found or uncertain with a region. It is
+            unpacked each time it is asked for: one that is asked for often is better held by whoever asks.
         boxes: around each connected part, largest first.
         measurements: with units; millimetres only where the grid has them.
         description: a paragraph for a reader, of at most 1024 characters.
@@ -72,7 +88,7 @@ class Finding:
     target: Target | None
     status: FindingStatus
     presence: float | None = None
-    mask: NDArray[np.bool_] | None = None
+    mask: _KeptPacked = _KeptPacked()  # noqa: RUF009 (a descriptor, not a value)
     boxes: tuple[Box, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     description: str = ""
@@ -81,7 +97,22 @@ class Finding:
     @property
     def is_present(self) -> bool:
         """Whether a region is reported."""
-        return self.mask is not None and self.status in (FindingStatus.FOUND, FindingStatus.UNCERTAIN)
+        return self.region is not None and self.status in (FindingStatus.FOUND, FindingStatus.UNCERTAIN)
+
+    @property
+    def region(self) -> PackedMask | None:
+        """The mask as it is kept."""
+        found: PackedMask | None = self.__dict__["_region"]
+        return found
+
+    def told(self, *, prompt: str | None = None, description: str | None = None) -> Finding:
+        """The same finding in other words; what is None stays. Its mask is not unpacked for it."""
+        other = copy(self)
+        other.__dict__.update(
+            prompt=self.prompt if prompt is None else prompt,
+            description=self.description if description is None else description,
+        )
+        return other
 
 
 @dataclass(frozen=True)
@@ -117,5 +148,5 @@ class Findings:
 
     def __post_init__(self) -> None:
         for finding in self.findings:
-            if finding.mask is not None:
-                self.grid.require_mask(finding.mask)
+            if finding.region is not None:
+                self.grid.require_mask(finding.region)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.errors import GeometryError, GridMismatchError
+from rcmed.packed_mask import PackedMask
 
 
 class Modality(StrEnum):
@@ -92,7 +93,7 @@ class Grid:
         )
         return bool(np.abs(self.to_patient(corners) - other.to_patient(corners)).max() <= tolerance_mm)
 
-    def require_mask(self, mask: NDArray[np.bool_]) -> None:
+    def require_mask(self, mask: NDArray[np.bool_] | PackedMask) -> None:
         """Check that a mask lies on this grid.
 
         Raises:

@@ -60,7 +60,7 @@ def find_parts(mask: NDArray[np.bool_]) -> Parts:
     if not mask.any():
         return Parts(mask.shape, empty, (), np.zeros((0, 0, 0), np.int32), (0, 0, 0), empty)
     # Labels take four times the memory of the mask: only the box around it is labelled.
-    window = ndimage.find_objects(mask.astype(np.uint8, copy=False))[0]
+    window = ndimage.find_objects(mask.view(np.uint8))[0]
     origin = tuple(extent.start for extent in window)
     labels, count = ndimage.label(mask[window], structure=np.ones((3, 3, 3), dtype=bool), output=np.int32)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]

@@ -41,7 +41,7 @@ class Appearance:
 def appearance(region: Region) -> Appearance | None:
     """Look at a region on the slice where it is largest; None for a few pixels or without surroundings."""
     index = region.largest_slice
-    if np.count_nonzero(region.crop[index]) < _FEWEST_PIXELS:
+    if region.packed.areas[index] < _FEWEST_PIXELS:
         return None
     mask, pixels = _with_surroundings(region, index)
     inside = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1] if not mask.all() else None
@@ -67,8 +67,8 @@ def appearance(region: Region) -> Appearance | None:
 def _with_surroundings(region: Region, index: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Mask and grey values, (row, column) each, of the region's slice with a margin around the region."""
     shape = region.image.grid.shape
-    area = int(np.count_nonzero(region.crop[index]))
-    step = max(1, -(-max(region.crop.shape[1:]) // _LARGEST_EDGE))
+    area = int(region.packed.areas[index])
+    step = max(1, -(-max(region.packed.shape[1:]) // _LARGEST_EDGE))
     margin = step * (_ring_width(area // step**2) + 1)
     number = region.first[0] + index
     first = (number, max(0, region.first[1] - margin), max(0, region.first[2] - margin))

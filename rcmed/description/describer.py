@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from rcmed.findings import Finding
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 LONGEST_DESCRIPTION = 1024
 """Characters; DICOM's short texts hold no more (VR ST), and a reader wants no more."""
@@ -35,12 +35,28 @@ class Describer(Protocol):
 
 def describe_findings(image: Image, findings: Sequence[Finding], describer: Describer) -> list[Finding]:
     """The same findings with descriptions, once all of an image are known; those without a region stay as they are."""
-    masks = {f.target.name: f.mask for f in findings if f.target is not None and f.mask is not None}
-    words = describer.describe(image, masks) if masks else {}
+    regions = {f.target.name: f.region for f in findings if f.target is not None and f.region is not None}
+    words = describer.describe(image, _Unpacked(regions)) if regions else {}
     return [
-        replace(f, description=words.get(f.target.name, "")) if f.target is not None and f.mask is not None else f
+        f.told(description=words.get(f.target.name, "")) if f.target is not None and f.region is not None else f
         for f in findings
     ]
+
+
+class _Unpacked(Mapping[str, NDArray[np.bool_]]):
+    """Masks that are unpacked when they are asked for."""
+
+    def __init__(self, regions: Mapping[str, PackedMask]) -> None:
+        self._regions = regions
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        return self._regions[name].unpack()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._regions)
+
+    def __len__(self) -> int:
+        return len(self._regions)
 
 
 def shortened(text: str, longest: int = LONGEST_DESCRIPTION) -> str:

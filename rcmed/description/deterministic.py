@@ -64,7 +64,7 @@ def _geometry(region: Region, factors: ShapeFactors, count: int) -> list[str]:
 
 def _size(region: Region, count: int) -> str:
     image = region.image
-    largest = region.crop[region.largest_slice]
+    largest = region.packed[region.largest_slice]
     unit = "mm" if image.grid.in_millimetres else "pixels"
     extent = f"{_number(longest_diameter(largest, image))} {unit}"
     across = f"up to {extent} across" if count == 1 else f"spread over {extent}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 FILL = 0.3
 """How much of the colour a region's inside takes; its outline takes all."""
@@ -42,7 +43,7 @@ PALETTE = (
 
 
 def paint_regions(
-    image: Image, regions: Sequence[tuple[NDArray[np.bool_], tuple[int, int, int]]], slice_index: int
+    image: Image, regions: Sequence[tuple[NDArray[np.bool_] | PackedMask, tuple[int, int, int]]], slice_index: int
 ) -> NDArray[np.uint8]:
     """Paint regions on one slice: the inside tinted, the outline in full colour.
 

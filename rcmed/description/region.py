@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 Corner = tuple[int, int, int]
 
@@ -19,16 +20,21 @@ class Region:
     Attributes:
         name: of the target.
         image: that it lies in.
-        crop: bool (slice, row, column), the mask within the box around it; not empty.
+        packed: the mask within the box around it; not empty.
         first: voxel index (slice, row, column) of the crop's first voxel.
         voxels: how many it has.
     """
 
     name: str
     image: Image
-    crop: NDArray[np.bool_]
+    packed: PackedMask
     first: Corner
     voxels: int
+
+    @property
+    def crop(self) -> NDArray[np.bool_]:
+        """The mask within the box around the region, bool (slice, row, column); unpacked each time."""
+        return self.packed.unpack()
 
     @classmethod
     def of(cls, name: str, mask: NDArray[np.bool_], image: Image) -> Region | None:
@@ -46,25 +52,25 @@ class Region:
         rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
         crop = slab[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         first = (int(slices[0]), int(rows[0]), int(columns[0]))
-        return cls(name, image, crop, first, int(np.count_nonzero(crop)))
+        return cls(name, image, PackedMask.of(crop), first, int(np.count_nonzero(crop)))
 
     @property
     def end(self) -> Corner:
         """One beyond the last voxel index (slice, row, column)."""
-        first, extent = self.first, self.crop.shape
+        first, extent = self.first, self.packed.shape
         return first[0] + extent[0], first[1] + extent[1], first[2] + extent[2]
 
     @property
     def largest_slice(self) -> int:
         """Index within the crop of the slice with the most pixels; the first among equals."""
-        return int(np.count_nonzero(self.crop, axis=(1, 2)).argmax())
+        return int(self.packed.areas.argmax())
 
     def centre(self) -> NDArray[np.float64]:
         """Centre of mass as a voxel index (slice, row, column) of the image."""
-        middle = []
+        crop, middle = self.crop, []
         for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
-            counts = np.count_nonzero(self.crop, axis=others)
-            middle.append(float(counts @ np.arange(self.crop.shape[axis])) / self.voxels)
+            counts = np.count_nonzero(crop, axis=others)
+            middle.append(float(counts @ np.arange(crop.shape[axis])) / self.voxels)
         return np.array(middle) + np.array(self.first)
 
     def within(self, first: Corner, end: Corner) -> NDArray[np.bool_]:
@@ -81,5 +87,5 @@ class Region:
             here = tuple(
                 slice(start - origin, stop - origin) for (start, stop), origin in zip(inside, self.first, strict=True)
             )
-            box[there] = self.crop[here]
+            box[there] = self.packed.unpack(here[0].start, here[0].stop)[:, here[1], here[2]]
         return box

@@ -27,12 +27,12 @@ def paint_overlay(image: Image, findings: Sequence[Finding], slice_index: int) -
         IndexError: there is no such slice.
         GridMismatchError: a mask does not lie on the image's grid.
     """
-    regions = [(f.mask, f.target.colour if f.target else _WITHOUT_TARGET) for f in findings if f.mask is not None]
+    regions = [(f.region, f.target.colour if f.target else _WITHOUT_TARGET) for f in findings if f.region is not None]
     return paint_regions(image, regions, slice_index)
 
 
 def best_slice(image: Image, finding: Finding) -> int:
     """The slice with the largest area of the finding; the middle one where it has no region."""
-    if finding.mask is None or not finding.mask.any():
+    if finding.region is None or not finding.region.any():
         return image.grid.shape[0] // 2
-    return int(np.argmax(np.count_nonzero(finding.mask, axis=(1, 2))))
+    return int(finding.region.areas.argmax())

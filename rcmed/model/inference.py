@@ -23,6 +23,7 @@ from rcmed.model.presence import mask_sureness
 from rcmed.model.processor import RCMedProcessor, to_masks
 from rcmed.model.prompt_graph import PromptGraph
 from rcmed.model.recognition import recognise
+from rcmed.packed_mask import PackedMask
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,53 @@ class SliceAnswers:
         masks: bool (target, slice, row, column) on the image's grid.
         presence: float32 (target, slice): probability that the target is in the slice; NaN where the model has none.
         sureness: float32 (target, slice): mean of the mask's `SURE_PIXELS` highest logits.
+        first_target: index of the first of these targets among those asked for.
     """
 
     first: int
     masks: NDArray[np.bool_]
     presence: NDArray[np.float32]
     sureness: NDArray[np.float32]
+    first_target: int = 0
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Where they lie among all targets and slices."""
+        targets, slices = self.masks.shape[:2]
+        return slice(self.first_target, self.first_target + targets), slice(self.first, self.first + slices)
+
+
+@dataclass(frozen=True)
+class VolumeAnswers:
+    """What the model says of all slices, the masks in bits: those of many targets would fill the memory.
+
+    Attributes:
+        masks: one per target.
+        presence, sureness: as `SliceAnswers`.
+    """
+
+    masks: tuple[PackedMask, ...]
+    presence: NDArray[np.float32]
+    sureness: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, targets: int, slices: int, rows: int, columns: int) -> VolumeAnswers:
+        """Of so many targets in an image of this size."""
+        presence, sureness = (np.zeros((targets, slices), dtype=np.float32) for _ in range(2))
+        return cls(tuple(PackedMask((slices, rows, columns)) for _ in range(targets)), presence, sureness)
+
+    def put(self, answers: SliceAnswers) -> None:
+        """Take what is said of some slices."""
+        for mask, found in zip(self.masks[answers.place[0]], answers.masks, strict=True):
+            mask.put(answers.first, found)
+        self.presence[answers.place], self.sureness[answers.place] = answers.presence, answers.sureness
 
 
 # Prompts of several slices share a pass up to this number: enough that a pass pays, few enough for a CPU's caches.
 PROMPTS_AT_ONCE = 8
+# Of whatever size and number slices and targets are: pixels that are looked at together, and pixels of all their masks.
+PIXELS_AT_ONCE = 2**24
+MASK_PIXELS_AT_ONCE = 2**28
 
 
 def _runs(slices: int, length: int, alone: Container[int]) -> Iterator[tuple[int, int]]:
@@ -178,15 +216,22 @@ class SliceReader:
 
         Args:
             hints: by slice, for every target.
+        Returns:
+            batch after batch; of slices so large that a batch of all targets would be too much, some targets at once.
         """
         rows, columns = pixels.shape[1:3]
         placed = {index: self.processor.prepare_hint(hint, rows, columns) for index, hint in hints.items()}
-        for first in range(0, pixels.shape[0], self.batch):
-            encode = partial(self._encode_or_recall, pixels[first : first + self.batch])
-            here = {index - first: hint for index, hint in placed.items() if first <= index < first + self.batch}
+        batch = max(1, min(self.batch, PIXELS_AT_ONCE // (rows * columns)))
+        for first in range(0, pixels.shape[0], batch):
+            encode = partial(self._encode_or_recall, pixels[first : first + batch])
+            here = {index - first: hint for index, hint in placed.items() if first <= index < first + batch}
             logits, presence = self._ask(encode, names, modality, here)
-            masks = to_masks(logits, rows, columns, self.processor.image_size)
-            yield SliceAnswers(first, masks, presence.cpu().numpy(), mask_sureness(logits).cpu().numpy())
+            known, sure = presence.cpu().numpy(), mask_sureness(logits).cpu().numpy()
+            at_once = max(1, MASK_PIXELS_AT_ONCE // (logits.shape[1] * rows * columns))
+            for target in range(0, len(names), at_once):
+                some = slice(target, target + at_once)
+                masks = to_masks(logits[some], rows, columns, self.processor.image_size)
+                yield SliceAnswers(first, masks, known[some], sure[some], target)
 
     def recognise(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> list[str]:
         """The targets that the model names, of these, in answers on uint8 slices (slice, row, column, 3)."""

@@ -47,13 +47,17 @@ def to_eight_bit(image: Image, percentiles: tuple[float, float] = (0.5, 99.5)) -
         # The rounded mean, so that grey in three channels stays what it is.
         grey = ((image.pixels.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8)
     if grey.dtype != np.uint8:
-        values = grey.astype(np.float32)
         if image.modality is Modality.CT and (image.unit is None or hounsfield_doubt(grey) is None):
             centre, width = SOFT_TISSUE_WINDOW
             low, high = centre - width / 2, centre + width / 2
         else:
-            low, high = np.percentile(values, percentiles)
-        grey = np.clip((values - low) / max(high - low, 1e-6) * 255.0 + 0.5, 0, 255).astype(np.uint8)
+            low, high = np.percentile(grey.astype(np.float32), percentiles)
+        stretched = np.empty(grey.shape, dtype=np.uint8)
+        for place, values in enumerate(grey):
+            # Slice by slice: numbers of a whole volume in between would take many times its memory.
+            scaled = (values.astype(np.float32) - low) / max(high - low, 1e-6) * 255.0 + 0.5
+            stretched[place] = np.clip(scaled, 0, 255)
+        grey = stretched
     # Three equal channels in the memory of one, which `RCMedProcessor.prepare_pixels` knows.
     return np.broadcast_to(grey[..., None], (*grey.shape, 3))
 

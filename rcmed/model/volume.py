@@ -79,9 +79,15 @@ def decide_volume(
 
 def drop_islands(mask: NDArray[np.bool_], share: float = ISLAND_SHARE) -> NDArray[np.bool_]:
     """Remove parts (26-neighbourhood) smaller than `share` of the largest part."""
-    labels, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=bool))
+    if not mask.any():
+        return mask
+    # Labels take four times the memory of the mask: only the box around it is labelled.
+    window = ndimage.find_objects(mask.view(np.uint8))[0]
+    labels, count = ndimage.label(mask[window], structure=np.ones((3,) * mask.ndim, dtype=bool))
     if count < 2:
         return mask
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray((sizes >= share * sizes.max())[labels] & mask)
+    kept = np.zeros_like(mask)
+    kept[window] = (sizes >= share * sizes.max())[labels] & mask[window]
+    return kept
