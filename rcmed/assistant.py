@@ -26,7 +26,7 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.inference import SliceAnswers, SliceReader, VolumeAnswers
 from rcmed.model.instruction import modality_words, question
-from rcmed.model.knowledge import known_targets, modalities_of, own_targets
+from rcmed.model.knowledge import known_targets, own_targets, unknown_because
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
@@ -78,8 +78,9 @@ class Assistant:
 
     @property
     def trained_targets(self) -> tuple[str, ...]:
-        """Names of the targets that the weights were trained on; empty where they do not say."""
-        return tuple(self.model.config.target_names)
+        """Names of the targets that the weights know in any modality; empty where they do not say."""
+        names = {target.name for target in known_targets(self._config)}
+        return tuple(name for name in self._config.target_names if name in names)
 
     @classmethod
     def from_pretrained(
@@ -186,7 +187,7 @@ class Assistant:
             own = self.own_targets.get(" ".join(prompt.lower().split()))
             resolution = Resolution((own,)) if own is not None else resolve_targets(prompt, image.modality)
             for named in resolution.targets:
-                unknown = None if hints else self._unknown_in(named, image.modality)
+                unknown = None if hints else self.unknown_because(named, image.modality)
                 wanted.append((prompt, named if unknown is None else None, unknown))
             wanted += [(prompt, None, reason) for reason in resolution.unresolved]
         targets = list({target.name: target for _, target, _ in wanted if target is not None}.values())
@@ -222,22 +223,12 @@ class Assistant:
         return [target for target in known if target.name in seen]
 
     def known_targets(self, image: Image) -> list[Target]:
-        """Targets that the weights were trained on in the image's modality, those of the vocabulary first."""
+        """Targets that the weights know in the image's modality, those of the vocabulary first."""
         return known_targets(self._config, image.modality)
 
-    def _unknown_in(self, target: Target, modality: Modality) -> str | None:
-        """Why the weights can't tell of a target in a modality; None where they may.
-
-        What they learned of a target in one modality says nothing of another: they would find something anyway.
-        """
-        known = modalities_of(self._config, target)
-        if target.name not in self.model.config.target_names or modality in known:
-            return None
-        shown = " and ".join(modality_words(each) for each in known)
-        return (
-            f"`{target.name}` is known to this model in {shown} images only, and this is a {modality_words(modality)} "
-            f"image; it was not looked for"
-        )
+    def unknown_because(self, target: Target, modality: Modality) -> str | None:
+        """Why the assistant can't tell of a target in a modality; None where it can."""
+        return None if target.name in self._learned else unknown_because(self._config, target, modality)
 
     def find_targets(
         self, image: Image, targets: Sequence[Target], hints: Mapping[int, Hint] = MappingProxyType({})

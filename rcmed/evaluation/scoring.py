@@ -31,6 +31,8 @@ def score_triplet(
 ) -> Iterator[tuple[ScoreRow, NDArray[np.bool_]]]:
     """Ask an image for targets; yields a row and the mask that was reported, bool (row, column), for each.
 
+    As in use, a target that the weights do not know in this modality is not looked for.
+
     Args:
         triplet: the image and what is known of it.
         root: folder that the row's path is relative to.
@@ -43,7 +45,8 @@ def score_triplet(
     if recognise:
         found = _by_name(assistant.find(image).findings)
     else:
-        found = _by_name(assistant.find_targets(image, targets))
+        known = [target for target in targets if assistant.unknown_because(target, image.modality) is None]
+        found = _by_name(assistant.find_targets(image, known))
     for target in targets:
         truth = triplet.read_mask(target.name)
         yield _scored(triplet, root, target, found.get(target.name), truth, is_foreign=False)

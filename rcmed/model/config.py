@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig
@@ -46,6 +48,23 @@ FULL_SEGMENT_ANYTHING: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What one training image taught of one target.
+
+    Attributes:
+        target: its name.
+        modality: of the image.
+        patient: of the image, unique across data sets.
+        is_present: whether the image shows the target; else it was looked for and is not there.
+    """
+
+    target: str
+    modality: str
+    patient: str
+    is_present: bool
+
+
 class RCMedConfig(PretrainedConfig):
     """Configuration of an RCMedModel.
 
@@ -70,8 +89,11 @@ class RCMedConfig(PretrainedConfig):
         sure_mask_logit: an image whose mask is surer than this (mean of its hundred highest logits) is uncertain, not
             absent, when presence says no: the two disagree. None: presence alone decides.
         target_names: canonical names that the weights were trained on.
-        target_modalities: by such a name, modalities in which it was trained beyond those that the vocabulary lists for
-            it, or all where the vocabulary has no such name.
+        positives: by such a name and modality, at least how many training "images" and "patients" showed the target.
+            None did where a target was learned as absent only: of it the weights know nothing there, see
+            `rcmed.model.knowledge`. Empty for weights made before they counted.
+        target_modalities: of weights without `positives`: by name, modalities in which it was trained beyond those
+            that the vocabulary lists for it, or all where the vocabulary has no such name.
         tiled_targets: names that are too fine for a large image at once and are read in tiles.
         tile_edge: edge of such a tile in pixels of the image.
     """
@@ -97,6 +119,7 @@ class RCMedConfig(PretrainedConfig):
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
         sure_mask_logit: float | None = None,
         target_names: tuple[str, ...] = (),
+        positives: dict[str, dict[str, dict[str, int]]] | None = None,
         target_modalities: dict[str, list[str]] | None = None,
         tiled_targets: tuple[str, ...] = ("retinal vessel", "microaneurysm", "nuclei"),
         tile_edge: int = 384,
@@ -119,18 +142,41 @@ class RCMedConfig(PretrainedConfig):
         self.presence_thresholds = list(presence_thresholds)
         self.sure_mask_logit = sure_mask_logit
         self.target_names = list(target_names)
+        self.positives = {name: dict(modalities) for name, modalities in (positives or {}).items()}
         self.target_modalities = dict(target_modalities or {})
         self.tiled_targets = list(tiled_targets)
         self.tile_edge = tile_edge
         super().__init__(**kwargs)
 
-    def teach(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Note what the weights were trained on: (target, modality) pairs."""
-        listed = {target.name: {modality.value for modality in target.modalities} for target in load_targets()}
-        for name, modality in sorted(set(pairs)):
+    def teach(self, lessons: Iterable[Lesson]) -> None:
+        """Note what the weights were trained on; what they were trained on before stays."""
+        if not self.positives:
+            self.positives = self._told_before_counting()
+        images: dict[tuple[str, str], int] = defaultdict(int)
+        patients: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for lesson in lessons:
+            pair = lesson.target, lesson.modality
+            images[pair] += lesson.is_present
+            patients[pair] |= {lesson.patient} if lesson.is_present else set()
+        for name, modality in sorted(images):
             self.target_names = sorted({*self.target_names, name})
-            if modality not in listed.get(name, ()):
-                self.target_modalities[name] = sorted({*self.target_modalities.get(name, ()), modality})
+            before = self.positives.setdefault(name, {}).get(modality, {})
+            # The same patients may have taught these weights before: the larger number is surely true.
+            self.positives[name][modality] = {
+                "images": max(images[name, modality], before.get("images", 0)),
+                "patients": max(len(patients[name, modality]), before.get("patients", 0)),
+            }
+
+    def _told_before_counting(self) -> dict[str, dict[str, dict[str, int]]]:
+        """One image of one patient for each pair that weights without counts say they know."""
+        listed = {target.name: [modality.value for modality in target.modalities] for target in load_targets()}
+        return {
+            name: {
+                modality: {"images": 1, "patients": 1}
+                for modality in (*listed.get(name, ()), *self.target_modalities.get(name, ()))
+            }
+            for name in self.target_names
+        }
 
     @classmethod
     def full(cls, **changes: Any) -> RCMedConfig:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rcmed.errors import InputError
 from rcmed.image import Modality
-from rcmed.model.config import RCMedConfig
+from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.knowledge import known_targets, modalities_of
 from rcmed.model.modeling import EncodedImage, RCMedModel, RCMedOutput
 from rcmed.model.processor import RCMedProcessor
@@ -168,7 +168,9 @@ def fine_tune(
     strength = learner.weaken([*training, *stopping][:_SLICES_LOOKED_AT])
     model = learner.finish()
     if kept_step:
-        model.config.teach((name, each.modality.value) for each in training for name in each.masks)
+        model.config.teach(
+            Lesson(name, each.modality.value, each.dataset, True) for each in training for name in each.masks
+        )
     return FineTuned(model, kept_step, strength, tuple(looks))
 
 
@@ -287,7 +289,7 @@ class _Learner:
         modalities: list[Modality] = []
         config = cast(RCMedConfig, self.teacher.config)
         known = {target.name: modalities_of(config, target) for target in known_targets(config)}
-        all_names = sorted(set(config.target_names) - set(self.corrected))
+        all_names = sorted(set(known) - set(self.corrected))
         for index, each in enumerate(chosen):
             others = other_targets(self.teacher, each, self.corrected)
             others = [others[i] for i in generator.permutation(len(others))[: self.settings.kept_per_image]]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
-from rcmed.model.config import RCMedConfig
+from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.modeling import PromptTokens, RCMedModel
 from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor
@@ -70,9 +70,13 @@ class Trainer:
         packed = [pack(triplet, settings.image_size) for triplet in triplets]
         packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
         self.batches = BatchMaker(packed, settings)
-        pairs = {(name, t.modality.value) for t in triplets for name in (*t.labelled, *t.masks)}
-        self.model, self.processor = _started(settings, sorted({name for name, _ in pairs}))
-        cast(RCMedConfig, self.model.config).teach(pairs)
+        lessons = [
+            Lesson(name, t.modality.value, t.patient, name in t.masks)
+            for t in triplets
+            for name in {*t.labelled, *t.masks}
+        ]
+        self.model, self.processor = _started(settings, sorted({lesson.target for lesson in lessons}))
+        cast(RCMedConfig, self.model.config).teach(lessons)
         self.adapters = LanguageAdapters(self.model, settings.lora_rank) if settings.lora_rank else None
         self.model.language.decoder.get_input_embeddings().requires_grad_(True)
         self.before, self.after = self.processor.surroundings()

@@ -39,6 +39,15 @@ def test_they_are_small_and_their_card_names_every_data_set() -> None:
         assert word in card
 
 
+def test_their_card_counts_what_they_know(assistant: Assistant) -> None:
+    card = " ".join((FOLDER / "README.md").read_text().split())
+    taught = assistant.model.config.positives.values()
+    counts = [each["patients"] for modalities in taught for each in modalities.values()]
+    assert f"finds {len(assistant.trained_targets)} targets in nine kinds" in card
+    assert f"{sum(count > 0 for count in counts)} pairs of target and modality are known" in card
+    assert f"{counts.count(0)} pairs (pneumothorax" in card
+
+
 def test_every_from_pretrained_knows_them(assistant: Assistant) -> None:
     assert RCMedModel.from_pretrained("small").config.target_names == assistant.model.config.target_names
     assert RCMedProcessor.from_pretrained("small").image_size == assistant.processor.image_size
