@@ -208,6 +208,8 @@ class JobWorker:
                 )
             for refusal in filed.refusals:
                 self._say(job, refusal, level="warning" if filed.files else "error")
+            for loss in filed.losses:
+                self._say(job, loss, level="warning")
             files += [str(file.relative_to(self._root)) for file in filed.files]
         return files
 

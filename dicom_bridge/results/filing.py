@@ -27,10 +27,12 @@ class FiledResults:
     Attributes:
         files: of the objects, in the order of `ResultKind`.
         refusals: a line for each thing that is not written, and why.
+        losses: a line for each attribute of the source that is not in them as it was there.
     """
 
     files: tuple[Path, ...]
     refusals: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
 
 def file_results(
@@ -56,7 +58,7 @@ def file_results(
         for name, content in objects.files():
             write_durably(folder / name, content)
             files.append(folder / name)
-    return FiledResults(tuple(files), objects.refusals)
+    return FiledResults(tuple(files), objects.refusals, objects.losses)
 
 
 def write_results(image: Image, findings: Findings, folder: Path, kinds: Sequence[str] = ()) -> list[str]:
@@ -86,7 +88,8 @@ def write_results(image: Image, findings: Findings, folder: Path, kinds: Sequenc
         *(finding.prompt for finding in findings.findings),
     ]
     identifiers = ResultIdentifiers.derive("\n".join(identity))
-    return list(file_results(image, findings, identifiers, folder, wanted).refusals)
+    filed = file_results(image, findings, identifiers, folder, wanted)
+    return [*filed.refusals, *filed.losses]
 
 
 @contextmanager

@@ -34,10 +34,12 @@ class ResultObjects:
         datasets: file name -> object. Of a SEG, a secondary capture, a key object selection and a structure set there
             is none where nothing was found.
         refusals: a line for each object that was asked for and can't be made though something was found.
+        losses: a line for each attribute of the source that can't be copied as it is.
     """
 
     datasets: dict[str, Dataset]
     refusals: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Name and content of each DICOM file."""
@@ -98,4 +100,5 @@ def _build(
             datasets[STRUCTURE_SET_FILE] = build_structure_set(findings, image, identifiers)
         except InputError as error:
             refusals.append(f"no RTSTRUCT is written: {error}")
-    return ResultObjects({name: built for name, built in datasets.items() if built is not None}, tuple(refusals))
+    made = {name: built for name, built in datasets.items() if built is not None}
+    return ResultObjects(made, tuple(refusals), read_source(image).losses if made else ())

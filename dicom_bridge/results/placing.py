@@ -70,6 +70,10 @@ class FramePlacer:
                 return Placement((referred[0], 0, 0))
             if not referred and same_size and self._image.grid.shape[0] == 1:
                 return Placement((0, 0, 0))
+            # Frames of a storage class that has none can't be named; their place in the stack can.
+            in_stack = self._in_stack(group)
+            if same_size and in_stack in referred:
+                return Placement((in_stack, 0, 0))
             if not same_size:
                 raise GridMismatchError(
                     f"{self._name}: Rows x Columns {self._rows} x {self._columns} is not the grid "
@@ -124,6 +128,11 @@ class FramePlacer:
                 "slice of the image: not in the image's series, or another frame"
             )
         return list(found)
+
+    def _in_stack(self, group: Dataset) -> int:
+        """Place in the stack that a frame tells (PS3.3 C.7.6.16.2.2), from 0; -1 where it does not."""
+        content = functional_group(group, self._shared, "FrameContentSequence")
+        return int(content[0].get("InStackPositionNumber") or 0) - 1 if content else -1
 
     def _frame_affine(self, group: Dataset) -> NDArray[np.float64] | None:
         """(3, 3): LPS mm of a frame's first pixel, of a step down and of a step right; None where it does not say."""

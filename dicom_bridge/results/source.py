@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_bridge.results.mending import mend
-from dicom_bridge.series.instance import NAMES_AND_PLACES
+from dicom_bridge.results.mending import mended
+from dicom_bridge.series.instance import NAMES_AND_PLACES, numbers, text, value
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
 from rcmed.image import Grid, Image, SourceInstance
 
@@ -27,6 +27,12 @@ _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceU
 # IODs whose Frame of Reference module is mandatory (PS3.3 A.3, A.4, A.21, A.36, A.38, A.56): a mask on them can only be
 # placed by it, and an invented UID would break every overlay.
 _NEEDS_FRAME_OF_REFERENCE = {"CT", "MR", "PT"}
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# Image storage classes of one frame (PS3.4 B.5): CR, DX, MG, IO, CT, MR, US (also the retired one), SC, VL, PET.
+_SINGLE_FRAME = {
+    *("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "2", "4", "6", "6.1", "7", "128"),
+    *("77.1.1", "77.1.2", "77.1.3", "77.1.4"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,11 @@ class Source:
         instances: header of each instance once, without pixels: the first whole and mended, of the others what names
             and places them; `whole_header` has the rest.
         headers: for each slice of the image the header of its instance, one of `instances`.
-        references: for each slice, as in `Image.sources`.
+        references: for each slice, as in `Image.sources`; without a frame number where the storage class has no frames.
         planes: for each slice; None where the source has no position in a frame of reference.
         frame_of_reference_uid: None where the source has none.
         segmentation_refusal: why no SEG may be built; None where it may.
+        losses: a line for each attribute of the first instance that can't be copied as it is.
     """
 
     instances: tuple[Dataset, ...]
@@ -66,6 +73,7 @@ class Source:
     planes: tuple[Plane, ...] | None
     frame_of_reference_uid: str | None
     segmentation_refusal: str | None
+    losses: tuple[str, ...] = ()
 
     def whole_header(self, number: int) -> Dataset:
         """The header of a slice (from 0), whole and mended; read again where it is not the first instance's.
@@ -74,7 +82,7 @@ class Source:
             UnreadableFileError: the file is gone or is no longer the instance that was read.
         """
         header = self.headers[number]
-        return header if header is self.headers[0] else _header_of(self.references[number])
+        return header if header is self.headers[0] else mended(*_read(self.references[number]))[0]
 
 
 class KnownSources:
@@ -129,27 +137,27 @@ def read_source(image: Image) -> Source:
 def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
     if not image.sources:
         raise InputError("a DICOM result needs a DICOM source: this image has no source instances")
-    headers_by_path: dict[Path, Dataset] = {}
+    first, losses = mended(*_read(image.sources[0]))
+    headers_by_path = {image.sources[0].path: first}
     for reference in image.sources:
         if reference.path not in headers_by_path:
             # Of the others only what names and places them is ever asked for; reading all costs more than building.
-            brief = bool(headers_by_path)
-            headers_by_path[reference.path] = _header_of(reference, brief, known.get(reference.path) if brief else None)
+            headers_by_path[reference.path] = _read(reference, NAMES_AND_PLACES, known.get(reference.path))[0]
     headers = tuple(headers_by_path[reference.path] for reference in image.sources)
     if len({header.StudyInstanceUID for header in headers}) > 1:
         raise InputError(
             f"{image.sources[0].path}: the image's instances belong to several studies (tag (0020,000D)); "
             "make a result for each study"
         )
+    rows, columns = image.grid.shape[1:]
     for reference, header in zip(image.sources, headers, strict=True):
-        if (header.get("Rows"), header.get("Columns")) != image.grid.shape[1:]:
+        if (numbers(header, "Rows", 1), numbers(header, "Columns", 1)) != ((rows,), (columns,)):
             raise GridMismatchError(
                 f"{reference.path}: Rows x Columns (0028,0010), (0028,0011) is {header.get('Rows')} x "
-                f"{header.get('Columns')}, but the image's grid is {image.grid.shape[1]} x {image.grid.shape[2]}"
+                f"{header.get('Columns')}, but the image's grid is {rows} x {columns}"
             )
-    frame_of_reference_uid = str(headers[0].get("FrameOfReferenceUID") or "") or None
-    if any(str(header.get("FrameOfReferenceUID") or "") != (frame_of_reference_uid or "") for header in headers):
-        frame_of_reference_uid = None
+    frames_of_reference = {text(header, "FrameOfReferenceUID") for header in headers}
+    frame_of_reference_uid = frames_of_reference.pop() or None if len(frames_of_reference) == 1 else None
     planes = _planes(image, headers) if frame_of_reference_uid else None
     refusal = None
     modality = str(headers[0].Modality)
@@ -161,37 +169,44 @@ def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
     return Source(
         instances=tuple({str(header.SOPInstanceUID): header for header in headers}.values()),
         headers=headers,
-        references=image.sources,
+        references=tuple(map(_referable, image.sources)),
         planes=planes,
         frame_of_reference_uid=frame_of_reference_uid,
         segmentation_refusal=refusal,
+        losses=losses,
     )
 
 
-def _header_of(reference: SourceInstance, brief: bool = False, known: Dataset | None = None) -> Dataset:
-    """The header of an instance: whole and mended, or only `NAMES_AND_PLACES`; read unless it is known."""
-    header = _read_header(reference.path, brief) if known is None else known
+def _referable(source: SourceInstance) -> SourceInstance:
+    """Frames of an instance whose storage class has none (PS3.3 A.1.2) can't be referred to by number."""
+    kind = source.sop_class_uid.removeprefix(_STORAGE)
+    return replace(source, frame_number=None) if kind in _SINGLE_FRAME else source
+
+
+def _read(
+    reference: SourceInstance, wanted: Sequence[str] | None = None, known: Dataset | None = None
+) -> tuple[Dataset, Path]:
+    """The header of an instance, whole or of these keywords only, and its path; read unless it is known."""
+    header = _read_header(reference.path, wanted) if known is None else known
     _require_fileable(header, reference.path)
-    if not brief:
-        mend(header, reference.path)
-    if str(header.SOPInstanceUID) != reference.sop_instance_uid:
+    if text(header, "SOPInstanceUID") != reference.sop_instance_uid:
         raise UnreadableFileError(
             f"{reference.path}: SOPInstanceUID (0008,0018) is no longer {reference.sop_instance_uid}; read it again"
         )
-    return header
+    return header, reference.path
 
 
-def _read_header(path: Path, brief: bool) -> Dataset:
-    wanted = list(NAMES_AND_PLACES) if brief else None
+def _read_header(path: Path, wanted: Sequence[str] | None) -> Dataset:
+    keywords = None if wanted is None else list(wanted)
     try:
-        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=keywords)
     except (OSError, InvalidDicomError, EOFError) as error:
         raise UnreadableFileError(f"{path}: can't be read again for the result: {error}") from error
 
 
 def _require_fileable(header: Dataset, path: Path) -> None:
     for keyword in _TYPE_1:
-        if not header.get(keyword):
+        if not text(header, keyword):
             tag = header_tag(keyword)
             raise InputError(f"{path}: no {keyword} {tag}: a result can't be filed without it; send the original")
 
@@ -279,10 +294,10 @@ def _plane_of(header: Dataset, frame_number: int | None, otherwise_thick: float)
 def _functional_groups(header: Dataset, frame_number: int | None) -> list[Dataset]:
     """Per-frame, then shared functional groups of a frame (PS3.3 C.7.6.16); none in a classic instance."""
     groups: list[Dataset] = []
-    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    per_frame = value(header, "PerFrameFunctionalGroupsSequence")
     if per_frame and frame_number is not None and frame_number <= len(per_frame):
         groups.append(per_frame[frame_number - 1])
-    shared = header.get("SharedFunctionalGroupsSequence")
+    shared = value(header, "SharedFunctionalGroupsSequence")
     if shared:
         groups.append(shared[0])
     return groups
@@ -291,15 +306,9 @@ def _functional_groups(header: Dataset, frame_number: int | None) -> list[Datase
 def _numbers(
     groups: list[Dataset], header: Dataset, sequence: str, keyword: str, count: int
 ) -> tuple[float, ...] | None:
-    items = [group[sequence].value[0] for group in groups if sequence in group and group[sequence].value]
+    items = [found[0] for found in (value(group, sequence) for group in groups) if found]
     # A root attribute of a multi-frame instance speaks of one frame at most, so it is heard only in a classic one.
-    if int(header.get("NumberOfFrames") or 1) == 1:
+    if numbers(header, "NumberOfFrames", 1) in (None, (1.0,)):
         items.append(header)
-    for item in items:
-        value = item.get(keyword)
-        if value is None or value == "":
-            continue
-        numbers = tuple(float(x) for x in (value if count > 1 else [value]))
-        if len(numbers) == count and np.isfinite(numbers).all():
-            return numbers
-    return None
+    found = (numbers(item, keyword, count) for item in items)
+    return next((told for told in found if told is not None), None)

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydicom import dcmread
 from pydicom.uid import UID, generate_uid
 
 from dicom_bridge.completion import CompletionRules
 from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.receive.intake import InstanceIntake, Origin, RefusedInstanceError
+from dicom_bridge.results import ResultIdentifiers
+from dicom_bridge.results.filing import file_results
 from dicom_bridge.routing import Route
 from dicom_bridge.series.reader import read_dicom
 from dicom_bridge.settings import DeliverySettings, ReceiveSettings
@@ -28,6 +32,7 @@ from dicom_bridge.study_watch import StudyWatch
 from rcmed.errors import InputError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image
+from rcmed.measurements import find_boxes, measure
 from synthetic_study import SPLEEN, ct_slice
 
 DATA = Path(os.environ.get("RCMED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "dicom"
@@ -166,6 +171,36 @@ def _intact_series(case: dict[str, Any], folder: Path) -> list[bytes]:
         contents.append(path.read_bytes())
     path.unlink()
     return contents
+
+
+def results_of(case: dict[str, Any], folder: Path) -> list[Path]:
+    """Write SEG and SR of every image of a case, in which one target is found and one is not; returns the files."""
+    try:
+        images = read_dicom(DATA / case["path"])
+    except InputError:
+        return []
+    files: list[Path] = []
+    for number, image in enumerate(images):
+        slices, rows, columns = image.grid.shape
+        mask = np.zeros(image.grid.shape, dtype=bool)
+        mask[slices // 4 : max(slices - slices // 3, 1), rows // 4 : rows // 2 + 1, columns // 8 : columns // 3 + 1] = (
+            True
+        )
+        found = Finding("spleen", SPLEEN, FindingStatus.FOUND, 0.9, mask, find_boxes(mask), measure(mask, image))
+        absent = Finding("spleen", SPLEEN, FindingStatus.ABSENT, 0.02)
+        findings = Findings((found, absent), _Looking.identity, image.grid, image.modality, "spleen", "An answer.")
+        identifiers = ResultIdentifiers.derive(f"{case['path']}/{number}")
+        files += file_results(image, findings, identifiers, folder / str(number)).files
+    return files
+
+
+def uids_of(case: dict[str, Any]) -> set[str]:
+    """UIDs of a case's instances, as they are in the files."""
+    uids = set()
+    for file in case["files"]:
+        header = dcmread(DATA / file["path"], stop_before_pixels=True, force=True)
+        uids |= {str(element.value) for element in header if element.VR == "UI"}
+    return uids
 
 
 def table_row(case: dict[str, Any]) -> str:
