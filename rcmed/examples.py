@@ -12,6 +12,7 @@ from rcmed.errors import InputError
 from rcmed.image import Image, Modality
 from rcmed.model.processor import to_eight_bit
 from rcmed.model.viewing import ReaderView
+from rcmed.picture_labels import read_labels
 from rcmed.readers import read_images
 from rcmed.vocabulary import Target, load_targets
 from rcmed.vocabulary.named import LONGEST_NAME, private_target
@@ -37,7 +38,7 @@ def read_examples(folder: Path, modality: Modality | None = None) -> tuple[list[
         if _stem(path) not in by_stem:
             raise InputError(f"{path}: has no mask of that name in {folder / 'masks'}; add or remove one")
         image = read_images(path, modality)[0]
-        mask = np.asarray(read_images(by_stem[_stem(path)], image.modality)[0].pixels.astype(bool))
+        mask = np.asarray(read_labels(by_stem[_stem(path)], image.modality).pixels.astype(bool))
         mask = mask.any(-1) if mask.ndim == 4 else mask
         if mask.shape != image.grid.shape:
             raise InputError(

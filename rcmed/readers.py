@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from rcmed.errors import ConfigurationError, GeometryError, InputError, UnknownFormatError, UnreadableFileError
 from rcmed.image import Grid, Image, Modality
-from rcmed.picture_files import PICTURES, TIFFS, read_picture, read_tiff
+from rcmed.picture_files import PICTURES, read_picture
 from rcmed.pixel_values import checked_values
 from rcmed.stored_pixels import grey_or_rgb8, require_size, to_rgb8
+from rcmed.tiff_files import TIFFS, read_tiff
 from rcmed.volume_axes import acquisition_axes
 
 # Entry points of this group are called as reader(path, modality) -> list[Image]; one that does not know the format

@@ -35,6 +35,7 @@ from rcmed.errors import GridMismatchError, InputError, RCMedError
 from rcmed.image import Grid, Image, Modality
 from rcmed.model.processor import to_eight_bit
 from rcmed.model.viewing import ReaderView
+from rcmed.picture_labels import read_labels
 from rcmed.readers import mask_suffix, read_images, suffix_of, write_mask
 from rcmed.vocabulary import resolve_targets
 
@@ -319,7 +320,7 @@ def values_on(image: Image, path: Path) -> NDArray[np.int64]:
         InputError: the file can't be read or is no label map.
         GridMismatchError: its voxels are not those of the image.
     """
-    labels = read_images(path, image.modality)[0]
+    labels = read_labels(path, image.modality)
     if labels.is_colour:
         raise InputError(f"{path}: is a colour picture; a label map holds one whole number a pixel")
     values = labels.pixels.astype(np.int64)
