@@ -12,7 +12,7 @@ from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Findings
 from rcmed.findings_json import write_findings_json
 from rcmed.image import Image
-from rcmed.readers import write_mask
+from rcmed.readers import mask_suffix, write_mask
 
 # Entry points of this group are called as writer(image, findings, folder, kinds); they pass over images that are not of
 # their kind, and return a line for each thing that they could not write. `kinds` are words of theirs; none: as usual.
@@ -33,7 +33,7 @@ def write_answer(image: Image, findings: Findings, folder: Path, kinds: Sequence
     """
     folder.mkdir(parents=True, exist_ok=True)
     masks: dict[int, str] = {}
-    suffix = ".nii.gz" if image.grid.shape[0] > 1 else ".png"
+    suffix = ".nii.gz" if image.grid.shape[0] > 1 else mask_suffix(image)
     for number, finding in enumerate(findings.findings):
         mask = finding.mask
         if mask is None or finding.target is None:
