@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from numpy.typing import NDArray
 
 from monailabel_app.datastores.dicom_datastore import DicomDatastore
-from rcmed.data.collected import values_on, write_correction
+from monailabel_app.datastores.label_files import read_label
+from rcmed.data.collected import write_correction
 from rcmed.errors import RCMedError
 from rcmed.image import Image, Modality
 from rcmed.readers import read_images
@@ -25,22 +26,6 @@ def modality_told(_: str, info: Mapping[str, Any]) -> Modality | None:
     """The modality that an image's record tells; None: the file says itself."""
     told = str(info.get("modality", "")).lower()
     return Modality(told) if told in set(Modality) else None
-
-
-def segment_names(label_info: Mapping[str, Any]) -> dict[int, str]:
-    """What the values of a submitted label map mean.
-
-    3D Slicer sends `label_info: [{"name": ..., "idx": ...}]`; a result that was stored unchanged has
-    `params: {"label_names": {name: value}}`.
-    """
-    listed = label_info.get("label_info")
-    if isinstance(listed, list):
-        pairs = [(each.get("idx"), each.get("name")) for each in listed if isinstance(each, dict)]
-    else:
-        params = label_info.get("params")
-        named = params.get("label_names") if isinstance(params, dict) else None
-        pairs = [(value, name) for name, value in named.items()] if isinstance(named, dict) else []
-    return {value: name for value, name in pairs if isinstance(value, int) and value > 0 and isinstance(name, str)}
 
 
 def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = modality_told) -> list[str]:
@@ -64,7 +49,7 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
         try:
             absent = [name for name in told.get("absent", ()) if isinstance(name, str)]
             image = read_images(path, modality_of(image_id, about))[0]
-            masks = _submitted_masks(datastore, image, label_id, tag, told)
+            masks = submitted_masks(datastore, image, label_id, tag, told)
             if not masks and not absent:
                 refused.append(f"{label_path}: holds no segment that its submission names; name them and submit again")
                 continue
@@ -86,13 +71,28 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
     return refused
 
 
-def _submitted_masks(
+def submitted_masks(
     datastore: Datastore, image: Image, label_id: str, tag: str, told: Mapping[str, Any]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Masks by name, bool (slice, row, column), those of a DICOM store from its SEG, where segments may overlap."""
+    """Masks of a submitted label by name, bool (slice, row, column) on the image's grid; none is empty.
+
+    Of a DICOM store they come from its SEG, of a folder from the file, by the rules by which a SEG is made of a file
+    (`datastores.label_files.read_label`): the same label has the same names in both, and segments may overlap.
+
+    Raises:
+        InputError: the label can't be read, or a value has no name.
+        GridMismatchError: it does not lie on the image's voxels.
+    """
     if isinstance(datastore, DicomDatastore):
         segments = datastore.read_label(label_id, tag).segments
-        return {segment.label: segment.mask for segment in segments if segment.mask.any()}
-    names = segment_names(told)
-    values = values_on(image, Path(datastore.get_label_uri(label_id, tag)))
-    return {name: values == value for value, name in names.items() if (values == value).any()}
+        return _united((segment.label, segment.mask) for segment in segments if segment.mask.any())
+    drawn = read_label(Path(datastore.get_label_uri(label_id, tag)), image, told)
+    return _united((segment.name, segment.mask) for segment in drawn)
+
+
+def _united(named: Iterable[tuple[str, NDArray[np.bool_]]]) -> dict[str, NDArray[np.bool_]]:
+    """Masks by name: several of one name are one."""
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name, mask in named:
+        masks[name] = masks[name] | mask if name in masks else mask
+    return masks

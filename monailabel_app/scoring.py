@@ -7,17 +7,17 @@ under `rcmed`, with the weights that they belong to: those of other weights coun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.scoring import ScoringMethod
+from numpy.typing import NDArray
 
-from monailabel_app.collecting import ModalityOf, modality_told, segment_names
+from monailabel_app.collecting import ModalityOf, modality_told, submitted_masks
+from monailabel_app.datastores.label_names import names_told
 from monailabel_app.served import ServedAssistant
 from rcmed import Assistant
-from rcmed.data.collected import values_on
 from rcmed.errors import RCMedError
 from rcmed.image import Image
 from rcmed.readers import read_images
@@ -103,9 +103,8 @@ class SubmittedDice(ScoringMethod):  # type: ignore[misc]
             try:
                 info = datastore.get_image_info(image_id)
                 image = read_images(datastore.get_image_uri(image_id), self._modality_of(image_id, info))[0]
-                values = values_on(image, Path(datastore.get_label_uri(label_id, tag)))
-                names = segment_names(datastore.get_label_info(label_id, tag))
-                result[image_id] = self._dice(assistant, image, values, names)
+                masks = submitted_masks(datastore, image, label_id, tag, datastore.get_label_info(label_id, tag))
+                result[image_id] = self._dice(assistant, image, masks)
             except RCMedError as error:
                 result[image_id] = {"error": str(error)}
                 continue
@@ -114,13 +113,11 @@ class SubmittedDice(ScoringMethod):  # type: ignore[misc]
         return result
 
     @staticmethod
-    def _dice(
-        assistant: Assistant, image: Image, values: np.ndarray[Any, np.dtype[np.int64]], names: Mapping[int, str]
-    ) -> dict[str, float]:
-        drawn: dict[str, tuple[Target, np.ndarray[Any, np.dtype[np.bool_]]]] = {}
-        for value, name in names.items():
+    def _dice(assistant: Assistant, image: Image, masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+        drawn: dict[str, tuple[Target, NDArray[np.bool_]]] = {}
+        for name, mask in masks.items():
             for target in resolve_targets(name, image.modality).targets[:1]:
-                drawn[target.name] = target, values == value
+                drawn[target.name] = target, mask
         findings = assistant.find_targets(image, [target for target, _ in drawn.values()])
         empty = np.zeros(image.grid.shape, dtype=bool)
         return {
@@ -136,7 +133,7 @@ def _targets(assistant: Assistant, image: Image, datastore: Datastore, prompt: s
     annotated: dict[str, Target] = {}
     for image_id in sorted(datastore.get_labeled_images(tag)):
         label_id = datastore.get_label_by_image_id(image_id, tag)
-        for name in segment_names(datastore.get_label_info(label_id, tag)).values():
+        for name in names_told(datastore.get_label_info(label_id, tag)):
             annotated |= {target.name: target for target in resolve_targets(name, image.modality).targets}
     shown = [target for target in annotated.values() if image.modality in target.modalities]
     return (shown or assistant.known_targets(image))[:MOST_TARGETS]

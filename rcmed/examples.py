@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from rcmed.errors import InputError
 from rcmed.image import Image, Modality
+from rcmed.label_maps import read_mask
 from rcmed.model.processor import to_eight_bit
 from rcmed.model.viewing import ReaderView
-from rcmed.picture_labels import read_labels
 from rcmed.readers import read_images
 from rcmed.vocabulary import Target, load_targets
 from rcmed.vocabulary.named import LONGEST_NAME, private_target
@@ -26,7 +26,8 @@ def read_examples(folder: Path, modality: Modality | None = None) -> tuple[list[
     """Read `folder/images/*` with `folder/masks/*`: a mask has its image's file name up to the suffix, above 0 counts.
 
     Raises:
-        InputError: there are none, a mask is missing, or has another shape than its image.
+        InputError: there are none, or a mask is missing or can't be read.
+        GridMismatchError: a mask does not lie on its image's voxels.
         ConfigurationError: the modality can't be told.
     """
     files = sorted(path for path in (folder / "images").glob("*") if not path.name.startswith("."))
@@ -38,14 +39,8 @@ def read_examples(folder: Path, modality: Modality | None = None) -> tuple[list[
         if _stem(path) not in by_stem:
             raise InputError(f"{path}: has no mask of that name in {folder / 'masks'}; add or remove one")
         image = read_images(path, modality)[0]
-        mask = np.asarray(read_labels(by_stem[_stem(path)], image.modality).pixels.astype(bool))
-        mask = mask.any(-1) if mask.ndim == 4 else mask
-        if mask.shape != image.grid.shape:
-            raise InputError(
-                f"{by_stem[_stem(path)]}: its shape {mask.shape} is not that of {path.name}, {image.grid.shape}"
-            )
         images.append(image)
-        masks.append(mask)
+        masks.append(read_mask(by_stem[_stem(path)], image))
     return images, masks
 
 

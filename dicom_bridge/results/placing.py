@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from rcmed.alignment import POSITION_TOLERANCE
 from rcmed.errors import GridMismatchError
 from rcmed.image import Grid, Image
 
-POSITION_TOLERANCE = 0.25
-"""Largest distance of a frame's corner from a voxel centre, in voxels: stored positions are rounded."""
 DIRECTION_TOLERANCE = 0.1
 """Largest component of a frame's row or column along another axis of the grid: a source may drift that much."""
 

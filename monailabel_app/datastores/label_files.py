@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 
 from dicom_bridge.results.reading import read_segments
 from monailabel_app.datastores.label_names import names_of_values
-from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
-from rcmed.image import Grid, Image
-from rcmed.readers import NIFTIS, read_images, suffix_of
+from rcmed.alignment import bring_onto
+from rcmed.errors import InputError, UnreadableFileError
+from rcmed.image import Image
+from rcmed.label_maps import read_label_map, whole_numbers
+from rcmed.readers import suffix_of
 from rcmed.stored_pixels import MAX_VOXELS
+from rcmed.volume_files import NIFTIS
 
-POSITION_TOLERANCE = 0.25
-"""Largest distance of a corner of a label map from a voxel of the image, in voxels: viewers round positions."""
 MOST_SEGMENTS = 255
 _MAX_LAYERS = 256
 # Number types of label maps, by the NRRD format's names for them.
@@ -64,7 +66,7 @@ def read_label(path: Path, image: Image, info: Mapping[str, Any]) -> list[NamedM
     """Read a submitted label onto its image's grid. Axes may be turned, swapped or cropped; nothing is resampled.
 
     Args:
-        path: .nrrd, .seg.nrrd (overlaps survive), .nii, .nii.gz, .png or .tif (pictures), .dcm (a SEG).
+        path: .nrrd, .seg.nrrd (overlaps survive), .nii, .nii.gz, .mha, .png or .tif (pictures), .dcm (a SEG).
         image: that was labelled.
         info: as sent with the label, see `label_names`; a file that names its own segments is believed first.
     Returns:
@@ -77,15 +79,20 @@ def read_label(path: Path, image: Image, info: Mapping[str, Any]) -> list[NamedM
         found = [NamedMask(segment.label, segment.mask) for segment in read_segments(path, image)]
         return [segment for segment in found if segment.mask.any()]
     suffix = suffix_of(path)
+    segments = None
     if suffix == ".nrrd":
         maps = _read_nrrd(path)
-    elif suffix in (*NIFTIS, ".png", ".tif", ".tiff"):
-        maps = _read_other(path, image)
+        numbers = [whole_numbers(layer, path.name) for layer in maps.layers]
+        layers = [bring_onto(layer, maps.affine, image.grid, path.name) for layer in numbers]
+        segments = maps.segments
+    elif suffix in (*NIFTIS, ".mha", ".png", ".tif", ".tiff"):
+        if suffix == ".mha":
+            _require_own_data(path)
+        layers = [read_label_map(path, image, path.name)]
     else:
-        raise InputError(f"{path.name}: labels are taken as .nrrd, .seg.nrrd, .nii, .nii.gz or .dcm (SEG)")
-    layers = [_whole_numbers(layer, path) for layer in maps.layers]
-    layers = [bring_onto(layer, maps.affine, image.grid, path.name) for layer in layers]
-    segments = maps.segments
+        raise InputError(
+            f"{path.name}: labels are taken as .nrrd, .seg.nrrd, .nii, .nii.gz, .mha, .png, .tif or .dcm (SEG)"
+        )
     if segments is None:
         values = sorted({int(value) for layer in layers for value in np.unique(layer[layer > 0])})
         if len(values) > MOST_SEGMENTS:
@@ -96,84 +103,12 @@ def read_label(path: Path, image: Image, info: Mapping[str, Any]) -> list[NamedM
     return [segment for segment in found if segment.mask.any()]
 
 
-def bring_onto(
-    values: NDArray[np.integer], affine: NDArray[np.float64] | None, grid: Grid, name: str
-) -> NDArray[np.integer]:
-    """The same voxels on another grid, of which they are a part; axes may be swapped and turned.
-
-    Args:
-        values: (first, second, third).
-        affine: float64 (4, 4) from these axes to LPS mm; None: they count pixels as a picture's columns and rows do.
-        grid: of the image.
-        name: for the message.
-    Returns:
-        (slice, row, column); 0 where `values` does not reach.
-    Raises:
-        GridMismatchError: spacing, orientation or position differ, or something lies outside of the grid.
-    """
-    turned = _by_position(values, affine, grid) if affine is not None else None
-    if turned is None and not grid.in_patient_coordinates and values.shape == grid.shape[::-1]:
-        # A picture has no place in the patient: viewers invent one, but keep columns, rows and slices.
-        turned = np.transpose(values)
-    if turned is None:
-        raise GridMismatchError(
-            f"{name}: its voxels {values.shape} do not lie on those of the image {grid.shape[::-1]} (another size, "
-            "spacing, orientation or position); draw it on the image itself"
-        )
-    return np.ascontiguousarray(turned)
-
-
-def _by_position(values: NDArray[np.integer], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.integer] | None:
-    to_grid = np.linalg.inv(grid.affine) @ affine
-    for axis in np.flatnonzero(np.array(values.shape) == 1):
-        # How thick a single slice is, viewers do not agree on; its place and direction count.
-        to_grid[:3, axis] /= np.abs(to_grid[:3, axis]).max()
-    turn = np.round(to_grid[:3, :3])
-    if not (np.abs(turn).sum(0) == 1).all() or not (np.abs(turn).sum(1) == 1).all():
-        return None
-    last = np.array(values.shape) - 1
-    corners = np.array([[i, j, k] for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])])
-    exact = corners @ to_grid[:3, :3].T + to_grid[:3, 3]
-    places = corners @ turn.T + np.round(to_grid[:3, 3])
-    if np.abs(exact - places).max() > POSITION_TOLERANCE:
-        return None
-    axes = np.abs(turn).argmax(1)  # for each axis of the grid, that of the file
-    turned = np.transpose(values, axes)
-    turned = turned[tuple(slice(None, None, int(turn[axis, axes[axis]])) for axis in range(3))]
-    first = places.min(0).astype(int)
-    source, target = [], []
-    for start, length, available in zip(first, turned.shape, grid.shape, strict=True):
-        low, high = max(start, 0), min(start + length, available)
-        if low >= high:
-            return None
-        source.append(slice(low - start, high - start))
-        target.append(slice(low, high))
-    inside = turned[tuple(source)]
-    if np.count_nonzero(inside) != np.count_nonzero(turned):
-        return None
-    whole = np.zeros(grid.shape, dtype=values.dtype)
-    whole[tuple(target)] = inside
-    return whole
-
-
-def _whole_numbers(values: NDArray[Any], path: Path) -> NDArray[np.integer]:
-    if values.min(initial=0) < 0:
-        raise InputError(f"{path.name}: a label map holds no negative numbers; this is an image perhaps")
-    if values.dtype.kind != "f":
-        return values
-    whole = values.astype(np.int32) if np.isfinite(values).all() else None
-    if whole is None or (values != whole).any():
-        raise InputError(f"{path.name}: a label map holds whole numbers; these are fractions, an image perhaps")
-    return whole
-
-
-def _read_other(path: Path, image: Image) -> _LabelMaps:
-    label = read_images(path, image.modality)[0]
-    if label.is_colour:
-        raise InputError(f"{path.name}: is a colour picture; a label map holds one whole number a voxel")
-    values = np.transpose(label.pixels)
-    affine = label.grid.affine[:, [2, 1, 0, 3]] if label.grid.in_patient_coordinates else None
-    return _LabelMaps(values[np.newaxis], affine)
+def _require_own_data(path: Path) -> None:
+    """Refuse an MHA whose header names another file, which may be any of this machine."""
+    with path.open("rb") as file:
+        header = file.read(2**16)
+    if re.search(rb"^ElementDataFile\s*=\s*LOCAL\s*$", header, re.MULTILINE) is None:
+        raise UnreadableFileError(f"{path.name}: its data is in another file; save it as one .mha")
 
 
 def _read_nrrd(path: Path) -> _LabelMaps:

@@ -31,19 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rcmed.errors import GridMismatchError, InputError, RCMedError
-from rcmed.image import Grid, Image, Modality
+from rcmed.errors import RCMedError
+from rcmed.image import Image, Modality
+from rcmed.label_maps import read_label_map
 from rcmed.model.processor import to_eight_bit
 from rcmed.model.viewing import ReaderView
-from rcmed.picture_labels import read_labels
 from rcmed.readers import mask_suffix, read_images, suffix_of, write_mask
 from rcmed.vocabulary import resolve_targets
 
 # Neighbouring slices say nearly the same.
 MOST_SLICES = 24
 _DESCRIPTION = "correction.json"
-# A voxel centre of a label map that is farther than this from one of the image, in voxels, is another voxel.
-_TOLERANCE_VOXELS = 0.05
 
 
 class LabelMap(BaseModel):
@@ -121,7 +119,7 @@ class Correction:
         image = read_images(self.folder / told.image, told.modality)[0]
         masks: dict[str, NDArray[np.bool_]] = {}
         for label_map in told.masks:
-            values = values_on(image, self.folder / label_map.file)
+            values = read_label_map(self.folder / label_map.file, image)
             for value, called in label_map.names.items():
                 name = self._canonical(called, refused)
                 if name is None:
@@ -311,54 +309,6 @@ def _plain(name: str) -> str:
 def _names(told: Description) -> set[str]:
     names = [name for label_map in told.masks for name in label_map.names.values()]
     return {_plain(name) for name in (*names, *told.absent)}
-
-
-def values_on(image: Image, path: Path) -> NDArray[np.int64]:
-    """Values of a label map, int64 (slice, row, column) on the image's grid; axes may run otherwise in the file.
-
-    Raises:
-        InputError: the file can't be read or is no label map.
-        GridMismatchError: its voxels are not those of the image.
-    """
-    labels = read_labels(path, image.modality)
-    if labels.is_colour:
-        raise InputError(f"{path}: is a colour picture; a label map holds one whole number a pixel")
-    values = labels.pixels.astype(np.int64)
-    placed = image.grid.in_patient_coordinates and labels.grid.in_patient_coordinates
-    if not placed or labels.grid.matches(image.grid):
-        try:
-            image.grid.require_mask(values.astype(bool))
-        except GridMismatchError as error:
-            raise GridMismatchError(f"{path}: {error}") from error
-        return values
-    return _turned(values, labels.grid, image.grid, path)
-
-
-def _turned(values: NDArray[np.int64], source: Grid, wanted: Grid, path: Path) -> NDArray[np.int64]:
-    """The same voxels where only the order and direction of the axes differ; nothing is resampled."""
-    to_source = np.linalg.inv(source.affine) @ wanted.affine
-    turn = to_source[:3, :3].round()
-    axes = np.abs(turn).argmax(0)
-    exact = sorted(axes) == [0, 1, 2] and np.abs(turn).sum() == 3
-    corners = np.array([[s, r, c, 1] for s in (0, 1) for r in (0, 1) for c in (0, 1)]) * np.array(
-        [*(np.array(wanted.shape) - 1), 1]
-    )
-    places = (corners @ to_source.T)[:, :3]
-    if exact:
-        turned = np.transpose(values, axes)
-        signs = turn[axes, range(3)]
-        turned = turned[tuple(slice(None, None, -1 if sign < 0 else 1) for sign in signs)]
-        first = np.where(signs < 0, np.array(source.shape)[axes] - 1, 0)
-        exact = (
-            turned.shape == wanted.shape
-            and np.abs(places - places.round()).max() < _TOLERANCE_VOXELS
-            and np.array_equal(places[0].round()[axes], first)
-        )
-    if not exact:
-        raise GridMismatchError(
-            f"{path}: its grid of shape {source.shape} is not that of the image, {wanted.shape}; save it on the image's"
-        )
-    return np.ascontiguousarray(turned)
 
 
 def patient_bucket(patient: str) -> int:

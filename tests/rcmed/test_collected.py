@@ -23,11 +23,11 @@ from rcmed.data.collected import (
     list_corrections,
     patient_bucket,
     read_slices,
-    values_on,
     write_correction,
 )
 from rcmed.errors import GridMismatchError
 from rcmed.image import Modality
+from rcmed.label_maps import read_label_map
 from rcmed.readers import read_images
 from rcmed.training.packed import pack_collected
 
@@ -154,7 +154,7 @@ def test_a_label_map_may_store_the_same_voxels_in_any_order(
     file.set_sform(affine @ turn, "scanner")
     nib.save(file, folder / "labels.nii.gz")
     read = read_images(folder / "ct--image.nii.gz")[0]
-    values = values_on(read, folder / "labels.nii.gz")
+    values = read_label_map(folder / "labels.nii.gz", read)
     assert np.array_equal(values, np.transpose(labels, read.file_axes))
     moved = nib.Nifti1Image(np.ascontiguousarray(stored), affine @ turn)
     shifted = affine @ turn
@@ -162,7 +162,7 @@ def test_a_label_map_may_store_the_same_voxels_in_any_order(
     moved.set_sform(shifted, "scanner")
     nib.save(moved, folder / "moved.nii.gz")
     with pytest.raises(GridMismatchError, match=r"moved\.nii\.gz"):
-        values_on(read, folder / "moved.nii.gz")
+        read_label_map(folder / "moved.nii.gz", read)
 
 
 def test_a_picture_with_a_label_map_of_values(tmp_path: Path) -> None:

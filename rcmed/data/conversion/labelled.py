@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rcmed.data.collected import values_on
 from rcmed.data.conversion.layouts import TARGET, Case, Layout, Split
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Image, Modality
+from rcmed.label_maps import read_label_map
 from rcmed.readers import modality_from_name, read_images, suffix_of
 from rcmed.vocabulary.named import sole_target
 
@@ -58,7 +58,7 @@ class LabelledCase:
         """
         image = read_images(self.image, self.modality, self.channel)[0]
         if self.label_map is not None and self.values is not None:
-            labels = values_on(image, self.label_map)
+            labels = read_label_map(self.label_map, image)
             return image, {name: np.isin(labels, values) for name, values in self.values.items()}
         return image, {name: _union(image, paths) for name, paths in (self.masks or {}).items()}
 
@@ -187,7 +187,7 @@ def _modality_by_name(path: Path) -> Modality | None:
 def _union(image: Image, paths: tuple[Path, ...]) -> NDArray[np.bool_]:
     united = np.zeros(image.grid.shape, dtype=bool)
     for path in paths:
-        united |= values_on(image, path) > 0
+        united |= read_label_map(path, image) > 0
     return united
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from monailabel_app.datastores.label_files import bring_onto, read_label
+from monailabel_app.datastores.label_files import read_label
 from monailabel_app.datastores.label_names import names_of_values
+from rcmed.alignment import bring_onto
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.image import Grid, Image, Modality
 
