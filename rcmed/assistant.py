@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rcmed.description import Describer, DeterministicDescriber, describe_findings
 from rcmed.description.vision_language import VisionLanguageDescriber
+from rcmed.devices import ONNX, usable_device
 from rcmed.errors import CheckpointError, ConfigurationError, InputError
 from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
@@ -96,14 +97,10 @@ class Assistant:
             describer: folder of a vision-language model that describes what is found; None: words by rule.
         Raises:
             CheckpointError: the folder is missing, incomplete or of another architecture.
-            ConfigurationError: "onnx" is not installed, or not for this model.
+            ConfigurationError: this machine has no such device; "onnx" is not installed, or not for this model.
         """
         folder = require_complete(name)
-        by_graph = device == "onnx"
-        if by_graph:
-            device = "cpu"
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        by_graph, device = device == ONNX, usable_device(device)
         try:
             config = RCMedConfig.from_pretrained(str(folder))
             # Half of the published size's 30 GB: bf16 is what it was trained in, and what a GPU is fast in.

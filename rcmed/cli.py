@@ -1,6 +1,7 @@
 """The command `rcmed`: finds its sub-commands by entry points, and turns errors into one line and an exit status.
 
-Exit status: 0 done (also when nothing was found); 2 unusable input or configuration; 1 a fault of ours.
+Exit status: 0 done (also when nothing was found); 2 unusable input or configuration, or a machine that lacks something
+(a folder that can't be written, a full disk); 1 a fault of ours.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error, "\nrcmed: ".join(" ".join(line.split()) for line in error.lines), EXIT_UNUSABLE)
     except RCMedError as error:
         _fail(error, _one_line(error), EXIT_UNUSABLE)
+    except OSError as error:
+        _fail(error, _system_says(error), EXIT_UNUSABLE)
     except Exception as error:
         text = f"{type(error).__name__}: {_one_line(error)} (a fault of ours; {DEBUG_VARIABLE}=1 shows where)"
         _fail(error, text, EXIT_FAULT)
@@ -107,6 +110,12 @@ def _unavailable(reason: str) -> Any:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _system_says(error: OSError) -> str:
+    """What the system refused, and for which file."""
+    said = error.strerror or _one_line(error)
+    return f"{error.filename}: {said}" if error.filename else said
 
 
 def _fail(error: BaseException, text: str, status: int) -> None:

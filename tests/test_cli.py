@@ -155,3 +155,12 @@ def test_rcmed_imports_nothing_upwards(path: Path) -> None:
 def test_the_cli_does_not_import_torch_to_show_its_version() -> None:
     assert "torch" not in imported_packages(ROOT / "rcmed" / "cli.py")
     assert sys.modules["rcmed.cli"] is cli
+
+
+def test_what_the_system_refuses_is_2_and_names_the_file(register, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise PermissionError(13, "Permission denied", "/root/out")
+
+    register(look=fail)
+    assert status_of("look") == 2
+    assert capsys.readouterr().err == "rcmed: /root/out: Permission denied\n"

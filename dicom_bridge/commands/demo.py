@@ -21,8 +21,10 @@ def demo(
 
     from dicom_bridge.demo.line import run_line
     from dicom_bridge.demo.studies import own_studies, packaged_studies
+    from rcmed.answer_folders import require_writable
     from rcmed.assistant import Assistant
 
+    require_writable(output)
     console = Console()
     assistant = Assistant.from_pretrained(model)
     studies = packaged_studies(output / "studies") if study is None else own_studies(study, prompt)

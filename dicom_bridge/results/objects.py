@@ -24,6 +24,7 @@ SEGMENTATION_FILE = "segmentation.dcm"
 REPORT_FILE = "report.dcm"
 KEY_OBJECTS_FILE = "key-objects.dcm"
 STRUCTURE_SET_FILE = "contours.dcm"
+CAPTURE_FILE = "capture-{}.dcm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def _build(
         )
     if ResultKind.SECONDARY_CAPTURE in kinds:
         for number, capture in enumerate(build_captures(findings, image, identifiers), start=1):
-            datasets[f"capture-{number}.dcm"] = capture
+            datasets[CAPTURE_FILE.format(number)] = capture
     if ResultKind.KEY_OBJECTS in kinds:
         datasets[KEY_OBJECTS_FILE] = build_key_objects(findings, image, identifiers)
     if ResultKind.RTSTRUCT in kinds:

@@ -28,6 +28,7 @@ def convert(
     """Convert a data set to an index of images and masks; a conversion that was stopped goes on."""
     from rich.progress import track
 
+    from rcmed.answer_folders import require_writable
     from rcmed.data.conversion import convert as convert_cases
     from rcmed.data.conversion import load_layouts
     from rcmed.data.conversion.labelled import cases_of_layout, cases_of_own
@@ -41,6 +42,7 @@ def convert(
         typer.echo(f"{PUBLISHED}: the authors' Datasets2D, or any index in their format; images stay where they are")
         typer.echo(f"{OWN_FOLDER}: images/NAME.png and masks/TARGET/NAME.png of your own; also NIfTI, NRRD, MHA, TIFF")
         return
+    require_writable(output)
     if layout == PUBLISHED:
         for line in link_published(source, output):
             typer.echo(f"rcmed: {line}", err=True)

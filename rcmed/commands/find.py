@@ -36,42 +36,55 @@ def find(
     ] = None,
 ) -> None:
     """Find targets in images; masks come back on each input's own grid."""
-    from rcmed.answering import write_answer
+    from rcmed.answer_folders import AnswerFolders, require_writable
+    from rcmed.answering import remove_answer, require_kinds, require_no_input, write_answer
     from rcmed.assistant import Assistant
-    from rcmed.errors import InputError
+    from rcmed.devices import usable_device
+    from rcmed.errors import ConfigurationError, InputError
     from rcmed.examples import read_examples
+    from rcmed.model.packaged import require_complete
     from rcmed.readers import read_images
 
+    # Whatever is wrong with the command itself is said before anything is read.
+    kinds = [kind.strip() for kind in results.split(",") if kind.strip()]
+    require_kinds(kinds)
+    usable_device(device)
+    require_complete(model)
+    if describer is not None and not describer.is_dir():
+        raise ConfigurationError(f"--describer {describer}: no such folder")
+    require_writable(output)
     assistant: Assistant | None = None
     learned = None
     if examples is not None:
         name = examples.resolve().name.replace("_", " ").replace("-", " ")
         learned = (name, *read_examples(examples, modality))
         prompt = prompt or name
-    kinds = [kind.strip() for kind in results.split(",") if kind.strip()]
+    folders = AnswerFolders(output, inputs)
     refused = 0
-    for path in inputs:
+    for path in folders.inputs:
         try:
             images = read_images(path, modality)
+            places = folders.of(path, len(images))
+            for image, folder in zip(images, places, strict=True):
+                require_no_input(image, folder)
+            assistant = assistant or Assistant.from_pretrained(model, device, describer=describer)
+            if learned is not None:
+                assistant, learned = assistant.with_examples(*learned), None
+            for earlier in folders.left_over(path, len(images)):
+                typer.echo(f"rcmed: {earlier}: held an answer of an earlier run, which is removed", err=True)
+                remove_answer(earlier)
+            for image, folder in zip(images, places, strict=True):
+                for warning in image.warnings:
+                    typer.echo(f"rcmed: {warning}", err=True)
+                findings = assistant.find(image, prompt)
+                for line in write_answer(image, findings, folder, kinds):
+                    typer.echo(f"rcmed: {line}", err=True)
+                typer.echo(f"{path}: {findings.answer}")
+                for finding in findings.findings:
+                    if finding.reason:
+                        typer.echo(f"rcmed: {finding.prompt!r}: {finding.reason}", err=True)
         except InputError as error:
             typer.echo(f"rcmed: {error}", err=True)
             refused += 1
-            continue
-        assistant = assistant or Assistant.from_pretrained(model, device, describer=describer)
-        if learned is not None:
-            assistant, learned = assistant.with_examples(*learned), None
-        for number, image in enumerate(images):
-            folder = output
-            if len(inputs) > 1 or len(images) > 1:
-                folder = output / (path.stem if len(images) == 1 else f"{path.stem}-{number + 1}")
-            for warning in image.warnings:
-                typer.echo(f"rcmed: {warning}", err=True)
-            findings = assistant.find(image, prompt)
-            for line in write_answer(image, findings, folder, kinds):
-                typer.echo(f"rcmed: {line}", err=True)
-            typer.echo(f"{path}: {findings.answer}")
-            for finding in findings.findings:
-                if finding.reason:
-                    typer.echo(f"rcmed: {finding.prompt!r}: {finding.reason}", err=True)
     if refused:
         raise typer.Exit(2)

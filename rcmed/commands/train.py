@@ -26,9 +26,11 @@ def train(
 
     `accelerate launch -m rcmed train ...` starts it in several processes.
     """
+    from rcmed.answer_folders import require_writable
     from rcmed.data.conversion import convert
     from rcmed.data.conversion.converter import index_file
     from rcmed.data.conversion.labelled import cases_of_own
+    from rcmed.devices import usable_device
     from rcmed.errors import ConfigurationError
     from rcmed.training.processes import Processes
     from rcmed.training.settings import TrainingSettings
@@ -39,6 +41,8 @@ def train(
     settings = TrainingSettings.short() if config is None else TrainingSettings.from_yaml(config)
     if output is not None or config is None:
         settings = settings.model_copy(update={"output": output or Path("trained")})
+    usable_device(device)
+    require_writable(settings.output)
     processes = Processes(device)
     if data is not None:
         root = data
