@@ -174,7 +174,7 @@ class Assistant:
         asked = [part.strip() for text in texts for part in re.split(r"[;\n]", text) if part.strip()]
         recognise = not asked
         wanted: list[tuple[str, Target | None, str | None]] = []
-        if recognise:
+        if recognise and image.unlearned is None:
             wanted = [("", target, None) for target in self._recognise(image)]
         for prompt in asked:
             learned = self._learned.get(" ".join(prompt.lower().split()))
@@ -187,6 +187,8 @@ class Assistant:
                 unknown = None if hints else self.unknown_because(named, image.modality)
                 wanted.append((prompt, named if unknown is None else None, unknown))
             wanted += [(prompt, None, reason) for reason in resolution.unresolved]
+        if image.unlearned is not None and not hints:
+            wanted = [(prompt, None, f"{image.unlearned}; it was not looked for") for prompt in asked]
         targets = list({target.name: target for _, target, _ in wanted if target is not None}.values())
         found = {f.target.name: f for f in self.find_targets(image, targets, hints) if f.target is not None}
         findings = []
@@ -320,6 +322,8 @@ class Assistant:
 
     @staticmethod
     def _answer(image: Image, findings: Sequence[Finding]) -> str:
+        if image.unlearned is not None and not findings:
+            return f"Nothing was looked for: {image.unlearned}."
         shown = [f.target.name for f in findings if f.target is not None and f.is_present]
         missing = [f.target.name for f in findings if f.target is not None and not f.is_present]
         text = f"This is a {modality_words(image.modality)} image."

@@ -148,6 +148,8 @@ class Image:
             `UNKNOWN_UNIT` of pixels in which nothing may be measured).
         file_axes: for (slice, row, column), the axis of the file's own voxel array (first, second, third) that it is;
             a permutation, never a flip, so that a mask goes back to the file's grid exactly.
+        unlearned: why the weights can't tell anything of an image of its kind, though its modality is the nearest of
+            the nine (sections through a retina, which fundus photographs are not); None where they can.
         nifti_header: nibabel's header of the NIfTI file that the image came from, whose way to say its place the masks
             keep; None: another source.
     """
@@ -163,6 +165,7 @@ class Image:
     warnings: tuple[str, ...] = field(default=())
     file_axes: tuple[int, int, int] = (2, 1, 0)
     unit: str | None = None
+    unlearned: str | None = None
     nifti_header: Any = None
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rcmed.alignment import bring_onto
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.image import Image
-from rcmed.readers import read_images
+from rcmed.picture_labels import read_labels
 
 _ROUNDING = 1e-3
 """Whole numbers that were stored scaled come back so far off at most."""
@@ -29,7 +29,7 @@ def read_label_map(path: Path, image: Image, name: str | None = None) -> NDArray
         GridMismatchError: its voxels are not those of the image.
     """
     name = name or str(path)
-    label = read_images(path, image.modality)[0]
+    label = read_labels(path, image.modality)
     if label.is_colour:
         raise InputError(f"{name}: is a colour picture; a label map holds one whole number a pixel")
     return _onto(whole_numbers(label.pixels, name), label, image, name)
@@ -42,7 +42,7 @@ def read_mask(path: Path, image: Image) -> NDArray[np.bool_]:
         InputError: the file can't be read.
         GridMismatchError: its voxels are not those of the image.
     """
-    label = read_images(path, image.modality)[0]
+    label = read_labels(path, image.modality)
     drawn: NDArray[np.bool_] = np.greater(label.pixels, 0)  # type: ignore[call-overload]
     return _onto(drawn.any(-1) if label.is_colour else drawn, label, image, str(path))
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from rcmed.errors import ConfigurationError, GeometryError, InputError, UnknownFormatError, UnreadableFileError
 from rcmed.image import Image, Modality
-from rcmed.picture_files import PICTURES, TIFFS, read_picture, read_tiff
+from rcmed.picture_files import PICTURES, read_picture
 from rcmed.pixel_values import checked_values
+from rcmed.tiff_files import TIFFS, read_tiff
 from rcmed.volume_files import ITK_FORMATS, NIFTIS, read_itk, read_nifti, write_nifti
 
 # Entry points of this group are called as reader(path, modality) -> list[Image]; one that does not know the format

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dicom_bridge.maker import MANUFACTURER
 from dicom_bridge.series.geometry import FramePlane, arrange_stack, frame_planes, single_grid
 from dicom_bridge.series.grouping import InstanceGroup, group_instances, is_mosaic, without_duplicates
 from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instance, shown, text, value
-from dicom_bridge.series.modality import modality_of
+from dicom_bridge.series.modality import modality_of, unlearned_kind
 from dicom_bridge.series.pixels import decode_frames, frame_values, window_of
 from dicom_bridge.series.splitting import Frame, Part, has_repeats, split_volumes, without_copies
 from dicom_bridge.series.suv import in_uptake_values
@@ -95,7 +95,7 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
             if read and read[0].modality is Modality.PET:
                 first = group.instances[0]
                 read = in_uptake_values(read, group.instances, f"series {shown(first.uid('SeriesInstanceUID'))}")
-            images += read
+            images += _marked(read, group, modality)
         except InputError as error:
             refusals.append(_refusal(group, error))
         except Exception as error:  # values are parsed when they are asked for, and damaged ones raise nearly anything
@@ -106,6 +106,15 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
     used = {file for image in images for file in image.files}
     headers = {instance.path: instance.names_and_places() for instance in instances if instance.path in used}
     return SeriesReading(tuple(images), tuple(refusals), headers)
+
+
+def _marked(images: list[Image], group: InstanceGroup, wanted: Modality | None) -> list[Image]:
+    """The images, with the reason where they are of a kind that the weights can't tell anything of."""
+    unlearned = unlearned_kind(group.instances[0])
+    if wanted is not None or unlearned is None:
+        return images
+    line = f"{group.instances[0].path}: {unlearned}; nothing is looked for in it, give --modality to choose another"
+    return [replace(image, unlearned=unlearned, warnings=(*image.warnings, line)) for image in images]
 
 
 def _refusal(group: InstanceGroup, reason: InputError) -> Refusal:
