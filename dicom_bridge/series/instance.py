@@ -190,6 +190,8 @@ def _many(found: Any) -> bool:
 
 def _read_header(path: Path) -> tuple[Dataset, int | None, PixelDataPlace | None]:
     size = os.path.getsize(path)
+    if size == 0:
+        raise UnknownFormatError(f"{path}: empty (0 bytes); send it again")
     with open(path, "rb") as file:
         start = file.read(_SEARCHED_BYTES)
         head = start[:132]
@@ -267,6 +269,10 @@ def _require_image(path: Path, header: Dataset, pixel_tag: int | None) -> None:
     if pixel_tag is None:
         if "Rows" in header:
             raise UnreadableFileError(f"{path}: Pixel Data (7FE0,0010) is missing; send the complete instance")
+        if sop_class.startswith(_STORAGE) and "Image Storage" in _class_name(sop_class):
+            raise UnreadableFileError(
+                f"{path}: cut before Rows (0028,0010) and Pixel Data (7FE0,0010); send the complete instance"
+            )
         raise NotAnImageError(f"{path}: no image: neither Rows (0028,0010) nor Pixel Data (7FE0,0010)")
 
 

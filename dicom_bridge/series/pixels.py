@@ -17,6 +17,7 @@ from pydicom.uid import UID
 
 from dicom_bridge.errors import TransferSyntaxError
 from dicom_bridge.series.instance import Instance, functional_group, numbers, shown, text, value
+from dicom_bridge.series.rescaling import rescale
 from dicom_bridge.series.streams import require_true_streams
 from rcmed.errors import UnreadableFileError
 from rcmed.image import Modality
@@ -116,15 +117,6 @@ def frame_values(instance: Instance, frame: NDArray[Any], index: int, modality: 
     if photometric == "MONOCHROME1" and modality not in _MEASURED:
         values = _rescaled(values, -1.0, sum(bounds))
     return values
-
-
-def rescale(header: Dataset, index: int) -> tuple[float, float]:
-    """Slope and intercept of a frame (PS3.3 C.11.1, and C.7.6.16.2.9 for enhanced objects); 1 and 0 where absent."""
-    for item in (functional_group(header, index, "PixelValueTransformationSequence"), header):
-        slope, intercept = numbers(item, "RescaleSlope", 1), numbers(item, "RescaleIntercept", 1)
-        if slope is not None and slope[0] != 0:
-            return slope[0], intercept[0] if intercept else 0.0
-    return 1.0, 0.0
 
 
 def window_of(instance: Instance, index: int, modality: Modality) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,20 @@ from pydicom import Dataset
 
 from dicom_bridge.errors import SeriesGeometryError, UnsuitablePixelsError
 from dicom_bridge.maker import MANUFACTURER
-from dicom_bridge.series.geometry import FramePlane, arrange_stack, frame_planes, single_grid
+from dicom_bridge.series.completeness import is_like_a_slice, with_unread_neighbours
+from dicom_bridge.series.geometry import FramePlane, frame_planes, single_grid
 from dicom_bridge.series.grouping import InstanceGroup, group_instances, is_mosaic, without_duplicates
-from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, load_instance, shown, text, value
+from dicom_bridge.series.instance import Instance, load_instance, shown, text, value
 from dicom_bridge.series.modality import modality_of, unlearned_kind
 from dicom_bridge.series.pixels import decode_frames, frame_values, window_of
-from dicom_bridge.series.splitting import Frame, Part, has_repeats, split_volumes, without_copies
+from dicom_bridge.series.rescaling import agreeing_slices
+from dicom_bridge.series.splitting import Frame
 from dicom_bridge.series.suv import in_uptake_values
 from dicom_bridge.series.tiles import assemble_tiles, is_tiled
-from rcmed.errors import InputError, NotAnImageError, UnreadableFileError
-from rcmed.image import Grid, Image, Modality, SourceInstance
+from dicom_bridge.series.volumes import build_volumes, frame_arrays, stacked
+from rcmed.errors import InputError, NotAnImageError, UnknownFormatError, UnreadableFileError
+from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality, SourceInstance
+from rcmed.pixel_values import checked_values
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +95,9 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
         refusals.append(Refusal((copy.path,), copy.uid("SeriesInstanceUID"), reason, left_out=True))
     for group in group_instances(instances):
         try:
-            read = _read_group(group, modality)
-            if read and read[0].modality is Modality.PET:
-                first = group.instances[0]
-                read = in_uptake_values(read, group.instances, f"series {shown(first.uid('SeriesInstanceUID'))}")
+            read, refused = _read_group(group, modality)
             images += _marked(read, group, modality)
+            refusals += refused
         except InputError as error:
             refusals.append(_refusal(group, error))
         except Exception as error:  # values are parsed when they are asked for, and damaged ones raise nearly anything
@@ -103,8 +105,10 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
             path = group.instances[0].path
             reason = UnreadableFileError(f"{path}: a value can't be read ({type(error).__name__}); the file is damaged")
             refusals.append(_refusal(group, reason))
-    used = {file for image in images for file in image.files}
-    headers = {instance.path: instance.names_and_places() for instance in instances if instance.path in used}
+    files = {file for image in images for file in image.files}
+    unread = [one.paths[0] for one in refusals if _may_be_a_slice(one, files)]
+    images = [with_unread_neighbours(image, unread) for image in images]
+    headers = {instance.path: instance.names_and_places() for instance in instances if instance.path in files}
     return SeriesReading(tuple(images), tuple(refusals), headers)
 
 
@@ -122,54 +126,71 @@ def _refusal(group: InstanceGroup, reason: InputError) -> Refusal:
     return Refusal(files, group.instances[0].uid("SeriesInstanceUID"), reason, group.left_out is not None)
 
 
-def _read_group(group: InstanceGroup, wanted: Modality | None) -> list[Image]:
+def _may_be_a_slice(refusal: Refusal, files: Collection[Path]) -> bool:
+    """Whether a file could not be read that, as far as can be known, belongs to the slices that were."""
+    if refusal.series_instance_uid or not isinstance(refusal.reason, UnreadableFileError):
+        return False
+    return not isinstance(refusal.reason, UnknownFormatError) or is_like_a_slice(refusal.paths[0], files)
+
+
+def _read_group(group: InstanceGroup, wanted: Modality | None) -> tuple[list[Image], list[Refusal]]:
+    """Images of a group, and those of its slices that are on another scale than the others."""
     first = group.instances[0]
     name = (
         f"series {shown(first.uid('SeriesInstanceUID'))} ({first.path.parent})" if group.is_stack else str(first.path)
     )
-    if group.left_out:
-        raise SeriesGeometryError(f"{name}: {group.left_out}")
+    if group.left_out or group.refused:
+        raise SeriesGeometryError(f"{name}: {group.left_out or group.refused}")
     if text(first.header, "Manufacturer") == MANUFACTURER and value(first.header, "ContributingEquipmentSequence"):
         # A PACS may bring our pictures back to us: looked at again they would make pictures of pictures without end.
         raise NotAnImageError(f"{name}: a picture that RCMed made of its findings; it is not looked at again")
     modality, assumed = modality_of(first, wanted)
     for instance in group.instances:
         _require_suitable(instance, modality)
-    planes = [plane for instance in group.instances for plane in frame_planes(instance)]
-    notes = [assumed] if assumed else []
-    frames = [(instance, frame) for instance in group.instances for frame in range(instance.frames)]
-    if len(group.instances) == 1 and is_tiled(first):
+    notes = [*([assumed] if assumed else []), *(f"{name}: {note}" for note in group.notes)]
+    if modality not in _MEASURED:
+        return _images_of(name, group.instances, group.is_stack, modality, notes), []
+    scale = agreeing_slices(group.instances, modality)
+    refused: list[Refusal] = []
+    if scale.refused:
+        count = f"{len(scale.refused)} of {len(group.instances)} slices"
+        reason = f"{scale.refused[0].path}: {scale.others}, unlike in other slices; {count} are left out of {name}"
+        paths = tuple(instance.path for instance in scale.refused)
+        refused.append(Refusal(paths, first.uid("SeriesInstanceUID"), UnsuitablePixelsError(reason)))
+        notes.append(f"{name}: incomplete: {count} are left out; send the original")
+    try:
+        images = _images_of(name, scale.kept, group.is_stack and len(scale.kept) > 1, modality, notes)
+    except InputError as error:
+        raise type(error)("; ".join((str(error), *(str(one.reason) for one in refused)))) from error
+    if scale.fault:
+        what = "HU" if modality is Modality.CT else "SUV"
+        line = f"{name}: {scale.fault}; no {what} is measured"
+        images = [replace(image, unit=UNKNOWN_UNIT, warnings=(*image.warnings, line)) for image in images]
+    elif modality is Modality.PET:
+        series = f"series {shown(first.uid('SeriesInstanceUID'))}"
+        images = in_uptake_values(images, scale.kept, series)
+    return [checked_values(image, name) for image in images], refused
+
+
+def _images_of(
+    name: str, instances: Sequence[Instance], is_stack: bool, modality: Modality, notes: list[str]
+) -> list[Image]:
+    first = instances[0]
+    planes = [plane for instance in instances for plane in frame_planes(instance)]
+    frames = [(instance, frame) for instance in instances for frame in range(instance.frames)]
+    if len(instances) == 1 and is_tiled(first):
         pixels = _slide(first, modality)
         return [_image(pixels, _slide_grid(pixels, planes), modality, [(first, -1)], False, notes)]
-    if group.is_stack or (len(planes) > 1 and all(plane.position is not None for plane in planes)):
-        return _volumes(name, planes, frames, modality, notes)
+    if is_stack or (len(planes) > 1 and all(plane.position is not None for plane in planes)):
+        return [
+            _image(volume.pixels, volume.grid, modality, volume.frames, True, (*notes, *volume.notes))
+            for volume in build_volumes(name, planes, frames, modality)
+        ]
     grid = single_grid(first, planes)
     if not grid.in_millimetres and modality in _MEASURED:
         notes.append(f"{name}: no trustworthy PixelSpacing (0028,0030); nothing is measured in mm")
-    pixels = _stacked(name, _values(name, frames, modality))
+    pixels = stacked(name, frame_arrays(name, frames, modality))
     return [_image(pixels, grid, modality, frames, False, notes)]
-
-
-def _volumes(
-    name: str, planes: list[FramePlane], frames: list[Frame], modality: Modality, notes: list[str]
-) -> list[Image]:
-    """One volume, or those that the header tells apart; a refusal of one refuses all."""
-    parts = split_volumes(planes, frames)
-    values: list[NDArray[Any]] | None = None
-    if len(parts) == 1 and has_repeats(planes):
-        values = _values(name, frames, modality)
-        kept, dropped = without_copies(planes, frames, values)
-        parts = [Part(kept, dropped)]
-    arranged = [arrange_stack(name, [planes[index] for index in part.members]) for part in parts]
-    values = values or _values(name, frames, modality)
-    images = []
-    for part, (order, affine, found) in zip(parts, arranged, strict=True):
-        members = [part.members[index] for index in order]
-        pixels = _stacked(name, [values[index] for index in members])
-        grid = Grid((len(members), pixels.shape[1], pixels.shape[2]), affine)
-        said = [*notes, *found, *([f"{name}: {part.reason}"] if part.reason else [])]
-        images.append(_image(pixels, grid, modality, [frames[index] for index in members], True, said))
-    return images
 
 
 def _image(
@@ -206,33 +227,6 @@ def _require_suitable(instance: Instance, modality: Modality) -> None:
         )
     if {"LABEL", "OVERVIEW"} & set(instance.image_type) and modality is Modality.PATHOLOGY:
         raise NotAnImageError(f"{instance.path}: the label or overview of a slide, not its tissue")
-
-
-def _values(name: str, frames: Sequence[Frame], modality: Modality) -> list[NDArray[Any]]:
-    """Values of all frames, each (row, column[, 3]); the frames of an instance stand together and in their order."""
-    instances = list(dict.fromkeys(instance for instance, _ in frames))
-    voxels = len(frames) * instances[0].rows * instances[0].columns
-    if voxels > MAX_PIXEL_BYTES // 4:
-        raise SeriesGeometryError(f"{name}: {voxels} voxels are above the limit of {MAX_PIXEL_BYTES // 4}")
-    return [
-        frame_values(instance, frame, index, modality)
-        for instance in instances
-        for index, frame in enumerate(decode_frames(instance))
-    ]
-
-
-def _stacked(name: str, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """(slice, row, column[, 3])."""
-    shapes = {value.shape for value in values}
-    if len(shapes) > 1:
-        raise SeriesGeometryError(f"{name}: decoded slices differ in shape: {sorted(shapes)}")
-    kind = np.result_type(*{value.dtype for value in values})
-    if kind == np.float64:
-        kind = np.dtype(np.float32)
-    stacked = np.empty((len(values), *values[0].shape), dtype=kind)
-    for place, found in enumerate(values):
-        stacked[place] = found
-    return stacked
 
 
 def _slide(instance: Instance, modality: Modality) -> NDArray[Any]:

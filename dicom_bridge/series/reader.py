@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from dicom_bridge.series.completeness import is_like_a_slice
 from dicom_bridge.series.read import Refusal, read_series
 from rcmed.errors import UnknownFormatError, UnreadableFileError
 from rcmed.image import Image, Modality
@@ -19,8 +20,8 @@ logger = logging.getLogger(__name__)
 def read_dicom(path: Path, modality: Modality | None = None) -> list[Image]:
     """Read every image of a DICOM file, or of a folder and all below it.
 
-    Files of a folder that are not DICOM are passed over. What is refused beside readable images is logged and stands
-    in the first image's warnings.
+    Files of a folder that are not DICOM are passed over, unless they stand where a slice would. What is refused beside
+    readable images is logged and stands in the first image's warnings.
 
     Raises:
         UnknownFormatError: nothing here is DICOM.
@@ -35,7 +36,12 @@ def read_dicom(path: Path, modality: Modality | None = None) -> list[Image]:
                 f"{path}: {len(files)} files are above the limit of {MAX_FILES}; give a subfolder"
             )
     reading = read_series(files, modality)
-    refusals = [refusal for refusal in reading.refusals if not isinstance(refusal.reason, UnknownFormatError)]
+    slices = {file for image in reading.images for file in image.files}
+    refusals = [
+        refusal
+        for refusal in reading.refusals
+        if not isinstance(refusal.reason, UnknownFormatError) or is_like_a_slice(refusal.paths[0], slices)
+    ]
     if not reading.images:
         raise _nothing_usable(path, refusals)
     for refusal in refusals:

@@ -44,7 +44,7 @@ def slice_dataset(pixels: np.ndarray, series: str, **attributes: Any) -> Dataset
     dataset = Dataset()
     dataset.SOPClassUID = attributes.pop("SOPClassUID", CTImageStorage)
     dataset.SOPInstanceUID = generate_uid()
-    dataset.SeriesInstanceUID, dataset.StudyInstanceUID = series, generate_uid()
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID = series, generate_uid(entropy_srcs=[series])
     dataset.Modality = "CT"
     dataset.Rows, dataset.Columns = pixels.shape[-2:]
     dataset.BitsAllocated = dataset.BitsStored = 16

@@ -66,7 +66,10 @@ def test_each_slice_is_in_exactly_one_part_and_no_part_repeats_a_position(slices
     assert sorted(index for part in parts for index in part.members) == list(range(len(slices)))
     if len(parts) > 1:
         positions = [sorted(slices[index][2] for index in part.members) for part in parts]
-        assert all(found == positions[0] and len(set(found)) == len(found) for found in positions)
+        assert all(len(set(found)) == len(found) for found in positions)
+        # The same positions, or those between each other's.
+        first, *others = positions
+        assert all(found == first or not set(found) & set(first) for found in others)
 
 
 def test_two_attributes_together() -> None:
@@ -161,3 +164,74 @@ def test_an_instance_that_comes_twice_is_said(tmp_path: Path) -> None:
     assert reading.images[0].grid.shape[0] == 3
     (refusal,) = reading.refusals
     assert refusal.left_out and refusal.paths == (tmp_path / "copy.dcm",) and "of another file" in str(refusal.reason)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    keyword=st.sampled_from(("ConvolutionKernel", "AcquisitionNumber", "EchoTime", "KVP", "SeriesNumber")),
+    count=st.integers(2, 3),
+    each=st.integers(3, 6),
+    seed=st.integers(0, 1000),
+)
+def test_what_alternates_along_the_stack_is_interleaved(keyword: str, count: int, each: int, seed: int) -> None:
+    slices = [(height % count, height) for height in range(count * each)]
+    random.Random(seed).shuffle(slices)
+    written = "B{}".format if keyword == "ConvolutionKernel" else int
+    frames = [(instance(**{keyword: written(1 + kind)}), 0) for kind, _ in slices]
+    parts = split_volumes([plane(height) for _, height in slices], frames)
+    found = [{slices[index] for index in part.members} for part in parts]
+    assert found == [{one for one in slices if one[0] == kind} for kind in range(count)]
+    assert all(f"{count} volumes in one series, split by {keyword}" in part.reason for part in parts)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [1, 1, 1, 2, 2, 3],  # slab by slab
+        [4, 5, 6, 7, 8, 9],  # a counter of slices
+        [1, 3, 5, 2, 4, 6],  # a counter of slices that were acquired in turns
+        [1, 2, 3, 1, 2, 3],  # the same of two slabs
+    ],
+)
+def test_acquisitions_that_follow_each_other_are_one_scan(numbers: list[int]) -> None:
+    frames = [(instance(AcquisitionNumber=number), 0) for number in numbers]
+    (part,) = split_volumes([plane(float(height)) for height in range(6)], frames)
+    assert part.members == tuple(range(6)) and part.reason == "" and part.changes == ()
+
+
+def test_phases_of_interleaved_kernels_are_all_told_apart() -> None:
+    slices = [(phase, "AB"[height % 2], height) for height in range(6) for phase in (1, 2)]
+    frames = [(instance(TemporalPositionIdentifier=phase, ConvolutionKernel=kernel), 0) for phase, kernel, _ in slices]
+    parts = split_volumes([plane(height) for *_, height in slices], frames)
+    assert [{slices[index] for index in part.members} for part in parts] == [
+        {(phase, kernel, height) for height in range(kernel == "B", 6, 2)} for phase in (1, 2) for kernel in "AB"
+    ]
+
+
+def test_interleaved_reconstructions_become_volumes_of_their_own_steps(tmp_path: Path) -> None:
+    rows = [(place, {"ConvolutionKernel": "B31f" if place % 2 else "B70f", "add": place % 2}) for place in range(8)]
+    paths = write(tmp_path, rows)
+    images = read_series(random.Random(3).sample(paths, len(paths))).images
+    assert [[source.path for source in image.sources] for image in images] == [paths[1::2], paths[0::2]]
+    assert [image.grid.spacing[0] for image in images] == [5.0, 5.0]
+    assert [int(image.pixels.min()) for image in images] == [-99, -100]
+    assert all("split by ConvolutionKernel" in line for image in images for line in image.warnings[-1:])
+
+
+def test_interleaved_reconstructions_of_which_one_lacks_a_slice_are_refused(tmp_path: Path) -> None:
+    rows = [(place, {"ConvolutionKernel": "B31f" if place in (2, 5) else "B70f"}) for place in range(8)]
+    write(tmp_path, rows)
+    with pytest.raises(SeriesGeometryError, match="split by ConvolutionKernel"):
+        read_dicom(tmp_path)
+
+
+def test_slabs_of_two_kernels_are_one_volume_with_a_line(tmp_path: Path) -> None:
+    write(tmp_path, [(place, {"ConvolutionKernel": "B31f" if place < 3 else "B70f"}) for place in range(6)])
+    (image,) = read_dicom(tmp_path)
+    assert image.grid.shape[0] == 6 and "ConvolutionKernel change along the volume" in image.warnings[-1]
+
+
+def test_two_acquisitions_that_only_their_time_tells_apart(tmp_path: Path) -> None:
+    times = {0: "101001", 1: "110000"}
+    write(tmp_path, [(place, {"AcquisitionTime": times[place % 2]}) for place in range(8)])
+    assert [image.grid.shape[0] for image in read_dicom(tmp_path)] == [4, 4]
