@@ -20,6 +20,8 @@ from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.jobs.loading import LoadingAssistant
+from dicom_bridge.jobs.memory import memory_of_a_job
+from dicom_bridge.jobs.time_limit import end_process
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.listening import Inside, Listening
@@ -62,14 +64,22 @@ class Gateway:
     With SQLite one per state folder; those that share a PostgreSQL database share the state folder, too.
     """
 
-    def __init__(self, settings: GatewaySettings, assistant: FindsInImages, receives: bool = True) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        assistant: FindsInImages,
+        receives: bool = True,
+        end_process: Callable[[], None] = end_process,
+    ) -> None:
         """Prepare; nothing is opened before `start`.
 
         Args:
             settings: of everything.
             assistant: finds; `rcmed.Assistant` or anything with its `identity` and `find`.
             receives: whether it listens, follows and watches; else it only works. That needs PostgreSQL.
+            end_process: ends the process at once because a job is stuck; a new one, or the same anew, does the rest.
         """
+        self._end_process = end_process
         self.settings = settings
         self.root = settings.state_folder.resolve()
         self._assistant = assistant
@@ -153,9 +163,11 @@ class Gateway:
             self._conditions,
             routing.routes,
             self.settings.jobs.reading_ahead_megabytes * 1_000_000,
+            memory_of_a_job(self.settings.jobs.memory_megabytes, self.settings.jobs.concurrency),
+            self.settings.jobs.maximum_attempts,
         )
         jobs = self.root / "jobs.sqlite" if isinstance(address, Path) else address
-        engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name)
+        engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name, self._end_process)
         engine.start()
         self._engine = engine
         if self._receives:

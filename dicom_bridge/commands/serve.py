@@ -44,7 +44,7 @@ def run_gateway(settings: GatewaySettings, receives: bool = True) -> None:
     stops = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     assistant = LoadingAssistant.from_settings(settings.model)
-    with Gateway(settings, assistant, receives) as gateway:
+    with Gateway(settings, assistant, receives, start_anew) as gateway:
         ports = gateway.ports
         scheme = "http" if settings.web.tls is None else "https"
         page = f", status page {scheme}://{settings.web.host}:{ports.web}/" if ports.web is not None else ""
@@ -54,3 +54,19 @@ def run_gateway(settings: GatewaySettings, receives: bool = True) -> None:
             assistant.begin()
         signal.sigwait(stops)
         typer.echo("stopping; what is unfinished goes on at the next start")
+
+
+def start_anew() -> None:
+    """Become the same command again, under the same process id; nothing of this one is left, no thread that is stuck.
+
+    Whoever supervises the process need not know of it.
+    """
+    import os
+    import sys
+    from contextlib import suppress
+
+    from dicom_bridge.jobs.time_limit import end_process
+
+    with suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    end_process()

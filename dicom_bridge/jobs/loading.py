@@ -113,13 +113,24 @@ class LoadingAssistant:
         Raises:
             GatewayStoppingError: `stop` was called during the wait.
         """
+        return self._loaded().find(image, prompts)
+
+    def await_loaded(self) -> None:
+        """Wait until the model is there.
+
+        Raises:
+            GatewayStoppingError: `stop` was called during the wait.
+        """
+        self._loaded()
+
+    def _loaded(self) -> FindsInImages:
         self.begin()
         with self._changed:
             while self._assistant is None:
                 if self._stopping.is_set():
                     raise GatewayStoppingError
                 self._changed.wait()
-        return self._assistant.find(image, prompts)
+            return self._assistant
 
     def _run(self) -> None:
         wait = self._wait

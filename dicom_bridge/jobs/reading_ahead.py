@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_bridge.jobs.memory import require_memory
 from dicom_bridge.store.files import prefetch
 from rcmed.errors import RCMedError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dicom_bridge.series.read import SeriesReading
 
 _LOG = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +34,15 @@ class JobReading:
 class ReadingAhead:
     """Holds what was read of one study at most, until it is asked for or proves to be a wrong guess."""
 
-    def __init__(self, maximum_bytes: int) -> None:
+    def __init__(self, maximum_bytes: int, memory_bytes: int | None = None) -> None:
         """Prepare.
 
         Args:
             maximum_bytes: of the files of a study; a larger one is not read ahead. 0: none is.
+            memory_bytes: that a job may take; what would take more is not read. None: as much as it wants.
         """
         self._maximum_bytes = maximum_bytes
+        self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._readings: dict[tuple[Path, ...], Future[JobReading]] = {}
         self._thread: ThreadPoolExecutor | None = None
@@ -56,7 +60,7 @@ class ReadingAhead:
         with self._lock:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "reading-ahead")
-            self._readings = {files: self._thread.submit(_read_all, files) for files in sorted(wanted)}
+            self._readings = {files: self._thread.submit(self._read, files) for files in sorted(wanted)}
 
     def take(self, files: Sequence[Path]) -> JobReading | None:
         """What was read of exactly these files, once; waits until they are read. None: read them."""
@@ -65,6 +69,9 @@ class ReadingAhead:
         if reading is None:
             self.forget()  # another series than was expected: what is held may never be asked for
             return None
+        wait([reading], timeout=_PATIENCE_SECONDS)
+        if reading.cancel():
+            return None  # not even begun: what is read before it may be stuck, which is no fault of this one
         try:
             return reading.result()
         except Exception as error:  # reading again raises it where a step may raise
@@ -86,21 +93,29 @@ class ReadingAhead:
         if thread is not None:
             thread.shutdown(wait=True)
 
+    def _read(self, files: tuple[Path, ...]) -> JobReading:
+        """As `read_files`, with the sources, which otherwise are read when results are built."""
+        reading = read_files(files, self._memory_bytes)
+        for image in reading.series.images:
+            with suppress(RCMedError):  # building the result will say it
+                reading.sources.source_of(image)
+        return reading
 
-def read_files(files: Sequence[Path]) -> JobReading:
-    """Read a series that may have left the system's memory since it was received."""
+
+def read_files(files: Sequence[Path], memory_bytes: int | None = None) -> JobReading:
+    """Read a series that may have left the system's memory since it was received.
+
+    Args:
+        files: of the series.
+        memory_bytes: that a job may take; None: as much as it wants.
+    Raises:
+        TooLargeError: it would take more; nothing is decoded then.
+    """
     from dicom_bridge.results.source import KnownSources
     from dicom_bridge.series.read import read_series
 
+    if memory_bytes is not None:
+        require_memory(files, memory_bytes)
     prefetch(files)
     series = read_series(files)
     return JobReading(series, KnownSources(series.headers))
-
-
-def _read_all(files: Sequence[Path]) -> JobReading:
-    """As `read_files`, with the sources, which otherwise are read when results are built."""
-    reading = read_files(files)
-    for image in reading.series.images:
-        with suppress(RCMedError):  # building the result will say it
-            reading.sources.source_of(image)
-    return reading

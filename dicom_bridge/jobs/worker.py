@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
+from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
 from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
@@ -24,7 +25,7 @@ from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
+from dicom_bridge.store.ledger import Attempt, DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings_json import write_findings_json
@@ -47,6 +48,20 @@ class FindsInImages(Protocol):
 
     def find(self, image: Image, prompts: str | Sequence[str]) -> Findings:
         """Find what the prompts name; no prompts: what is there."""
+        ...
+
+
+@runtime_checkable
+class LoadsLater(Protocol):
+    """An assistant that may not be there yet; `LoadingAssistant` is one."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it is there."""
+        ...
+
+    def await_loaded(self) -> None:
+        """Wait until it is there."""
         ...
 
 
@@ -97,6 +112,8 @@ class JobWorker:
         conditions: DestinationConditions | None = None,
         routes: Sequence[Route] = (),
         reading_ahead_bytes: int = 0,
+        memory_bytes: int | None = None,
+        maximum_attempts: int = 3,
     ) -> None:
         """Prepare.
 
@@ -112,6 +129,8 @@ class JobWorker:
             conditions: of the destinations, kept up to date.
             routes: say which objects are written; a job of a route that is gone gets SEG and SR.
             reading_ahead_bytes: most of a study that `read_ahead` reads.
+            memory_bytes: that a job may take beside the model; None: as much as it wants.
+            maximum_attempts: after which a job that never comes to an end fails.
         """
         self._root = root
         self._index = index
@@ -124,7 +143,8 @@ class JobWorker:
         self._conditions = conditions or DestinationConditions(destinations)
         self._results = {route.name: route.results for route in routes}
         self._memory: dict[str, _Memory] = {}
-        self._ahead = ReadingAhead(reading_ahead_bytes)
+        self._memory_bytes, self._maximum_attempts = memory_bytes, maximum_attempts
+        self._ahead = ReadingAhead(reading_ahead_bytes, memory_bytes)
         self.stopping = threading.Event()
 
     def job_folder(self, job_id: str) -> Path:
@@ -136,13 +156,54 @@ class JobWorker:
         if not self._ledger.has_unfinished():
             self._ahead.begin(self._files_of(job) for job in jobs)
 
+    def begin(self, job_id: str) -> JobState | None:
+        """A process begins a job or goes on with it; returns the end that it has, or None: it is to be worked on.
+
+        A job that was begun so often that it may be what kills its process gets its end here.
+        """
+        attempt = self._ledger.begin_attempt(job_id, self._maximum_attempts)
+        if attempt is Attempt.BEGUN:
+            return None
+        if attempt is Attempt.TOO_MANY:
+            times = f"{self._maximum_attempts} times"
+            text = f"the process died {times} in the middle of the job (jobs.maximum_attempts); it is not tried again"
+            self.finish(job_id, JobState.FAILED, text)
+        return JobState(self._ledger.job(job_id).state)
+
+    def overran(self, job_id: str, seconds: float) -> None:
+        """A job took longer than it may: it fails, and is not begun again when the process starts anew."""
+        text = (
+            f"the job worked longer than jobs.time_limit_seconds ({seconds:g}) and was ended: "
+            "raise the limit, or route less of the study here"
+        )
+        self.finish(job_id, JobState.FAILED, text)
+
+    def let_go(self, job_ids: Iterable[str]) -> None:
+        """Jobs that are interrupted in good order: they go on later, and this attempt does not count."""
+        self._ledger.end_attempts(job_ids)
+
+    def await_assistant(self, job_id: str) -> None:
+        """Wait until the assistant is there; what the process dies of meanwhile is no fault of the job.
+
+        Raises:
+            GatewayStoppingError: the gateway stops.
+        """
+        if isinstance(self._assistant, LoadsLater) and not self._assistant.is_loaded:
+            self._ledger.end_attempts([job_id])
+            self._assistant.await_loaded()
+            self._ledger.begin_attempt(job_id, self._maximum_attempts)
+
     def read(self, job_id: str) -> int:
         """Read the job's instances into images, say what was refused; returns the number of images."""
         job = self._ledger.job(job_id)
         self._ledger.set_state(job_id, JobState.RUNNING)
         self._on_change()
-        with self._observer.step("read", job):
-            reading = self._read_images(job)
+        try:
+            with self._observer.step("read", job):
+                reading = self._read_images(job)
+        except TooLargeError as error:
+            self._say(job, f"series {job.series_uid}: {error}")
+            return 0
         images = reading.series.images
         for refusal in reading.series.refusals:
             self._say(job, str(refusal.reason))
@@ -334,7 +395,7 @@ class JobWorker:
     def _read_images(self, job: JobRow) -> JobReading:
         InstanceFiles(self._root).require()
         files = self._files_of(job)
-        return self._ahead.take(files) or read_files(files)
+        return self._ahead.take(files) or read_files(files, self._memory_bytes)
 
     def _files_of(self, job: JobRow) -> list[Path]:
         known = self._index.instances_of(job.study_uid, job.series_uid)

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from dicom_bridge.jobs.pace import QueuePace
 from dicom_bridge.jobs.steps import JobStep
+from dicom_bridge.jobs.time_limit import TimeLimit, end_process
 from dicom_bridge.jobs.worker import GatewayStoppingError, JobWorker
 from dicom_bridge.priority import Priority
 from dicom_bridge.settings import JobSettings
@@ -45,6 +46,7 @@ _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 10.0
 # A full disk, and what a shared file system tells while its server is away.
 _AWAY = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
+_WRITING_SECONDS = 20.0
 _POOL_SIZE = 10
 _POSTGRESQL = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10, "application_name": "rcmed-jobs"}}
 
@@ -55,6 +57,7 @@ _running_lock = threading.Lock()
 
 # DBOS is one per process, and what is durable can't carry objects: the steps find the worker here.
 _worker: JobWorker | None = None
+_time_limit: TimeLimit | None = None
 _pace = QueuePace(0.0)
 
 
@@ -69,17 +72,22 @@ def _is_passing(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
-def _do(step: Callable[[JobWorker], T]) -> T:
+def _do(step: Callable[[JobWorker], T], timed: str | None = None) -> T:
     """Let the worker do something, again and again while the database, the disk or the shared folder is away.
 
     Every step can be done again as a whole. A step that raised instead would end its workflow, and with it a job that
     nobody would ever finish.
+
+    Args:
+        step: what is done.
+        timed: id of the job whose time it takes; None: nobody's.
     """
     worker = _the_worker()
     wait = _FIRST_WAIT_SECONDS
     while True:
         try:
-            return step(worker)
+            with _time_limit.working(timed) if timed is not None and _time_limit is not None else nullcontext():
+                return step(worker)
         except (DBAPIError, OSError) as error:
             if not _is_away(error):
                 raise
@@ -99,19 +107,20 @@ def _is_away(error: DBAPIError | OSError) -> bool:
 @DBOS.step(name="read", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _read(job_id: str) -> int:
     _pace.rest(_JOBS)
-    return _do(lambda worker: worker.read(job_id))
+    return _do(lambda worker: worker.read(job_id), timed=job_id)
 
 
 @DBOS.step(name="find", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _find(job_id: str, number: int) -> list[str]:
-    return _do(lambda worker: worker.find(job_id, number))
+    _do(lambda worker: worker.await_assistant(job_id))
+    return _do(lambda worker: worker.find(job_id, number), timed=job_id)
 
 
 @DBOS.step(name="results", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _results(job_id: str) -> list[str]:
     for destination in _do(lambda worker: worker.destinations_of(job_id)):
         _pace.hasten(_delivery_queue(destination))
-    return _do(lambda worker: worker.build_results(job_id))
+    return _do(lambda worker: worker.build_results(job_id), timed=job_id)
 
 
 @DBOS.step(name="hand over")
@@ -146,10 +155,19 @@ def _counted() -> Iterator[None]:
                 del _running[workflow_id]
 
 
+# The engine counts restarts in good order, too; what killed the process is counted by `JobWorker.begin`.
 @DBOS.workflow(name="job", max_recovery_attempts=1000)
 def _run_job(job_id: str) -> str:
     with _counted():
-        return _steps_of_job(job_id)
+        # No step: it is done each time that the workflow is begun, and what was done before is not to be looked up.
+        end = _do(lambda worker: worker.begin(job_id))
+        if end is not None:
+            return end
+        try:
+            return _steps_of_job(job_id)
+        finally:
+            if _time_limit is not None:
+                _time_limit.forget(job_id)
 
 
 def _steps_of_job(job_id: str) -> str:
@@ -188,6 +206,12 @@ def _deliver(job_id: str, destination: str, files: list[str]) -> int:
         return attempt
 
 
+def _running_jobs() -> set[str]:
+    """Ids of the jobs that are worked on in this process; deliveries have a colon."""
+    with _running_lock:
+        return {workflow.partition("#")[0] for workflow in _running if ":" not in workflow}
+
+
 def _enqueue_delivery(job_id: str, destination: str, drive: int, priority: Priority, files: list[str]) -> None:
     workflow = _workflow_id(f"{job_id}:{destination}", drive)
     with SetWorkflowID(workflow), SetEnqueueOptions(priority=priority.rank):
@@ -213,6 +237,7 @@ class JobEngine:
         settings: JobSettings,
         destinations: Iterable[str],
         name: str = "gateway",
+        end_process: Callable[[], None] = end_process,
     ) -> None:
         """Prepare.
 
@@ -222,12 +247,14 @@ class JobEngine:
             settings: concurrency and polling.
             destinations: names; each gets a queue.
             name: of this process among those that share the database; what it began goes on when it starts again.
+            end_process: ends this process at once, from whichever thread: a job is stuck, and its end is written.
         """
         self._database = database
         self._worker = worker
         self._settings = settings
         self._destinations = tuple(destinations)
         self._name = name
+        self._end_process = end_process
         self._strays: set[str] = set()
 
     def start(self) -> None:
@@ -236,7 +263,7 @@ class JobEngine:
         Raises:
             RuntimeError: an engine runs in this process already.
         """
-        global _worker, _pace
+        global _worker, _time_limit, _pace
         if _worker is not None:
             raise RuntimeError("a job engine runs in this process already")
         if isinstance(self._database, Path):
@@ -247,6 +274,7 @@ class JobEngine:
         else:
             address = self._database.render_as_string(hide_password=False)
         _worker = self._worker
+        _time_limit = TimeLimit(self._settings.time_limit_seconds, self._end_stuck)
         _pace = QueuePace(self._settings.polling_seconds)
         config: DBOSConfig = {
             "name": "rcmed-gateway",
@@ -334,11 +362,32 @@ class JobEngine:
 
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""
-        global _worker
+        global _worker, _time_limit
         self._worker.stop()
+        if _time_limit is not None:
+            _time_limit.stop()
         _pace.stop()
+        running = _running_jobs()
         DBOS.destroy()
-        _worker = None
+        if running:
+            with suppress(DBAPIError):  # then it counts, which does no harm by itself
+                self._worker.let_go(running)
+        _worker = _time_limit = None
+
+    def _end_stuck(self, job_id: str) -> None:
+        """Write the end of a job that is stuck, and end the process; the others go on after its next start."""
+
+        def write() -> None:
+            try:
+                self._worker.overran(job_id, self._settings.time_limit_seconds)
+                self._worker.let_go(_running_jobs() - {job_id})
+            except DBAPIError as error:
+                _LOG.error("the end of job %s can't be written: %s", job_id, error.orig)
+
+        writing = threading.Thread(target=write, daemon=True)
+        writing.start()
+        writing.join(_WRITING_SECONDS)  # where a database does not answer, the attempts of the job are counted
+        self._end_process()
 
     def _register(self, name: str, concurrency: int, global_concurrency: int | None = None) -> None:
         queue = DBOS.register_queue(

@@ -211,6 +211,8 @@ class InstanceIntake:
     ) -> ReceivedInstance:
         try:
             header = read_header(parts, origin.calling_ae, origin.called_ae, transfer_syntax)
+        except InputError:
+            raise
         except Exception as error:  # pydicom raises whatever its parser met; the sender is told which
             raise RefusedInstanceError(
                 CANNOT_UNDERSTAND, f"the data set can't be parsed ({type(error).__name__}): mend or resend it"

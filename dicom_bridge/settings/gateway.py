@@ -58,6 +58,11 @@ class JobSettings(Settings):
         global_concurrency: in all processes that share a database; None: only `concurrency` limits.
         polling_seconds: how often queues are looked at; more often while a study is about to be complete or results are
             about to be delivered, if no other process shares the database.
+        time_limit_seconds: that a job may work, not counted what it waits for; one that takes longer fails, and the
+            process starts anew, since what is stuck in a decoder can't be called back.
+        maximum_attempts: a job during which the process died so often, whatever killed it, fails.
+        memory_megabytes: that a job may take beside the model, as estimated from its headers; one that would take more
+            is refused. None: half of the machine's memory (or of what the process is allowed), for all jobs together.
         reading_ahead_megabytes: a study of at most so many is read while it is waited whether it is complete, where
             nothing else is to be done; 0: none. Not where several processes share a database.
     """
@@ -65,6 +70,9 @@ class JobSettings(Settings):
     concurrency: int = Field(default=1, ge=1)
     global_concurrency: int | None = Field(default=None, ge=1)
     polling_seconds: float = Field(default=0.2, gt=0)
+    time_limit_seconds: float = Field(default=3600.0, gt=0)
+    maximum_attempts: int = Field(default=3, ge=1)
+    memory_megabytes: int | None = Field(default=None, ge=1)
     reading_ahead_megabytes: int = Field(default=1024, ge=0)
 
 

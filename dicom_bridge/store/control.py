@@ -94,6 +94,7 @@ class JobControl:
                 )
             job.state, job.error, job.finished_at, job.submitted_at = JobState.QUEUED, None, None, None
             job.drive += 1
+            job.attempts = 0
             for delivery in _deliveries(session, job_id):
                 if delivery.state != DeliveryState.DELIVERED:
                     _drive_again(delivery, self._clock())

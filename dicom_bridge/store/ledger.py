@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 from sqlalchemy import case, exists, func, select, update
@@ -25,6 +25,14 @@ class JobState(StrEnum):
     REFUSED = "refused"  # the series holds nothing that can be looked at; its lines say why
     FAILED = "failed"
     CANCELLED = "cancelled"  # by an operator
+
+
+class Attempt(StrEnum):
+    """Whether a job may be worked on."""
+
+    BEGUN = "begun"
+    ENDED = "ended"  # it has its end already
+    TOO_MANY = "too many"  # it was begun as often as it may be, and never came to an end
 
 
 class DeliveryState(StrEnum):
@@ -125,6 +133,29 @@ class JobLedger:
             row.error = error
             if state in FINAL_JOB_STATES:
                 row.finished_at = self._clock()
+
+    def begin_attempt(self, job_id: str, most: int) -> Attempt:
+        """A process begins a job, or goes on with it; it counts until `end_attempts`, even if the process dies.
+
+        Args:
+            most: attempts that a job has.
+        """
+        with self._database.writing() as session:
+            row = locked_job(session, job_id)
+            if row is None or row.state in FINAL_JOB_STATES:
+                return Attempt.ENDED
+            if row.attempts >= most and row.state != JobState.DELIVERING:
+                return Attempt.TOO_MANY
+            row.attempts += 1
+        return Attempt.BEGUN
+
+    def end_attempts(self, job_ids: Iterable[str]) -> None:
+        """A process lets go of jobs in good order: this attempt does not count."""
+        with self._database.writing() as session:
+            for job_id in sorted(job_ids):
+                row = locked_job(session, job_id)
+                if row is not None and row.attempts > 0:
+                    row.attempts -= 1
 
     # handing over to the job engine
 

@@ -99,6 +99,7 @@ class JobRow(Table):
     submitted_at: Mapped[float | None]
     priority: Mapped[str] = mapped_column(default="routine", server_default="routine")
     drive: Mapped[int] = mapped_column(default=1, server_default="1")
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     __table_args__ = (_partial_index("jobs_not_submitted", "created_at", "submitted_at IS NULL"),)
 
 

@@ -21,8 +21,8 @@ from pydicom.uid import (
 )
 
 from dicom_bridge.receive.header import Header, read_header
-from dicom_bridge.receive.skimming import skim
 from dicom_bridge.series.facts import series_facts
+from dicom_bridge.series.skimming import skim
 from synthetic_study import ct_slice
 
 

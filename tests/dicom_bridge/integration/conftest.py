@@ -88,6 +88,14 @@ class Program:
         self._process.kill()
         self._process.wait(30)
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    def wait_for_end(self) -> int:
+        """Wait until it ended by itself; returns its exit status."""
+        return self._process.wait(120)
+
     def said(self) -> str:
         return self._log.read_text(errors="replace")
 
@@ -269,11 +277,19 @@ class GatewayProcess:
         self._running = running
         self._program: Program | None = None
 
-    def start(self, quiet_seconds: float = 3600, released_seconds: float | None = 0.1) -> None:
+    def start(
+        self,
+        quiet_seconds: float = 3600,
+        released_seconds: float | None = 0.1,
+        jobs: dict[str, Any] | None = None,
+        listens: bool = True,
+    ) -> None:
         """Start and wait until it listens.
 
         Args:
             quiet_seconds, released_seconds: when a study is complete.
+            jobs: settings of the job engine.
+            listens: whether it lives until then.
         """
         self._sign("listening").unlink(missing_ok=True)
         content = gateway_settings(
@@ -281,16 +297,34 @@ class GatewayProcess:
             {"type": "folder", "path": "results"},
             receive={"port": self.port, "minimum_free_megabytes": 0},
             completion={"quiet_seconds": quiet_seconds, "released_seconds": released_seconds},
+            jobs={"polling_seconds": 0.05, **(jobs or {})},
         )
         settings = self._folder / "gateway.yaml"
         settings.write_text(json.dumps(content))
         script = Path(__file__).with_name("gateway_process.py")
         command = [sys.executable, str(script), str(settings), str(self.signs)]
         self._program = self._running.enter_context(Program(command, self._folder / "gateway.log"))
-        self.wait_until(self._sign("listening").exists, "the gateway listens")
+        if listens:
+            self.wait_until(self._sign("listening").exists, "the gateway listens")
+
+    def start_and_die(self) -> None:
+        """Start it again, to work on what kills it."""
+        self.start(listens=False)
+        self.wait_for_end()
 
     def kill(self) -> None:
         self._started.kill()
+
+    def stop(self) -> None:
+        """SIGTERM: it ends in good order."""
+        self._started.__exit__()
+
+    def said(self) -> str:
+        return self._started.said()
+
+    def is_answering(self) -> bool:
+        """Whether a peer is answered."""
+        return answers_echo(self.port)
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         self._started.wait_until(condition, what)
@@ -303,6 +337,22 @@ class GatewayProcess:
 
     def let_go(self) -> None:
         self._sign("hold").unlink()
+
+    def block_at(self, series_uid: str) -> None:
+        """Whoever asks what is in this series never gets an answer, and can't be called back."""
+        self._sign("block").write_text(series_uid)
+
+    def die_at(self, series_uid: str) -> None:
+        """The process dies when it is asked what is in this series."""
+        self._sign("die").write_text(series_uid)
+
+    @property
+    def process_id(self) -> int:
+        return self._started.process_id
+
+    def wait_for_end(self) -> int:
+        """Wait until it ended by itself; returns its exit status."""
+        return self._started.wait_for_end()
 
     @property
     def times_asked(self) -> int:
