@@ -11,6 +11,7 @@ from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 
 from rcmed.vocabulary import load_targets
 
+EFFICIENTNET = "efficientnet_lite0"
 SMALL_LANGUAGE: dict[str, Any] = {
     "hidden_size": 192,
     "intermediate_size": 512,
@@ -75,8 +76,11 @@ class RCMedConfig(PretrainedConfig):
         segment_anything: `transformers.SamVisionConfig` ("vision") and `SamMaskDecoderConfig` ("mask_decoder") as
             dictionaries: vision tower and mask decoder are Segment Anything's, at `image_size`. None: the
             convolutional pyramid and its decoder, which `vision_widths`, `vision_depths` and `fine_size` describe.
-        vision_widths: channels of the pyramid at strides 2, 4, 8, 16 and 32.
+        vision: another tower than the convolutional pyramid, with its settings: `{"type": "efficientnet_lite0"}`, with
+            `"folded": true` where its batch norms are part of its convolutions, as in weights for use.
+        vision_widths: channels of the pyramid at strides 2, 4, 8, 16 and 32, whichever tower makes it.
         vision_depths: residual blocks at each of those strides; none at stride 2, where they cost most and gave least.
+            Of the convolutional pyramid alone.
         token_stride: stride of the image tokens given to the language model.
         dense_stride: stride of the dense embedding that the mask decoder attends to.
         prompt_size: channels of the mask decoder.
@@ -88,6 +92,8 @@ class RCMedConfig(PretrainedConfig):
         presence_thresholds: (absent below, found from); between them a finding is uncertain.
         sure_mask_logit: an image whose mask is surer than this (mean of its hundred highest logits) is uncertain, not
             absent, when presence says no: the two disagree. None: presence alone decides.
+        body_regions: parts of the body (`rcmed.vocabulary.BodyRegion`) that the weights tell apart in an image, in the
+            order of `region_logits`; none: they don't.
         target_names: canonical names that the weights were trained on.
         positives: by such a name and modality, at least how many training "images" and "patients" showed the target.
             None did where a target was learned as absent only: of it the weights know nothing there, see
@@ -105,6 +111,7 @@ class RCMedConfig(PretrainedConfig):
         image_size: int = 256,
         pixel_mean: tuple[float, ...] = (123.675, 116.28, 103.53),
         pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375),
+        vision: dict[str, Any] | None = None,
         vision_widths: tuple[int, ...] = (24, 48, 96, 192, 256),
         vision_depths: tuple[int, ...] = (0, 2, 2, 2, 2),
         token_stride: int = 32,
@@ -118,6 +125,7 @@ class RCMedConfig(PretrainedConfig):
         loop_turns: int = 0,
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
         sure_mask_logit: float | None = None,
+        body_regions: tuple[str, ...] = (),
         target_names: tuple[str, ...] = (),
         positives: dict[str, dict[str, dict[str, int]]] | None = None,
         target_modalities: dict[str, list[str]] | None = None,
@@ -128,6 +136,9 @@ class RCMedConfig(PretrainedConfig):
         self.image_size = image_size
         self.pixel_mean = list(pixel_mean)
         self.pixel_std = list(pixel_std)
+        if vision is not None and vision.get("type") != EFFICIENTNET:
+            raise ValueError(f"vision: a tower of type {vision.get('type')!r} is not known; {EFFICIENTNET!r} is")
+        self.vision = None if vision is None else dict(vision)
         self.vision_widths = list(vision_widths)
         self.vision_depths = list(vision_depths)
         self.token_stride = token_stride
@@ -141,6 +152,7 @@ class RCMedConfig(PretrainedConfig):
         self.loop_turns = loop_turns
         self.presence_thresholds = list(presence_thresholds)
         self.sure_mask_logit = sure_mask_logit
+        self.body_regions = list(body_regions)
         self.target_names = list(target_names)
         self.positives = {name: dict(modalities) for name, modalities in (positives or {}).items()}
         self.target_modalities = dict(target_modalities or {})

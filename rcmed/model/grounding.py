@@ -15,7 +15,7 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
 from rcmed.model.presence import PresenceHead, evidence_size, presence_evidence, summarise
 from rcmed.model.two_way import FirstLook, attend_both_ways, look_first
-from rcmed.model.vision.convolutional import group_norm
+from rcmed.model.vision.pyramid import group_norm
 
 
 class PositionEncoding(nn.Module):

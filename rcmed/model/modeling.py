@@ -33,12 +33,14 @@ class EncodedImage:
         prefix: keys, values and states of the image part of the conversation.
         prepared: what the grounding decoder makes of the maps without a prompt (`RCMedModel.prepare`); None: it is made
             anew for each call, as training must.
+        region_logits: float (image, region): which of `config.body_regions` an image shows; None: not told.
     """
 
     dense: Tensor
     fine: tuple[Tensor, ...]
     prefix: EncodedPrefix
     prepared: ImageMaps | Tensor | None = None
+    region_logits: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -60,6 +62,7 @@ class EncodedImage:
             tuple(maps[first:last] for maps in self.fine),
             self.prefix.images(first, last),
             prepared,
+            None if self.region_logits is None else self.region_logits[first:last],
         )
 
 
@@ -155,6 +158,8 @@ class RCMedModel(PreTrainedModel):
         )
         self.loop = RegionLoop(self.vision.dense_size, hidden, config.prompt_size) if config.loop_turns else None
         self.grounding = SamGroundingDecoder(config) if config.segment_anything else GroundingDecoder(config)
+        regions = len(config.body_regions)
+        self.region_head = nn.Linear(self.vision.token_size, regions) if regions else None
         self.post_init()
 
     @classmethod
@@ -188,7 +193,10 @@ class RCMedModel(PreTrainedModel):
         """
         features = self.vision(pixel_values, None if exemplar is None else exemplar.place)
         dense = features.dense if exemplar is None else exemplar.emphasise(features.dense)
-        return self.steer(dense, features.fine, self.language.encode_prefix(features.tokens, before, after))
+        encoded = self.steer(dense, features.fine, self.language.encode_prefix(features.tokens, before, after))
+        if self.region_head is None:
+            return encoded
+        return replace(encoded, region_logits=self.region_head(features.tokens.mean(1)).float())
 
     def steer(self, dense: Tensor, fine: tuple[Tensor, ...], prefix: EncodedPrefix) -> EncodedImage:
         """The last step of `encode`: the language model's states at the image tokens are added to the dense embedding.

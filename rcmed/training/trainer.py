@@ -16,22 +16,23 @@ from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
 from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.modeling import PromptTokens, RCMedModel
-from rcmed.model.packaged import model_folder
-from rcmed.model.processor import RCMedProcessor
-from rcmed.model.tokenizer import build_tokenizer
+from rcmed.model.vision.folding import folded
 from rcmed.training.adapters import LanguageAdapters
 from rcmed.training.batches import Batch, BatchMaker
 from rcmed.training.checkpoints import CHECKPOINT, resume, write_checkpoint
 from rcmed.training.conversations import conversation_tokens
 from rcmed.training.curve import Curve
-from rcmed.training.losses import as_share, prompt_losses, total_loss
+from rcmed.training.losses import as_share, prompt_losses, region_loss, total_loss
 from rcmed.training.packed import pack, pack_control
+from rcmed.training.parameters import freeze_norm, parameter_groups
 from rcmed.training.prefetching import made_ahead
 from rcmed.training.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of, presence_head
 from rcmed.training.processes import Processes, fill, own_part, whole
 from rcmed.training.schedule import warm_cosine
-from rcmed.training.settings import Conversations, PresenceFit, TrainingSettings
+from rcmed.training.settings import Conversations, PresenceFit, TowerKind, TrainingSettings
+from rcmed.training.start import start_model
 from rcmed.training.training_pass import Answered, TrainingPass
+from rcmed.training.true_negatives import with_learnable_absences
 from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
 
 
@@ -65,18 +66,24 @@ class Trainer:
         triplets = without_targets(read_index(settings.index, settings.root), settings.left_out)
         if not triplets:
             raise ConfigurationError(f"index: {settings.index} names no image to train on")
+        if settings.vision is TowerKind.EFFICIENTNET and self.processes.count > 1:
+            raise ConfigurationError("vision: batch norms would differ between processes; start one")
         triplets, self.held_out = hold_out(triplets, settings.validation_share)
+        if settings.validation_index is not None:
+            self.held_out += without_targets(read_index(settings.validation_index, settings.root), settings.left_out)
         self.validate_every = settings.validate_every or -(-len(triplets) // settings.batch_images)
-        packed = [pack(triplet, settings.image_size) for triplet in triplets]
-        packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
-        self.batches = BatchMaker(packed, settings)
         lessons = [
             Lesson(name, t.modality.value, t.patient, name in t.masks)
             for t in triplets
             for name in {*t.labelled, *t.masks}
         ]
-        self.model, self.processor = _started(settings, sorted({lesson.target for lesson in lessons}))
-        cast(RCMedConfig, self.model.config).teach(lessons)
+        self.model, self.processor = start_model(settings, sorted({lesson.target for lesson in lessons}))
+        config = cast(RCMedConfig, self.model.config)
+        known = () if settings.start_from is None else tuple(config.target_names)
+        packed = with_learnable_absences([pack(triplet, settings.image_size) for triplet in triplets], known)
+        packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
+        self.batches = BatchMaker(packed, settings)
+        config.teach(lessons)
         self.adapters = LanguageAdapters(self.model, settings.lora_rank) if settings.lora_rank else None
         self.model.language.decoder.get_input_embeddings().requires_grad_(True)
         self.before, self.after = self.processor.surroundings()
@@ -87,11 +94,8 @@ class Trainer:
         training_pass = TrainingPass(self.model)
         if self.processes.count > 1:
             training_pass.rows.put_into(self.model)
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        decay = [p for p in trained if p.ndim > 1]
-        plain = [p for p in trained if p.ndim <= 1]
         optimiser = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            parameter_groups(self.model, settings),
             lr=settings.learning_rate,
             betas=(0.9, 0.98),
             fused=True,
@@ -110,15 +114,19 @@ class Trainer:
         torch.manual_seed(int(np.random.SeedSequence((settings.seed, self.step)).generate_state(1)[0]))
         factor = warm_cosine(self.step, settings.steps, settings.warmup_steps, lowest=0.02)
         for group in self.optimiser.param_groups:
-            group["lr"] = settings.learning_rate * factor
+            group["lr"] = settings.learning_rate * factor * group["rate"]
         self.model.train()
+        if self.step >= settings.steps * (1 - settings.frozen_norm_share):
+            self.model.vision.apply(freeze_norm)
         self.rows.are_of(batch.share)
         if batch.conversations is not None:
             self.rows.are_conversations(len(batch.conversations))
-        turns, words = self._forward(self.training_pass, batch, prompts, settings.precision)
-        terms = self._terms(turns, batch.masks.to(self.device).float(), batch.present.to(self.device))
-        if words is not None:
-            terms["words"] = words
+        answered = self._forward(self.training_pass, batch, prompts, settings.precision)
+        terms = self._terms(answered.turns, batch.masks.to(self.device).float(), batch.present.to(self.device))
+        if answered.words is not None:
+            terms["words"] = answered.words
+        if answered.region_logits is not None:
+            terms["regions"] = region_loss(answered.region_logits, batch.regions.to(self.device))
         if self.processes.count > 1:
             terms = self._as_share(terms, batch, prompts)
         loss = total_loss(terms)
@@ -282,7 +290,7 @@ class Trainer:
         """Write the averaged weights as a model folder that `from_pretrained` reads; all processes must call it."""
         weights = self._averaged_weights(self.processes.is_main)
         if self.processes.is_main:
-            self._model_of(weights).save_pretrained(str(folder))
+            folded(self._model_of(weights)).save_pretrained(str(folder))
             self.processor.save_pretrained(folder)
         return folder
 
@@ -303,28 +311,3 @@ class Trainer:
         path = self.settings.output / CHECKPOINT
         write_checkpoint(path, self.step, self.model, self.averaged, self.optimiser, self.processes.is_main)
         self.save_model(self.settings.output / "model")
-
-
-def _started(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, RCMedProcessor]:
-    """A fresh model with a tokenizer of its own, or one that goes on from the weights that the settings name."""
-    if settings.start_from is not None:
-        config = RCMedConfig.from_pretrained(str(model_folder(settings.start_from)))
-        config.loop_turns = settings.loop_turns
-        config.takes_hints = config.takes_hints or settings.hint_rate > 0
-        model = RCMedModel.from_pretrained(settings.start_from, config=config, dtype=torch.float32)
-        processor = RCMedProcessor.from_pretrained(settings.start_from)
-        if processor.image_size != settings.image_size:
-            raise ConfigurationError(
-                f"image_size: {settings.start_from} was trained at {processor.image_size}: use that"
-            )
-        return model, processor
-    tokenizer = build_tokenizer(names)
-    config = RCMedConfig(
-        image_size=settings.image_size,
-        target_names=tuple(names),
-        loop_turns=settings.loop_turns,
-        takes_hints=settings.hint_rate > 0,
-    )
-    config.language["vocab_size"] = len(tokenizer)
-    config.language["bos_token_id"], config.language["eos_token_id"] = 0, 1
-    return RCMedModel(config), RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)

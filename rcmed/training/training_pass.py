@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,8 +13,20 @@ from rcmed.training.shares import Rows
 
 # Mask logits and presence logits of every turn of the closed loop.
 Turns = tuple[tuple[Tensor, Tensor | None], ...]
-# And the mean cross-entropy of the words that are learned, where some are.
-Answered = tuple[Turns, Tensor | None]
+
+
+class Answered(NamedTuple):
+    """What a pass answers.
+
+    Attributes:
+        turns: of the closed loop.
+        words: mean cross-entropy of the words that are learned, where some are.
+        region_logits: float (image, region), where the model tells regions.
+    """
+
+    turns: Turns
+    words: Tensor | None = None
+    region_logits: Tensor | None = None
 
 
 class TrainingPass(nn.Module):
@@ -38,9 +52,10 @@ class TrainingPass(nn.Module):
         self.rows.are_images = False
         output = self.model.ground(encoded, image_index, prompts, hints=hints)
         assert output.turns is not None
-        if prompts.taught is None or output.states is None:
-            return output.turns, None
-        return output.turns, self._words(output.states, prompts.taught)
+        words = None
+        if prompts.taught is not None and output.states is not None:
+            words = self._words(output.states, prompts.taught)
+        return Answered(output.turns, words, encoded.region_logits)
 
     def _words(self, states: Tensor, taught: Tensor) -> Tensor:
         """Each learned token is predicted by the state before it; 0 where a share has none."""

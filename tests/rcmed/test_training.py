@@ -31,6 +31,7 @@ from rcmed.training.batches import BatchMaker
 from rcmed.training.packed import pack
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import PresenceFit, TrainingSettings
+from rcmed.training.simulated_hints import UNNAMED
 from rcmed.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -244,6 +245,18 @@ def test_a_set_with_a_rate_of_its_own_is_reflected_more_often(tiny_index: Traini
         batches = [maker.make(np.random.default_rng(seed), 0.0, 0.001) for seed in range(20)]
         absent.append(sum(int((~batch.present).sum()) for batch in batches))
     assert absent[0] == 0 < absent[1]
+
+
+def test_some_hints_come_without_a_name(tiny_index: TrainingSettings) -> None:
+    triplets = [pack(triplet, tiny_index.image_size) for triplet in read_index(tiny_index.index, tiny_index.root)]
+    names: dict[float, set[str]] = {}
+    for rate in (0.0, 1.0):
+        maker = BatchMaker(triplets, tiny_index.model_copy(update={"unnamed_rate": rate}))
+        batch = maker.make(np.random.default_rng(0), absent_rate=1.0, reflection_rate=0.0, hint_rate=1.0)
+        assert batch.hints is not None and batch.present.any() and not batch.present.all()
+        names[rate] = {name for name, present in zip(batch.names, batch.present.tolist(), strict=True) if present}
+        assert UNNAMED not in {n for n, present in zip(batch.names, batch.present.tolist(), strict=True) if not present}
+    assert names[1.0] == {UNNAMED} and UNNAMED not in names[0.0]
 
 
 def test_settings_say_what_is_wrong(tmp_path: Path) -> None:

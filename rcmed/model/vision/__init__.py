@@ -2,12 +2,15 @@
 
 from rcmed.model.config import RCMedConfig
 from rcmed.model.vision.convolutional import ConvolutionalTower
+from rcmed.model.vision.efficientnet import EfficientNetTower
 from rcmed.model.vision.sam import SamTower
 from rcmed.model.vision.tower import VisionFeatures
 
-__all__ = ["ConvolutionalTower", "SamTower", "VisionFeatures", "vision_tower"]
+__all__ = ["ConvolutionalTower", "EfficientNetTower", "SamTower", "VisionFeatures", "vision_tower"]
 
 
-def vision_tower(config: RCMedConfig) -> ConvolutionalTower | SamTower:
+def vision_tower(config: RCMedConfig) -> ConvolutionalTower | EfficientNetTower | SamTower:
     """The tower that a configuration names."""
-    return SamTower(config) if config.segment_anything else ConvolutionalTower(config)
+    if config.segment_anything:
+        return SamTower(config)
+    return ConvolutionalTower(config) if config.vision is None else EfficientNetTower(config)

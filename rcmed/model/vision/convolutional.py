@@ -7,13 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcmed.model.config import RCMedConfig
-from rcmed.model.exemplar import emphasise_place
+from rcmed.model.vision.pyramid import PyramidTower, group_norm
 from rcmed.model.vision.tower import VisionFeatures
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalise within each image, so that a batch of mixed modalities equals its items."""
-    return nn.GroupNorm(8, channels)
 
 
 class ResidualBlock(nn.Module):
@@ -35,12 +30,12 @@ class ResidualBlock(nn.Module):
         return F.relu(self.second_norm(self.second(inner)).add_(self.shortcut(maps)), inplace=True)
 
 
-class ConvolutionalTower(nn.Module):
-    """Residual stages at strides 2 to 32, and a way back up that adds coarse context to finer maps."""
+class ConvolutionalTower(PyramidTower):
+    """Residual stages at strides 2 to 32, and a way back up."""
 
     def __init__(self, config: RCMedConfig) -> None:
-        super().__init__()
         widths = config.vision_widths
+        super().__init__(widths)
         self.stem = nn.Conv2d(3, widths[0], 3, 2, 1)
         stages = []
         previous = widths[0]
@@ -51,15 +46,7 @@ class ConvolutionalTower(nn.Module):
             stages.append(nn.Sequential(*blocks))
             previous = width
         self.stages = nn.ModuleList(stages)
-        self.lateral = nn.ModuleList([nn.Conv2d(widths[i + 1], widths[i], 1) for i in range(len(widths) - 1)])
-        self.merge = nn.ModuleList(
-            [
-                nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), group_norm(width), nn.ReLU(inplace=True))
-                for width in widths[:-1]
-            ]
-        )
-        self.token_size = widths[-1]
-        self.dense_size = widths[-2]
+        self._add_way_up(widths)
 
     def forward(self, pixel_values: Tensor, place: Tensor | None = None) -> VisionFeatures:
         """Normalised pixels float (image, 3, size, size) to features at strides 32 (tokens), 16 (dense), 8, 4, 2."""
@@ -68,10 +55,4 @@ class ConvolutionalTower(nn.Module):
         for stage in self.stages:
             maps = stage(maps)
             levels.append(maps)
-        levels[-2] = emphasise_place(levels[-2], place)
-        merged = [levels[-1]]
-        for level in range(len(levels) - 2, -1, -1):
-            above = F.interpolate(self.lateral[level](merged[-1]), scale_factor=2, mode="bilinear", align_corners=False)
-            merged.append(self.merge[level](levels[level] + above))
-        tokens = merged[0].flatten(2).transpose(1, 2)
-        return VisionFeatures(tokens=tokens, dense=merged[1], fine=tuple(merged[2:]))
+        return self._way_up(levels, place)
