@@ -23,7 +23,8 @@ WORKER = Path(__file__).with_name("shared_steps.py")
 # 3 images for 2 processes; hints, whose draws depend on all masks; conversations, whose words are as many as each
 # process's images need; adapters, whose input drops out in training.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "hints": {"steps": 2, "batch_images": 3, "reflection_rate": 0.5, "hint_rate": 1.0, "loop_turns": 1},
+    # Of seed 0 a unit lies so near its kink that some processors round it to either side, by the number of images.
+    "hints": {"steps": 2, "seed": 1, "batch_images": 3, "reflection_rate": 0.5, "hint_rate": 1.0, "loop_turns": 1},
     "conversations": {"steps": 2, "batch_images": 3, "conversations": "as published"},
     "adapters": {"steps": 2, "batch_images": 3, "lora_rank": 2},
 }
