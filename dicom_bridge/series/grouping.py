@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dicom_bridge.series.concatenation import concatenation_of, in_order, not_whole, uncounted
 from dicom_bridge.series.instance import Instance, numbers, text, value
+from dicom_bridge.series.tiles import is_thumbnail, is_tiled
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Classes whose single-frame instances are slices of a stack: CT, MR, PET, their enhanced and legacy converted forms.
@@ -101,15 +103,23 @@ def without_duplicates(instances: list[Instance]) -> tuple[list[Instance], list[
 def group_instances(instances: list[Instance]) -> list[InstanceGroup]:
     """Split instances by series, and slices of one series by what a volume has in common (`_SHARED`).
 
-    Multi-frame instances and pictures (radiographs, photographs, captures) are images of their own. Localizers show
-    where slices lie and are none.
+    Multi-frame instances and pictures (radiographs, photographs, captures) are images of their own, the parts of a
+    concatenation one together. Localizers show where slices lie and are none, and neither is the thumbnail of a slide
+    beside the slide.
     """
     groups: list[InstanceGroup] = []
     stacks: dict[str, list[Instance]] = {}
     localizers: dict[str, list[Instance]] = {}
+    concatenations: dict[tuple[str, str], list[Instance]] = {}
+    slides = {instance.uid("SeriesInstanceUID") for instance in instances if _is_slide(instance)}
     for instance in instances:
         series = instance.uid("SeriesInstanceUID")
-        if is_localizer(instance):
+        part_of = concatenation_of(instance)
+        if part_of is not None:
+            concatenations.setdefault(part_of, []).append(instance)
+        elif is_thumbnail(instance):
+            groups.append(_thumbnail(instance, is_beside_slide=series in slides))
+        elif is_localizer(instance):
             localizers.setdefault(series, []).append(instance)
         elif instance.frames > 1 or not series or not is_slice(instance):
             groups.append(InstanceGroup((instance,), is_stack=False))
@@ -117,6 +127,10 @@ def group_instances(instances: list[Instance]) -> list[InstanceGroup]:
             stacks.setdefault(series, []).append(instance)
     for members in stacks.values():
         groups += _of_one_kind(members)
+    for members in concatenations.values():
+        parts = in_order(members)
+        doubt = uncounted(parts)
+        groups.append(InstanceGroup(parts, False, refused=not_whole(parts), notes=(doubt,) if doubt else ()))
     for members in localizers.values():
         reason = (
             f"{len(members)} localizer image(s) (Image Type (0008,0008) says LOCALIZER): they show where slices lie, "
@@ -178,6 +192,17 @@ def _values(shared: _Shared, members: Sequence[Instance]) -> list[str]:
     values = [shared.read(instance) for instance in members]
     given = set(values) - {""}
     return [given.copy().pop()] * len(values) if shared.may_be_absent and len(given) == 1 else values
+
+
+def _thumbnail(instance: Instance, is_beside_slide: bool) -> InstanceGroup:
+    what = "the thumbnail of a slide (Image Type (0008,0008) says THUMBNAIL)"
+    if is_beside_slide:
+        return InstanceGroup((instance,), is_stack=False, left_out=f"{what}, which is read itself")
+    return InstanceGroup((instance,), is_stack=False, notes=(f"{what}; the slide itself is not there",))
+
+
+def _is_slide(instance: Instance) -> bool:
+    return is_tiled(instance) and "VOLUME" in instance.image_type
 
 
 def is_slice(instance: Instance) -> bool:

@@ -178,9 +178,10 @@ def _images_of(
     first = instances[0]
     planes = [plane for instance in instances for plane in frame_planes(instance)]
     frames = [(instance, frame) for instance in instances for frame in range(instance.frames)]
-    if len(instances) == 1 and is_tiled(first):
-        pixels = _slide(first, modality)
-        return [_image(pixels, _slide_grid(pixels, planes), modality, [(first, -1)], False, notes)]
+    if is_tiled(first):
+        pixels, left_out = _slide(instances, modality)
+        image = _image(pixels, _slide_grid(pixels, planes), modality, [(first, -1)], False, [*notes, *left_out])
+        return [replace(image, files=tuple(instance.path for instance in instances))]
     if is_stack or (len(planes) > 1 and all(plane.position is not None for plane in planes)):
         return [
             _image(volume.pixels, volume.grid, modality, volume.frames, True, (*notes, *volume.notes))
@@ -229,10 +230,13 @@ def _require_suitable(instance: Instance, modality: Modality) -> None:
         raise NotAnImageError(f"{instance.path}: the label or overview of a slide, not its tissue")
 
 
-def _slide(instance: Instance, modality: Modality) -> NDArray[Any]:
-    frames = (frame_values(instance, frame, index, modality) for index, frame in enumerate(decode_frames(instance)))
-    picture: NDArray[Any] = assemble_tiles(instance, frames)[np.newaxis]
-    return picture
+def _slide(parts: Sequence[Instance], modality: Modality) -> tuple[NDArray[Any], list[str]]:
+    """The picture of a tiled object, (1, row, column[, 3]), and what of it is left out."""
+    frames = (
+        frame_values(part, frame, index, modality) for part in parts for index, frame in enumerate(decode_frames(part))
+    )
+    picture, left_out = assemble_tiles(parts, frames)
+    return picture[np.newaxis], left_out
 
 
 def _slide_grid(pixels: NDArray[Any], planes: list[FramePlane]) -> Grid:
