@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dicom_bridge.routing import Route
+from dicom_bridge.routing import Condition, Route, RouteField, RouteOperator
 from dicom_bridge.settings.base import AeTitle, ConfiguredFile, MisplacedError, PeerPort, Settings
 from dicom_bridge.settings.network import ClientTlsSettings
 
@@ -106,10 +106,70 @@ def _results_folder() -> dict[str, AnyDestination]:
     return {"results": FolderDestination(type="folder", path=Path("results"))}
 
 
-class RoutingSettings(Settings):
-    """Routes and the destinations they name."""
+# What each kind of image is asked, by modality and body part: nothing is asked of a series that may show anything.
+_ROUTES: dict[str, tuple[tuple[tuple[str, str, str | tuple[str, ...]], ...], tuple[str, ...]]] = {
+    "abdomen CT": (
+        (
+            ("modality", "equals", "CT"),
+            ("body_part", "one_of", ("ABDOMEN", "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", "LIVER", "KIDNEY")),
+        ),
+        ("liver", "left kidney", "right kidney"),
+    ),
+    "brain MR": (
+        (
+            ("modality", "equals", "MR"),
+            ("body_part", "one_of", ("HEAD", "BRAIN", "SKULL")),
+        ),
+        ("brain tumor", "multiple sclerosis lesion", "hippocampus"),
+    ),
+    "spine MR": (
+        (
+            ("modality", "equals", "MR"),
+            ("body_part", "one_of", ("SPINE", "CSPINE", "TSPINE", "LSPINE", "LSSPINE", "TLSPINE")),
+        ),
+        ("vertebra", "intervertebral disc", "spinal canal", "spinal cord"),
+    ),
+    "chest radiograph": (
+        (
+            ("modality", "one_of", ("CR", "DX")),
+            ("body_part", "one_of", ("CHEST", "THORAX", "LUNG")),
+        ),
+        ("left lung", "right lung"),
+    ),
+    "breast ultrasound": (
+        (
+            ("modality", "equals", "US"),
+            ("body_part", "equals", "BREAST"),
+        ),
+        ("breast tumor",),
+    ),
+    "fundus photograph": (
+        (("modality", "equals", "OP"),),
+        ("optic disc", "retinal vessel", "hard exudate", "retinal haemorrhage", "microaneurysm"),
+    ),
+    "slide": ((("modality", "equals", "SM"),), ("nuclei",)),
+}
 
-    routes: tuple[Route, ...] = (Route(name="everything", destinations=("results",)),)
+
+def _routes() -> tuple[Route, ...]:
+    return tuple(
+        Route(
+            name=name,
+            conditions=tuple(
+                Condition(field=RouteField(field), operator=RouteOperator(operator), value=value)
+                for field, operator, value in conditions
+            ),
+            prompts=prompts,
+            destinations=("results",),
+        )
+        for name, (conditions, prompts) in _ROUTES.items()
+    )
+
+
+class RoutingSettings(Settings):
+    """Routes and the destinations they name; no series is asked for everything unless a route says so."""
+
+    routes: tuple[Route, ...] = Field(default_factory=_routes)
     destinations: dict[str, DestinationSettings] = Field(default_factory=_results_folder)
 
     @field_validator("destinations")

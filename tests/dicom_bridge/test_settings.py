@@ -6,9 +6,15 @@ import pytest
 import yaml
 from sqlalchemy import URL
 
+from dicom_bridge.routing import Route, RouteField
+from dicom_bridge.series.modality import BY_MODALITY
 from dicom_bridge.settings import CStoreDestination, DeliverySettings, GatewaySettings
 from dicom_bridge.store.database import index_address
 from rcmed.errors import ConfigurationError
+from rcmed.model.config import RCMedConfig
+from rcmed.model.knowledge import known_targets
+from rcmed.model.packaged import model_folder
+from rcmed.vocabulary import resolve_targets
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -21,6 +27,20 @@ def test_yaml_files_show_every_key() -> None:
     shown = yaml.safe_load((CONFIGS / "gateway.yaml").read_text())
     shown["routing"] = yaml.safe_load((CONFIGS / "routing.yaml").read_text())
     assert shown == GatewaySettings().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("file", ["configs/routing.yaml", "deploy/compose/routing.yaml"])
+def test_no_shipped_route_asks_a_series_for_everything(file: str) -> None:
+    routes = yaml.safe_load((CONFIGS.parent / file).read_text())["routes"]
+    known = known_targets(RCMedConfig.from_pretrained(str(model_folder("small"))))
+    assert len(routes) > 3
+    for route in map(Route.model_validate, routes):
+        assert route.conditions and route.prompts
+        (of_modality, *_) = [c for c in route.conditions if c.field is RouteField.MODALITY]
+        terms = [of_modality.value] if isinstance(of_modality.value, str) else of_modality.value
+        for prompt in route.prompts:
+            (target,) = resolve_targets(prompt).targets
+            assert target in known and all(BY_MODALITY[term] in target.modalities for term in terms)
 
 
 def test_missing_keys_take_defaults(tmp_path: Path) -> None:
