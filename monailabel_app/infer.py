@@ -60,7 +60,7 @@ class _Answer:
             "presence": self.finding.presence,
             "value": self.value,
             "voxels": int(np.count_nonzero(self.mask)) if self.mask is not None else 0,
-            "description": self.finding.description,
+            "description": self.finding.description or self.finding.reason or "",
         }
 
 

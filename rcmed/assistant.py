@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rcmed.asking import Wanted, read_prompts, split_prompts
 from rcmed.description import Describer, DeterministicDescriber, describe_findings
 from rcmed.description.vision_language import VisionLanguageDescriber
 from rcmed.devices import ONNX, usable_device
@@ -22,8 +22,9 @@ from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.hints import Hint
 from rcmed.image import Image, Modality
-from rcmed.measurements import find_boxes, measure
+from rcmed.judgement import judge
 from rcmed.model.config import RCMedConfig
+from rcmed.model.decision import PresenceRule, decide, judged_together
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.inference import SliceAnswers, SliceReader, VolumeAnswers
 from rcmed.model.instruction import modality_words, question
@@ -33,9 +34,9 @@ from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
 from rcmed.model.prompt_graph import PromptGraph
 from rcmed.model.viewing import ReaderView
-from rcmed.model.volume import decide_volume, drop_islands
+from rcmed.plausibility import regions_shown
 from rcmed.training.few_shot import learn_from_examples
-from rcmed.vocabulary import Resolution, Target, resolve_targets
+from rcmed.vocabulary import Target
 
 # DICOM's algorithm name is a long string (VR LO, 64 characters).
 LONGEST_IDENTITY = 64
@@ -159,7 +160,8 @@ class Assistant:
         Args:
             image: what to look at.
             prompts: free text each; a `;` separates prompts within a text. Empty asks for every target that the
-                weights know in this modality and reports those that are there.
+                weights know in this modality, and reports those that are surely there and those that can't be; it asks
+                for nothing where the modality is a guess.
             hints: by slice (0 in a 2D image): clicks, a box or a rough mask that steer the masks of every target asked
                 for. A slice with a click on the target, a box or a rough mask shows it, whatever the weights say.
         Returns:
@@ -170,36 +172,16 @@ class Assistant:
             ConfigurationError: the weights take no hints.
         """
         started = time.perf_counter()
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        asked = [part.strip() for text in texts for part in re.split(r"[;\n]", text) if part.strip()]
-        recognise = not asked
-        wanted: list[tuple[str, Target | None, str | None]] = []
-        if recognise and image.unlearned is None:
-            wanted = [("", target, None) for target in self._recognise(image)]
-        for prompt in asked:
-            learned = self._learned.get(" ".join(prompt.lower().split()))
-            if learned is not None:
-                wanted.append((prompt, learned[0], None))
-                continue
-            own = self.own_targets.get(" ".join(prompt.lower().split()))
-            resolution = Resolution((own,)) if own is not None else resolve_targets(prompt, image.modality)
-            for named in resolution.targets:
-                unknown = None if hints else self.unknown_because(named, image.modality)
-                wanted.append((prompt, named if unknown is None else None, unknown))
-            wanted += [(prompt, None, reason) for reason in resolution.unresolved]
-        if image.unlearned is not None and not hints:
-            wanted = [(prompt, None, f"{image.unlearned}; it was not looked for") for prompt in asked]
-        targets = list({target.name: target for _, target, _ in wanted if target is not None}.values())
+        asked = split_prompts(prompts)
+        wanted = self._wanted(image, asked, is_pointed_at=bool(hints))
+        targets = list({each.target.name: each.target for each in wanted if each.target is not None}.values())
         found = {f.target.name: f for f in self.find_targets(image, targets, hints) if f.target is not None}
         findings = []
-        for prompt, target, reason in wanted:
-            if target is None:
-                findings.append(Finding(prompt, None, FindingStatus.UNRESOLVED, reason=reason))
-                continue
-            base = found[target.name]
-            if recognise and base.status is not FindingStatus.FOUND:
-                continue
-            findings.append(base.told(prompt=prompt or target.name))
+        for each in wanted:
+            if each.target is None:
+                findings.append(Finding(each.prompt, None, FindingStatus.UNRESOLVED, reason=each.reason))
+            elif asked or self._is_recognised(found[each.target.name]):
+                findings.append(found[each.target.name].told(prompt=each.prompt or each.target.name))
         return Findings(
             findings=tuple(describe_findings(image, findings, self.describer)),
             model=self.identity,
@@ -210,8 +192,32 @@ class Assistant:
             seconds={"find": round(time.perf_counter() - started, 3)},
         )
 
+    def _wanted(self, image: Image, prompts: Sequence[str], is_pointed_at: bool) -> list[Wanted]:
+        if image.unlearned is not None and not is_pointed_at:
+            return [Wanted(prompt, None, f"{image.unlearned}; it was not looked for") for prompt in prompts]
+        if not prompts:
+            return [Wanted("", target) for target in self._recognise(image)]
+        return read_prompts(
+            prompts,
+            image.modality,
+            {name: target for name, (target, _) in self._learned.items()},
+            self.own_targets,
+            lambda target: None if is_pointed_at else self.unknown_because(target, image.modality),
+        )
+
+    def _is_recognised(self, finding: Finding) -> bool:
+        """Whether a finding that nobody asked for by name is told: surely found, or found where it can't be."""
+        least = self._config.recognise_from or PresenceRule.of(self._config).found_from
+        is_sure = finding.presence is None or finding.presence >= least
+        return is_sure and finding.status in (FindingStatus.FOUND, FindingStatus.IMPLAUSIBLE)
+
     def _recognise(self, image: Image) -> list[Target]:
-        """Targets that may be there: where the weights have presence all that they know, else those of an answer."""
+        """Targets that may be there: where the weights have presence all that they know, else those of an answer.
+
+        None in an image of unknown kind: the weights would see the targets of the kind that they were told.
+        """
+        if image.is_modality_assumed:
+            return []
         known = self.known_targets(image)
         if self.model.config.has_presence:
             return known
@@ -251,12 +257,12 @@ class Assistant:
             # A hint is for the whole image at once; a tile knows nothing of it.
             self._refine_fine_targets(pixels, names, image, whole)
         whole.presence[:, asserted] = np.where(np.isnan(whole.presence[:, asserted]), np.nan, 1.0)
-        return [
-            self._finding(image, target, view.from_view(mask.unpack()), presence, sureness, asserted)
-            for target, mask, presence, sureness in zip(
-                targets, whole.masks, whole.presence, whole.sureness, strict=True
-            )
-        ]
+        rule, together, regions = PresenceRule.of(self._config), judged_together(image), regions_shown(image)
+        findings = []
+        for target, mask, presence, sureness in zip(targets, whole.masks, whole.presence, whole.sureness, strict=True):
+            said = decide(view.from_view(mask.unpack()), presence, sureness, rule, together, asserted)
+            findings.append(judge(image, target, said, regions, is_asserted=bool(asserted)))
+        return findings
 
     def _refine_fine_targets(
         self, pixels: NDArray[np.uint8], names: list[str], image: Image, whole: VolumeAnswers
@@ -275,57 +281,14 @@ class Assistant:
             whole.presence[fine, index] = answers.presence[:, 0]
             whole.sureness[fine, index] = answers.sureness[:, 0]
 
-    def _finding(
-        self,
-        image: Image,
-        target: Target,
-        mask: NDArray[np.bool_],
-        presence: NDArray[np.float32],
-        sureness: NDArray[np.float32],
-        asserted: Sequence[int] = (),
-    ) -> Finding:
-        absent_below, found_from = self.model.config.presence_thresholds
-        sure_from = self.model.config.sure_mask_logit
-        probability: float | None
-        if np.isnan(presence).any():
-            # A model without presence: what it finds is there.
-            mask = drop_islands(mask) if image.is_volume else mask
-            probability = None
-            is_absent = not mask.any()
-        elif image.is_volume:
-            distance = image.grid.spacing[0] if image.grid.in_millimetres else None
-            mask, probability = decide_volume(mask, presence, absent_below, distance, asserted)
-            is_absent = probability < absent_below
-        else:
-            kept = presence >= absent_below
-            if sure_from is not None:
-                kept |= sureness >= sure_from
-            mask = mask & kept[:, None, None]
-            probability = float(presence.max())
-            is_absent = not kept.any()
-        if is_absent:
-            return Finding(target.name, target, FindingStatus.ABSENT, probability)
-        if not mask.any():
-            # Likely there, but nowhere to point at: neither a finding nor a clean "absent".
-            return Finding(target.name, target, FindingStatus.UNCERTAIN, probability)
-        is_sure = probability is None or probability >= found_from
-        status = FindingStatus.FOUND if is_sure else FindingStatus.UNCERTAIN
-        return Finding(
-            prompt=target.name,
-            target=target,
-            status=status,
-            presence=probability,
-            mask=mask,
-            boxes=find_boxes(mask),
-            measurements=measure(mask, image),
-        )
-
     @staticmethod
     def _answer(image: Image, findings: Sequence[Finding]) -> str:
         if image.unlearned is not None and not findings:
             return f"Nothing was looked for: {image.unlearned}."
         shown = [f.target.name for f in findings if f.target is not None and f.is_present]
         missing = [f.target.name for f in findings if f.target is not None and not f.is_present]
+        if image.is_modality_assumed and not findings:
+            return "Nothing says what kind of image this is, and nothing was looked for: tell it, or name what to find."
         text = f"This is a {modality_words(image.modality)} image."
         if shown:
             text += f" The image contains {', '.join(shown)}."

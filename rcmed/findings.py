@@ -24,6 +24,8 @@ class FindingStatus(StrEnum):
     FOUND = "found"
     ABSENT = "absent"
     UNCERTAIN = "uncertain"
+    IMPLAUSIBLE = "implausible"
+    """What the weights find can't be: not found, and `reason` says why."""
     UNRESOLVED = "unresolved"
 
 
@@ -74,14 +76,14 @@ class Finding:
     Attributes:
         prompt: the words that asked for it.
         target: the concept; None where the words could not be resolved (then `reason` says why).
-        status: found, absent, uncertain or unresolved.
-        presence: probability in [0, 1] that the target is in the image; None where unresolved.
+        status: found, absent, uncertain, implausible or unresolved.
+        presence: probability in [0, 1] that the target is in the image, as the weights see it; None where unresolved.
         mask: bool (slice, row, column) on the image's own grid; None unless found or uncertain with a region. It is
             unpacked each time it is asked for: one that is asked for often is better held by whoever asks.
         boxes: around each connected part, largest first.
         measurements: with units; millimetres only where the grid has them.
         description: a paragraph for a reader, of at most 1024 characters.
-        reason: why there is no target.
+        reason: why there is no target, or why the target can't be what the weights found.
     """
 
     prompt: str

@@ -13,6 +13,8 @@ from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus
 from rcmed.image import Image
 
+_PRESENT = {FindingStatus.FOUND: True, FindingStatus.ABSENT: False, FindingStatus.IMPLAUSIBLE: False}
+
 
 def findings_to_json(image: Image, findings: Findings, masks: Mapping[int, str] | None = None) -> dict[str, Any]:
     """The content of `findings.json`.
@@ -23,7 +25,8 @@ def findings_to_json(image: Image, findings: Findings, masks: Mapping[int, str] 
         masks: number of a finding (from 0) -> path of its mask, relative to the folder of `findings.json`.
     Returns:
         values that the json module writes; `present` is null where the status is uncertain, and a prompt that named
-        nothing known has `"target": null` and a `reason`.
+        nothing known has `"target": null` and a `reason`. What the weights found where it can't be has the status
+        "implausible" and a `reason`.
     """
     if image.series_instance_uid is not None:
         source: dict[str, Any] = {"series_instance_uid": image.series_instance_uid}
@@ -58,7 +61,7 @@ def _finding(finding: Finding, mask: str | None) -> dict[str, Any]:
         "prompt": finding.prompt,
         "target": finding.target.name if finding.target else None,
         "status": finding.status.value,
-        "present": {FindingStatus.FOUND: True, FindingStatus.ABSENT: False}.get(finding.status),
+        "present": _PRESENT.get(finding.status),
         "presence": None if finding.presence is None else float(finding.presence),
         "mask": mask,
         "boxes": [{"first": [int(i) for i in box.first], "last": [int(i) for i in box.last]} for box in finding.boxes],

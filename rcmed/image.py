@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.errors import GeometryError, GridMismatchError
+
+if TYPE_CHECKING:
+    from rcmed.vocabulary import BodyRegion
 from rcmed.packed_mask import PackedMask
 
 
@@ -152,6 +155,8 @@ class Image:
             the nine (sections through a retina, which fundus photographs are not); None where they can.
         nifti_header: nibabel's header of the NIfTI file that the image came from, whose way to say its place the masks
             keep; None: another source.
+        body_regions: what the source says that the image was taken of; None where it does not say.
+        is_modality_assumed: nothing tells the modality, and `modality` is a guess.
     """
 
     pixels: NDArray[np.generic]
@@ -167,6 +172,8 @@ class Image:
     unit: str | None = None
     unlearned: str | None = None
     nifti_header: Any = None
+    body_regions: frozenset[BodyRegion] | None = None
+    is_modality_assumed: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels.shape[:3] != self.grid.shape or self.pixels.ndim not in (3, 4):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import cast
 
 import numpy as np
 
 from rcmed.assistant import MOST_ANSWERED_SLICES, Assistant
 from rcmed.image import Grid, Image
+from rcmed.model.config import RCMedConfig
+from rcmed.model.decision import PresenceRule, decide
 from rcmed.training.judging import agreement
 from rcmed.vocabulary import Target
 
@@ -43,17 +46,19 @@ def uncertainty(assistant: Assistant, image: Image, targets: Sequence[Target]) -
         return Uncertainty(0.0, 0.0)
     shown = _some_slices(image)
     entropies, disagreements = [], []
-    absent_below = assistant.model.config.presence_thresholds[0]
+    rule = PresenceRule.of(cast(RCMedConfig, assistant.model.config))
     for target in targets:
         said = assistant.answer_words(shown, wordings(target))
-        presence = said.presence[0].max() if not np.isnan(said.presence).any() else None
+        # Slices far apart are images of their own.
+        decided = [
+            decide(masks, presence, sureness, rule)
+            for masks, presence, sureness in zip(said.masks, said.presence, said.sureness, strict=True)
+        ]
+        presence = decided[0].presence
         if presence is not None:
             p = float(np.clip(presence, 1e-6, 1 - 1e-6))
             entropies.append(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
-        # What is judged absent is not shown, whatever its mask looks like.
-        kept = ~(said.presence < absent_below)
-        masks = said.masks & kept[:, :, None, None]
-        pairs = [agreement(one, other) for one, other in combinations(masks, 2)]
+        pairs = [agreement(one.mask, other.mask) for one, other in combinations(decided, 2)]
         disagreements.append(1 - float(np.mean(pairs)))
     return Uncertainty(float(np.mean(entropies)) if entropies else 0.0, float(np.mean(disagreements)))
 

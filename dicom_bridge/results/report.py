@@ -64,6 +64,7 @@ _Group = (
 _PRESENCE = {
     FindingStatus.FOUND: codes.DCM.Present,
     FindingStatus.ABSENT: codes.DCM.Absent,
+    FindingStatus.IMPLAUSIBLE: codes.DCM.Absent,
     FindingStatus.UNCERTAIN: codes.DCM.PresenceUndetermined,
 }
 # LOINC, by the modality of the source (CID 100 and its kin); what is not here is a diagnostic imaging study.
@@ -94,7 +95,9 @@ def build_report(
     identifiers: ResultIdentifiers,
     predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
-    """Build the structured report of all findings: found, uncertain, absent and unresolved.
+    """Build the structured report of all findings: found, uncertain, absent, implausible and unresolved.
+
+    What is implausible was not found, and a comment says why.
 
     Each finding is a measurement group: TID 1410 (one slice) or 1411 (several) where it has a segment, TID 1501 on
     the whole image where it has none. Found, absent and uncertain are said by 121052 DCM "Presence of property".
@@ -231,8 +234,8 @@ def _words(finding: Finding) -> str:
         return f'The prompt "{finding.prompt}" was not answered: {finding.reason or "it names no known target"}'
     if finding.description:
         return finding.description
-    said = {FindingStatus.FOUND: "found", FindingStatus.ABSENT: "not found", FindingStatus.UNCERTAIN: "uncertain"}
-    return f"{finding_name(finding)}: {said[finding.status]}"
+    said = {FindingStatus.FOUND: "found", FindingStatus.UNCERTAIN: "uncertain"}.get(finding.status, "not found")
+    return f"{finding_name(finding)}: {said}" + (f" ({finding.reason})" if finding.reason else "")
 
 
 def _comment(group: _Group, text: str) -> None:

@@ -14,6 +14,7 @@ from pydicom import Dataset
 
 from dicom_bridge.errors import SeriesGeometryError, UnsuitablePixelsError
 from dicom_bridge.maker import MANUFACTURER
+from dicom_bridge.series.body_part import tell_what_is_shown
 from dicom_bridge.series.completeness import is_like_a_slice, with_unread_neighbours
 from dicom_bridge.series.geometry import FramePlane, frame_planes, single_grid
 from dicom_bridge.series.grouping import InstanceGroup, group_instances, is_mosaic, without_duplicates
@@ -113,7 +114,8 @@ def read_series(paths: Iterable[Path], modality: Modality | None = None) -> Seri
 
 
 def _marked(images: list[Image], group: InstanceGroup, wanted: Modality | None) -> list[Image]:
-    """The images, with the reason where they are of a kind that the weights can't tell anything of."""
+    """The images with the body regions that are told, and the reason where the weights can't tell anything of them."""
+    images = [tell_what_is_shown(image, group.instances[0], wanted) for image in images]
     unlearned = unlearned_kind(group.instances[0])
     if wanted is not None or unlearned is None:
         return images

@@ -1,8 +1,6 @@
-"""Slices become one answer: presence over the volume, masks consistent across slices."""
+"""What neighbouring slices say together: presence over the volume, masks consistent across slices."""
 
 from __future__ import annotations
-
-from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +26,9 @@ def presence_window(distance_mm: float | None) -> int:
     return max(FEWEST_SLICES, 2 * round(PRESENCE_REACH_MM / distance_mm / 2) + 1)
 
 
-def smooth_presence(presence: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Mean presence of a window of neighbouring slices, float32 (slice,)."""
-    window = min(window, len(presence))
-    smoothed: NDArray[np.float32] = ndimage.uniform_filter1d(presence, window, mode="nearest")
+def smooth(values: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Mean of a window of neighbouring slices, float32 (slice,), of values of slices."""
+    smoothed: NDArray[np.float32] = ndimage.uniform_filter1d(values, window, mode="nearest")
     return smoothed
 
 
@@ -47,34 +44,6 @@ def presence_of_best(best: float, windows: float) -> float:
         windows: how many of them fit into the volume side by side, at least 1.
     """
     return best / (best + windows * (1 - best))
-
-
-def decide_volume(
-    masks: NDArray[np.bool_],
-    presence: NDArray[np.float32],
-    absent_below: float,
-    distance_mm: float | None,
-    asserted: Collection[int] = (),
-) -> tuple[NDArray[np.bool_], float]:
-    """One mask and one presence for a target of a volume.
-
-    Args:
-        masks: bool (slice, row, column), each slice on its own.
-        presence: float32 (slice,).
-        absent_below: slices whose smoothed presence is below it lose their mask.
-        distance_mm: between slices; None where it is not known.
-        asserted: slices of which a user says that they show the target.
-    Returns:
-        bool (slice, row, column) without islands; the presence in the volume, see `presence_of_best`.
-    """
-    window = presence_window(distance_mm)
-    smoothed = smooth_presence(presence, window)
-    smoothed[list(asserted)] = 1.0
-    kept = masks & (smoothed >= absent_below)[:, None, None]
-    cleaned = drop_islands(kept)
-    for index in asserted:
-        cleaned[index] = masks[index]
-    return cleaned, presence_of_best(float(smoothed.max()), max(1.0, len(presence) / window))
 
 
 def drop_islands(mask: NDArray[np.bool_], share: float = ISLAND_SHARE) -> NDArray[np.bool_]:

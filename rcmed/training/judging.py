@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from monai.metrics import compute_dice
 from numpy.typing import NDArray
 
+from rcmed.findings import FindingStatus
 from rcmed.model.config import RCMedConfig
+from rcmed.model.decision import PresenceRule, decide
 from rcmed.model.knowledge import known_targets
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.presence import mask_sureness
@@ -39,15 +41,14 @@ class Answer:
 def ask(
     model: RCMedModel, processor: RCMedProcessor, slices: Sequence[PackedTriplet], names: Sequence[Sequence[str]]
 ) -> list[dict[str, Answer]]:
-    """Ask each slice for targets of its own; masks are dropped by presence as `rcmed.Assistant` drops those of a slice.
+    """Ask each slice for targets of its own; a slice is an image of its own, decided as `rcmed.Assistant` decides one.
 
     Args:
         names: for each slice, the targets.
     """
     model.eval()
     before, after = (ids.to(model.device) for ids in processor.surroundings())
-    absent_below, found_from = model.config.presence_thresholds
-    sure_from = model.config.sure_mask_logit
+    rule = PresenceRule.of(cast(RCMedConfig, model.config))
     answers: list[dict[str, Answer]] = []
     for first in range(0, len(slices), _IMAGES_AT_ONCE):
         part = slices[first : first + _IMAGES_AT_ONCE]
@@ -67,15 +68,14 @@ def ask(
             size = (processor.image_size, processor.image_size)
             full = F.interpolate(output.mask_logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
             masks = (full > 0).cpu().numpy()
-            sureness = mask_sureness(output.mask_logits).tolist()
-            presence = None if output.presence_logits is None else output.presence_logits.sigmoid().tolist()
+            sureness = mask_sureness(output.mask_logits).float().cpu().numpy()
+            presence = np.full(len(asked), np.nan, dtype=np.float32)
+            if output.presence_logits is not None:
+                presence = output.presence_logits.sigmoid().float().cpu().numpy()
         for number, (index, name) in enumerate(asked):
-            mask = masks[number]
-            if presence is None:
-                answers[first + index][name] = Answer(mask, bool(mask.any()))
-                continue
-            is_kept = presence[number] >= absent_below or (sure_from is not None and sureness[number] >= sure_from)
-            answers[first + index][name] = Answer(mask & is_kept, presence[number] >= found_from and bool(mask.any()))
+            only = slice(number, number + 1)
+            said = decide(masks[only], presence[only], sureness[only], rule)
+            answers[first + index][name] = Answer(said.mask[0], said.status is FindingStatus.FOUND)
     return answers
 
 

@@ -33,6 +33,9 @@ class Target:
             organs that the body has once, and of heart chambers, which stay what they are in a mirrored heart.
         body_regions: all in whose images it may be seen, at their borders too (the lung in slices of the abdomen);
             empty where nothing is known of it, as for a target of the user's own.
+        hounsfield: lowest and highest possible mean in HU; None where there is no bound.
+        uptake: lowest and highest possible mean SUV (body weight); None where there is no bound.
+        largest_ml: largest possible volume in ml; None where there is no bound.
     """
 
     name: str
@@ -45,6 +48,9 @@ class Target:
     modalities: tuple[Modality, ...]
     mirror: str | None = None
     body_regions: frozenset[BodyRegion] = frozenset()
+    hounsfield: tuple[float, float] | None = None
+    uptake: tuple[float, float] | None = None
+    largest_ml: float | None = None
 
 
 @cache
@@ -136,9 +142,21 @@ def _target(entry: Mapping[str, Any]) -> Target:
             modalities=tuple(Modality(modality) for modality in entry["modalities"]),
             mirror=entry.get("mirror"),
             body_regions=frozenset(BodyRegion(region) for region in entry["body_regions"]),
+            hounsfield=_range(entry, "hounsfield"),
+            uptake=_range(entry, "uptake"),
+            largest_ml=entry.get("largest_ml"),
         )
     except (KeyError, ValueError) as error:
         raise ConfigurationError(f"targets.yaml: the entry `{entry.get('name')}` is incomplete: {error}") from error
+
+
+def _range(entry: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    if name not in entry:
+        return None
+    low, high = entry[name]
+    if low >= high:
+        raise ValueError(f"`{name}` goes from the lowest to the highest, not from {low} to {high}")
+    return float(low), float(high)
 
 
 def _code(text: str) -> Code:

@@ -13,12 +13,13 @@ from rcmed.errors import ConfigurationError, InputError
 from rcmed.hints import Hint
 from rcmed.image import Grid, Image, Modality
 from rcmed.model.config import RCMedConfig
+from rcmed.model.decision import PresenceRule, decide
 from rcmed.model.hint_prompts import PointLabel
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.model.viewing import ReaderView
-from rcmed.model.volume import decide_volume
+from rcmed.model.volume import presence_window
 from rcmed.training.simulated_hints import simulate_hints
 
 SIZE = 64
@@ -107,10 +108,11 @@ def test_a_slice_that_a_user_points_at_keeps_its_mask() -> None:
     masks = np.zeros((9, 6, 6), dtype=bool)
     masks[4, :3, :3] = True
     presence = np.zeros(9, dtype=np.float32)
-    nothing, low = decide_volume(masks, presence, 0.3, 5.0)
-    assert not nothing.any() and low == 0
-    kept, high = decide_volume(masks, presence, 0.3, 5.0, asserted=[4])
-    assert np.array_equal(kept, masks) and high == 1
+    rule, together = PresenceRule(0.3, 0.6), presence_window(5.0)
+    said = decide(masks, presence, presence, rule, together)
+    assert not said.mask.any() and said.presence == 0
+    said = decide(masks, presence, presence, rule, together, asserted=[4])
+    assert np.array_equal(said.mask, masks) and said.presence == 1
 
 
 def test_hints_that_make_no_sense_are_refused() -> None:

@@ -9,16 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rcmed.findings import FindingStatus
 from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality
 from rcmed.model.cache import EncodedImageCache
 from rcmed.model.config import RCMedConfig
+from rcmed.model.decision import PresenceRule, decide
 from rcmed.model.inference import SliceReader
 from rcmed.model.instruction import answer, prompt_to_seg, question
 from rcmed.model.loop import RegionLoop
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, resized_shape, to_eight_bit, to_image_grid, to_model_grid
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.model.volume import decide_volume, presence_of_best, presence_window
+from rcmed.model.volume import presence_of_best, presence_window
 
 NAMES = ("liver", "left kidney", "right kidney", "optic disc")
 
@@ -158,11 +160,57 @@ def test_a_lone_slice_does_not_make_a_volume_finding(distance_mm: float | None) 
     masks = np.ones((20, 4, 4), dtype=bool)
     presence = np.zeros(20, dtype=np.float32)
     presence[7] = 1.0
-    mask, probability = decide_volume(masks, presence, 0.4, distance_mm)
-    assert probability < 0.4 and not mask.any()
+    rule, together, unsure = PresenceRule(0.4, 0.6), presence_window(distance_mm), np.zeros(20, dtype=np.float32)
+    said = decide(masks, presence, unsure, rule, together)
+    assert said.status is FindingStatus.ABSENT and said.presence is not None
+    assert said.presence < 0.4 and not said.mask.any()
     presence[5:12] = 0.97
-    mask, probability = decide_volume(masks, presence, 0.4, distance_mm)
-    assert probability > 0.8 and mask[8].all() and not mask[0].any()
+    said = decide(masks, presence, unsure, rule, together)
+    assert said.status is FindingStatus.FOUND and said.presence is not None
+    assert said.presence > 0.8 and said.mask[8].all() and not said.mask[0].any()
+
+
+@given(
+    presence=st.floats(0, 1, width=32),
+    sureness=st.floats(-20, 20, width=32),
+    together=st.sampled_from([None, 3, 5, 21]),
+    is_marked=st.booleans(),
+)
+def test_a_slice_is_decided_the_same_alone_and_as_a_volume_of_one(
+    presence: float, sureness: float, together: int | None, is_marked: bool
+) -> None:
+    masks = np.zeros((1, 4, 4), dtype=bool)
+    masks[0, 1:3, 1:3] = is_marked
+    numbers = np.float32([presence]), np.float32([sureness])
+    said = decide(masks, *numbers, PresenceRule(0.25, 0.6, 10.0), together)
+    if presence < np.float32(0.25) and sureness < 10:
+        assert said.status is FindingStatus.ABSENT and not said.mask.any()
+    else:
+        is_found = is_marked and presence >= 0.6
+        assert said.status is (FindingStatus.FOUND if is_found else FindingStatus.UNCERTAIN)
+        assert np.array_equal(said.mask, masks)
+    assert said.presence == pytest.approx(presence)
+
+
+def test_a_sure_mask_through_a_volume_is_not_absent_and_one_in_a_lone_slice_is() -> None:
+    masks = np.zeros((12, 4, 4), dtype=bool)
+    masks[3:6, 1:3] = True
+    presence, sureness = np.full(12, 0.05, dtype=np.float32), np.zeros(12, dtype=np.float32)
+    rule = PresenceRule(0.25, 0.6, 10.0)
+    sureness[4] = 12.0
+    assert decide(masks, presence, sureness, rule, 3).status is FindingStatus.ABSENT
+    sureness[3:6] = 12.0
+    said = decide(masks, presence, sureness, rule, 3)
+    assert said.status is FindingStatus.UNCERTAIN and said.mask[4, 1:3].all() and not said.mask[[3, 5]].any()
+
+
+def test_weights_without_presence_find_what_they_mark() -> None:
+    masks = np.zeros((3, 4, 4), dtype=bool)
+    unknown = np.full(3, np.nan, dtype=np.float32)
+    assert decide(masks, unknown, unknown, PresenceRule(0.25, 0.6)).status is FindingStatus.ABSENT
+    masks[1, 2] = True
+    said = decide(masks, unknown, unknown, PresenceRule(0.25, 0.6))
+    assert said.status is FindingStatus.FOUND and said.presence is None and np.array_equal(said.mask, masks)
 
 
 @given(best=st.floats(0, 1), windows=st.floats(1, 500))

@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 from dicom_bridge.results import ResultIdentifiers, build_report, build_segmentation, read_segments, write_result
 from rcmed.codes import Code
 from rcmed.errors import GridMismatchError, InputError
-from rcmed.findings import FindingStatus, Measurement
+from rcmed.findings import Finding, FindingStatus, Measurement
+from rcmed.vocabulary import target_named
 
 IDENTIFIERS = ResultIdentifiers.derive("job", created=datetime(2024, 5, 6, 7, 8, 9))
 MEAN = Measurement(
@@ -216,3 +217,22 @@ def test_what_is_encoded_once_is_written_as_pydicom_would_write_it(sources, tmp_
     again = io.BytesIO()
     report.save_as(again, enforce_file_format=True)
     assert written.getvalue() == again.getvalue()
+
+
+def test_what_cannot_be_was_not_found_and_the_reason_stands_there(sources, tmp_path) -> None:
+    image = sources.volume(tmp_path)
+    mask = np.zeros(image.grid.shape, dtype=bool)
+    mask[1:3, 2:5, 1:4] = True
+    reason = "implausible: an image of head does not show liver (chest, abdomen)"
+    findings = sources.findings(
+        image,
+        Finding("liver", target_named("liver"), FindingStatus.IMPLAUSIBLE, 0.95, reason=reason),
+        sources.found(mask),
+    )
+    segmentation = build_segmentation(findings, image, IDENTIFIERS)
+    assert len(segmentation.SegmentSequence) == 1
+    implausible, found = groups_of(build_report(findings, image, segmentation, IDENTIFIERS))
+    assert child(implausible, "121052").ConceptCodeSequence[0].CodeMeaning == "Absent"
+    assert child(implausible, "121106").TextValue == f"liver: not found ({reason})"
+    assert implausible.ContentTemplateSequence[0].TemplateIdentifier == "1501"
+    assert child(found, "121052").ConceptCodeSequence[0].CodeMeaning == "Present"
