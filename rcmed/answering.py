@@ -101,8 +101,10 @@ def write_answer(image: Image, findings: Findings, folder: Path, kinds: Sequence
 
 
 def remove_answer(folder: Path) -> None:
-    """Remove by name what an answer put into a folder, findings.json first; files of others stay, and the folder too
-    unless it is empty then."""
+    """Remove by name what an answer put into a folder, findings.json first; files of others stay.
+
+    The folder goes where nothing is left in it.
+    """
     for path in _answer_files(folder):
         path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -32,32 +33,50 @@ def evaluate(
         int, typer.Option(min=0, help="Targets of other modalities that each image is asked for: none is there.")
     ] = 0,
     overlays: Annotated[
-        int, typer.Option(help="Overlay pictures per target: the worst, the best, the false positives.")
+        int, typer.Option(min=0, help="Overlay pictures per target: the worst, the best, the false positives.")
     ] = 2,
 ) -> None:
-    """Score a model on an index: Dice, IoU, NSD and presence for every (data set, target) pair."""
+    """Score a model on an index: Dice, IoU, NSD and presence for every (data set, target) pair.
+
+    Names that no target has are counted and left out; images that can't be read are told, and end it with 2.
+    """
     from rich.progress import track
 
+    from rcmed.answer_folders import require_writable
     from rcmed.assistant import Assistant
     from rcmed.data.triplets import read_index
+    from rcmed.devices import usable_device
+    from rcmed.errors import InputError
     from rcmed.evaluation.page import write_page
     from rcmed.evaluation.pictures import KeptMasks, write_extremes
-    from rcmed.evaluation.scoring import score_triplet
+    from rcmed.evaluation.scoring import scorable, score_triplet
     from rcmed.evaluation.tables import summarise, write_csv
+    from rcmed.model.packaged import require_complete
 
     triplets = read_index(index, root)
+    usable_device(device)
+    require_complete(model)
+    require_writable(output)
     assistant = Assistant.from_pretrained(model, device)
     output.mkdir(parents=True, exist_ok=True)
     rows = []
     kept = KeptMasks()
+    unknown: Counter[str] = Counter()
+    refused = 0
     for triplet in track(triplets, description="evaluating"):
-        names = sorted(triplet.masks) if prompts is Prompts.PRESENT else sorted({*triplet.labelled, *triplet.masks})
-        for row, mask in score_triplet(triplet, root, assistant, names, prompts is Prompts.NONE, foreign):
-            rows.append(row)
-            if overlays and not row.foreign:
-                kept.keep(row, mask)
+        asked = sorted(triplet.masks) if prompts is Prompts.PRESENT else sorted({*triplet.labelled, *triplet.masks})
+        names = scorable(assistant, asked)
+        unknown.update(set(asked) - set(names))
+        try:
+            for row, mask in score_triplet(triplet, root, assistant, names, prompts is Prompts.NONE, foreign):
+                rows.append(row)
+                if overlays and not row.foreign:
+                    kept.keep(row, mask)
+        except InputError as error:
+            typer.echo(f"rcmed: {error}", err=True)
+            refused += 1
     write_csv(rows, output / "metrics.csv")
-    summary = summarise(rows)
+    summary = summarise(rows, unknown)
     (output / "summary.md").write_text(summary)
     pictures = []
     if overlays:
@@ -65,3 +84,5 @@ def evaluate(
         pictures = write_extremes(rows, by_image, kept, output / "overlays", overlays)
     write_page(summary, pictures, assistant.identity, index, len(rows), output / "summary.html")
     typer.echo(summary)
+    if refused:
+        raise typer.Exit(2)

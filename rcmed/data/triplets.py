@@ -51,8 +51,17 @@ class Triplet:
             raise InputError(f"{self.image}: can't be read as an image ({error}); mend or remove it") from error
 
     def read_mask(self, name: str) -> NDArray[np.bool_]:
-        """The united mask of a target as bool (row, column); empty where the target is absent."""
-        parts = [np.asarray(PillowImage.open(path).convert("L")) > 0 for path in self.masks.get(name, ())]
+        """The united mask of a target as bool (row, column); empty where the target is absent.
+
+        Raises:
+            InputError: a file can't be read, or the parts are of several shapes.
+        """
+        try:
+            parts = [np.asarray(PillowImage.open(path).convert("L")) > 0 for path in self.masks.get(name, ())]
+        except OSError as error:
+            raise InputError(f"{self.image}: its mask of {name} can't be read ({error}); mend or remove it") from error
+        if len({part.shape for part in parts}) > 1:
+            raise InputError(f"{self.image}: its masks of {name} are of several shapes; one belongs to another image")
         if not parts:
             with PillowImage.open(self.image) as opened:
                 return np.zeros((opened.height, opened.width), dtype=bool)
@@ -91,18 +100,10 @@ def read_index(index: Path, root: Path) -> list[Triplet]:
     target whoever annotated it; other names stay.
 
     Raises:
-        InputError: the index can't be read or names a modality that is not known.
+        InputError: the index or `provenance.jsonl` can't be read or is of another shape, or a modality is not known.
     """
-    try:
-        entries = json.loads(index.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{index}: can't be read as an index ({error}); it must map images to lists of masks"
-        ) from error
-    provenance: dict[str, dict[str, object]] = {}
-    known = root / "provenance.jsonl"
-    if known.exists():
-        provenance = {line["image"]: line for line in map(json.loads, known.read_text().splitlines())}
+    entries = _entries(index)
+    provenance = _provenance(root / "provenance.jsonl")
     triplets = []
     for image, masks in sorted(entries.items()):
         by_name: dict[str, tuple[Path, ...]] = {}
@@ -113,7 +114,8 @@ def read_index(index: Path, root: Path) -> list[Triplet]:
         facts = provenance.get(image, {})
         parts = Path(image).name.split("--")
         labelled = facts.get("labelled", sorted(by_name))
-        assert isinstance(labelled, list)
+        if not isinstance(labelled, list) or not all(isinstance(name, str) for name in labelled):
+            raise InputError(f"{root / 'provenance.jsonl'}: `labelled` of {image} must be a list of names of targets")
         triplets.append(
             Triplet(
                 image=root / image,
@@ -125,3 +127,42 @@ def read_index(index: Path, root: Path) -> list[Triplet]:
             )
         )
     return triplets
+
+
+def _entries(index: Path) -> dict[str, list[dict[str, str]]]:
+    """Image -> masks, each by its path the name of its target.
+
+    Raises:
+        InputError: the file can't be read or holds something else; the text names the image.
+    """
+    shape = 'it must map images to lists of masks: {"IMAGE": [{"MASK": "NAME OF TARGET"}]}'
+    try:
+        entries = json.loads(index.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{index}: can't be read as an index ({error}); {shape}") from error
+    if not isinstance(entries, dict) or not entries:
+        raise InputError(f"{index}: is no index, or one of no image; {shape}")
+    for image, masks in entries.items():
+        listed = masks if isinstance(masks, list) else [None]
+        named = [name for mask in listed for name in (mask.values() if isinstance(mask, dict) else [None])]
+        if not all(isinstance(name, str) for name in named):
+            raise InputError(f"{index}: {image} has no list of masks; {shape}")
+    return entries
+
+
+def _provenance(path: Path) -> dict[str, dict[str, object]]:
+    """What is known of each image beside its masks; nothing where there is no such file.
+
+    Raises:
+        InputError: a line is no JSON object with the image; the text names it.
+    """
+    if not path.exists():
+        return {}
+    known = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            facts = json.loads(line)
+            known[str(facts["image"])] = dict(facts)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: must be a JSON object with `image`") from error
+    return known

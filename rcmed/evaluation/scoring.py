@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rcmed.assistant import Assistant
 from rcmed.data.triplets import Triplet
+from rcmed.errors import InputError
 from rcmed.evaluation.metrics import score_mask
 from rcmed.evaluation.recognition import count_boxes
 from rcmed.evaluation.rows import ScoreRow
@@ -26,6 +27,12 @@ def image_of(triplet: Triplet) -> Image:
     return Image(pixels, Grid.without_geometry(*pixels.shape[1:3]), triplet.modality)
 
 
+def scorable(assistant: Assistant, names: Sequence[str]) -> list[str]:
+    """Of these names those that a target has, of the vocabulary or of the weights' own."""
+    known = {target.name for target in load_targets()} | set(assistant.own_targets)
+    return [name for name in names if name in known]
+
+
 def score_triplet(
     triplet: Triplet, root: Path, assistant: Assistant, names: Sequence[str], recognise: bool, foreign: int
 ) -> Iterator[tuple[ScoreRow, NDArray[np.bool_]]]:
@@ -39,6 +46,8 @@ def score_triplet(
         names: of the targets that are scored.
         recognise: ask for nothing, and score what was recognised.
         foreign: so many targets of other modalities are asked as well; which, the image's name alone decides.
+    Raises:
+        InputError: a file can't be read, or a mask is not of its image's shape.
     """
     image = image_of(triplet)
     targets = [assistant.own_targets.get(name) or target_named(name) for name in names]
@@ -49,6 +58,11 @@ def score_triplet(
         found = _by_name(assistant.find_targets(image, known))
     for target in targets:
         truth = triplet.read_mask(target.name)
+        if truth.shape != image.grid.shape[1:]:
+            raise InputError(
+                f"{triplet.image}: the mask of {target.name} is {truth.shape[0]} x {truth.shape[1]}, the image "
+                f"{image.grid.shape[1]} x {image.grid.shape[2]}; one of them belongs to another"
+            )
         yield _scored(triplet, root, target, found.get(target.name), truth, is_foreign=False)
     strange = foreign_targets(assistant, triplet, foreign)
     if strange:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,10 +26,14 @@ def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
         writer.writerows(asdict(row) for row in rows)
 
 
-def summarise(rows: Sequence[ScoreRow]) -> str:
+def summarise(rows: Sequence[ScoreRow], unknown: Mapping[str, int] = MappingProxyType({})) -> str:
     """Markdown tables: masks per (modality, data set, target) and over all pairs, presence, recognition per modality.
 
     Intervals are of 95 %, by bootstrap over patients.
+
+    Args:
+        rows: of all images.
+        unknown: names that no target has, with the number of images that they were left out of.
     """
     groups: dict[tuple[str, str, str], list[ScoreRow]] = defaultdict(list)
     everything = rows
@@ -56,6 +61,9 @@ def summarise(rows: Sequence[ScoreRow]) -> str:
     auroc = presence_auroc(said, present_flags) if rows else float("nan")
     if not np.isnan(auroc):
         lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")
+    if unknown:
+        names = ", ".join(f"{name} ({count} images)" for name, count in sorted(unknown.items()))
+        lines.append(f"Left out, for no target has the name: {names}")
     presence = presence_table(everything)
     if presence:
         lines += ["", "Presence over what was asked, at the thresholds of the weights:", "", *presence]

@@ -107,3 +107,78 @@ def test_evaluate_writes_tables_and_a_page_with_its_pictures(index: Path, tmp_pa
         assert words in page.text
     header, *lines = (output / "metrics.csv").read_text().splitlines()
     assert header.endswith("status,patient,foreign") and len(lines) == 6
+
+
+def evaluate(index: Path, *options: str) -> int:
+    output = index.parent / "out"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["evaluate", str(index), "--root", str(index.parent), "--output", str(output), *options])
+    return int(end.value.code or 0)
+
+
+def test_names_that_no_target_has_are_counted(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = json.loads(index.read_text())
+    for number, masks in enumerate(entries.values()):
+        masks.append({"mask 0.png": "flux capacitor"})
+        if number:
+            masks.append({"mask 0.png": "warp core"})
+    index.write_text(json.dumps(entries))
+    assert evaluate(index) == 0
+    told = "Left out, for no target has the name: flux capacitor (3 images), warp core (2 images)"
+    assert told in (index.parent / "out" / "summary.md").read_text()
+    assert told in Page(index.parent / "out" / "summary.html").text
+    assert "| fundus | made | optic disc | 3 | 3 |" in capsys.readouterr().out
+    _, *lines = (index.parent / "out" / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 3 and all(",optic disc," in line for line in lines)
+
+
+def test_nothing_but_unknown_names_is_told_as_well(index: Path) -> None:
+    index.write_text(json.dumps({image: [{"mask 0.png": "warp core"}] for image in json.loads(index.read_text())}))
+    assert evaluate(index) == 0
+    assert "warp core (3 images)" in (index.parent / "out" / "summary.md").read_text()
+
+
+def test_an_image_that_can_not_be_read_costs_itself_alone(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (index.parent / "fundus--made--1.png").write_text("no picture")
+    PillowImage.new("L", (9, 9)).save(index.parent / "mask 2.png")
+    assert evaluate(index, "--overlays", "0") == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rcmed: ")]
+    assert len(said) == 2 and "fundus--made--1.png: can't be read" in said[0]
+    assert said[1].endswith(
+        "fundus--made--2.png: the mask of optic disc is 9 x 9, the image 64 x 64; one of them belongs to another"
+    )
+    _, *lines = (index.parent / "out" / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1, 2]", "must map images to lists of masks"),
+        ("{}", "one of no image"),
+        ('{"fundus--a.png": {"m.png": "optic disc"}}', "fundus--a.png has no list of masks"),
+        ('{"fundus--a.png": ["m.png"]}', "fundus--a.png has no list of masks"),
+        ('{"fundus--a.png": [{"m.png": 1}]}', "fundus--a.png has no list of masks"),
+        ('{"a.png": []}', "must start with a modality"),
+        ("no JSON", "can't be read as an index"),
+    ],
+)
+def test_an_index_of_another_shape_is_refused_before_the_model_is_loaded(
+    content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rcmed.assistant.Assistant.from_pretrained", None)
+    index = tmp_path / "index.json"
+    index.write_text(content)
+    assert evaluate(index) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rcmed: ") and said in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "line", ["no JSON", "[1]", '{"dataset": "x"}', '{"image": "fundus--made--0.png", "labelled": 3}']
+)
+def test_a_provenance_of_another_shape_is_refused(index: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (index.parent / "provenance.jsonl").write_text(line)
+    assert evaluate(index) == 2
+    assert "provenance.jsonl" in capsys.readouterr().err
