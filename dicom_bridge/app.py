@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.audit import AuditTrail, Rotation
 from dicom_bridge.delivery import open_destination
@@ -32,7 +32,7 @@ from dicom_bridge.pull.orders import PullOrders
 from dicom_bridge.retention import Retention
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.control import JobControl
-from dicom_bridge.store.database import Database, index_address
+from dicom_bridge.store.database import Database, index_address, open_database
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
 from dicom_bridge.store.index import StudyIndex
@@ -136,7 +136,7 @@ class Gateway:
             self._files = InstanceFiles(self.root, self.name, self.settings.receive.keep_cached)
             audit = f"audit-{self.name}.jsonl"
         self._files.prepare()
-        self._database = _open(address)
+        self._database = open_database(address)
         self.index = StudyIndex(self._database, receiver=self.name if shared else None)
         self.story = StudyStory(self._database)
         self.ledger = JobLedger(self._database)
@@ -375,16 +375,6 @@ class Gateway:
     def _on_change(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-def _open(address: Path | URL) -> Database:
-    try:
-        return Database(address)
-    except OperationalError as error:
-        if isinstance(address, Path):
-            raise
-        reason = str(error.orig).strip().splitlines()[0]
-        raise ConfigurationError(f"database.url: {address} can't be used ({reason}): start it or mend url") from None
 
 
 def _rotation(settings: RetentionSettings) -> Rotation:

@@ -24,6 +24,7 @@ from dicom_bridge.security.tls import expiry, server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import GatewaySettings, OidcSettings, ServerTlsSettings
 from dicom_bridge.store.database import Database, index_address
+from dicom_bridge.store.migrations import OlderTablesError
 from dicom_bridge.store.workers import WorkerRoll, WorkerState
 from rcmed.errors import CheckpointError, ConfigurationError
 
@@ -49,7 +50,7 @@ class Check:
 
 
 def examine(settings: GatewaySettings) -> Iterator[Check]:
-    """Every check, in an order that a reader can follow; peers are asked as their turn comes."""
+    """Every check, in an order that a reader can follow; peers are asked as their turn comes. Nothing is changed."""
     yield from _installed(settings)
     yield from _state_folder(settings)
     yield from _database(settings)
@@ -111,7 +112,10 @@ def _database(settings: GatewaySettings) -> Iterator[Check]:
         return
     about = f"database {settings.database.url}"
     try:
-        database = Database(index_address(settings.database, settings.state_folder))
+        database = Database(index_address(settings.database, settings.state_folder), only_to_look=True)
+    except OlderTablesError as error:
+        yield Check(about, Verdict.NOTE, f"answers; {error}")
+        return
     except (ConfigurationError, DBAPIError) as error:
         reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
         yield Check(about, Verdict.WRONG, reason)

@@ -12,7 +12,7 @@ from dicom_bridge.routing import Route, SeriesFacts, explain_routes, job_priorit
 from dicom_bridge.sending import find_dicom_files
 from dicom_bridge.series.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.settings import GatewaySettings
-from dicom_bridge.store.database import Database
+from dicom_bridge.store.database import index_address, open_database
 from dicom_bridge.store.index import StudyIndex
 from rcmed.errors import InputError
 
@@ -30,25 +30,24 @@ class KnownSeries:
 
 
 def series_in_index(settings: GatewaySettings, study_uid: str) -> list[KnownSeries]:
-    """The series of a study that the gateway received; it may run meanwhile.
+    """The series of a study that the gateway received, in SQLite or PostgreSQL; it may run meanwhile.
 
     Raises:
         InputError: it received none of this study.
+        ConfigurationError: the database can't be used, or the gateway has not made its tables yet.
     """
-    path = settings.state_folder.resolve() / "index.sqlite"
-    series: list[KnownSeries] = []
-    if path.is_file():
-        database = Database(path)
-        try:
-            index = StudyIndex(database)
-            series = [
-                KnownSeries(study_uid, uid, len(index.instances_of(study_uid, uid)), facts)
-                for uid, facts in index.series_of(study_uid)
-            ]
-        finally:
-            database.close()
+    address = index_address(settings.database, settings.state_folder.resolve())
+    database = open_database(address, only_to_look=True)
+    try:
+        index = StudyIndex(database)
+        series = [
+            KnownSeries(study_uid, uid, len(index.instances_of(study_uid, uid)), facts)
+            for uid, facts in index.series_of(study_uid)
+        ]
+    finally:
+        database.close()
     if not series:
-        raise InputError(f"no study {study_uid} in {path}: give the settings of the gateway that received it")
+        raise InputError(f"no study {study_uid} in {address}: give the settings of the gateway that received it")
     return series
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,14 +46,14 @@ class FolderTarget:
         return DeliveryReceipt(tuple(delivered), tuple(refused), "written and synced")
 
     def check(self) -> str:
-        """Whether the folder can be written.
+        """Whether the folder can be written, or made where it is not there yet; nothing is written for it.
 
         Raises:
             DestinationUnavailableError: it can't.
         """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._folder):
-                return f"folder {self._folder} can be written"
-        except OSError as error:
-            raise DestinationUnavailableError(f"folder {self._folder} can't be written: {error.strerror}") from None
+        there = next(place for place in (self._folder, *self._folder.absolute().parents) if place.exists())
+        if not there.is_dir():
+            raise DestinationUnavailableError(f"folder {self._folder} can't be written: {there} is no folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise DestinationUnavailableError(f"folder {self._folder} can't be written: {there} may not be written")
+        return f"folder {self._folder} can be written"

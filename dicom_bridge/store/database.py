@@ -10,12 +10,14 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, literal
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dicom_bridge.security.secret_file import read_secret
 from dicom_bridge.settings import DatabaseSettings
-from dicom_bridge.store.migrations import upgrade
+from dicom_bridge.store.migrations import OlderTablesError, require_current, upgrade
 from dicom_bridge.store.tables import Table
+from rcmed.errors import ConfigurationError
 
 INDEX_FILE = "index.sqlite"
 BUSY_TIMEOUT_MS = 30_000
@@ -41,16 +43,20 @@ class Database:
     study, or the job) with `with_for_update`, which SQLite leaves out.
     """
 
-    def __init__(self, where: Path | URL) -> None:
+    def __init__(self, where: Path | URL, only_to_look: bool = False) -> None:
         """Open, create what is missing, bring older tables up to date.
 
         Args:
             where: a file of SQLite, or the address of a PostgreSQL database.
+            only_to_look: nothing is created or brought up to date, and nothing is to be written.
         Raises:
+            OlderTablesError: `only_to_look`, and there are no tables yet, or those of an older version.
             ConfigurationError: the tables were made by a newer version.
             DBAPIError: it can't be reached or written.
         """
         if isinstance(where, Path):
+            if only_to_look and not where.is_file():  # SQLite would make it
+                raise OlderTablesError(f"{where}: is not there: the gateway makes it when it starts")
             where.parent.mkdir(parents=True, exist_ok=True)
             url = f"sqlite:///{where.resolve()}"
             self._reader = _sqlite_engine(url, "BEGIN")
@@ -65,6 +71,10 @@ class Database:
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._lock = None
         try:
+            if only_to_look:
+                with self._reader.connect() as connection:
+                    require_current(connection)
+                return
             with self._writer.begin() as connection:
                 upgrade(connection)
         except BaseException:
@@ -110,6 +120,21 @@ class Database:
                 self._rows = None
         self._reader.dispose()
         self._writer.dispose()
+
+
+def open_database(where: Path | URL, only_to_look: bool = False) -> Database:
+    """A database, as `Database` opens it; a PostgreSQL that can't be used is a matter of the configuration.
+
+    Raises:
+        ConfigurationError: it can't be used; the text says why.
+    """
+    try:
+        return Database(where, only_to_look)
+    except OperationalError as error:
+        if isinstance(where, Path):
+            raise
+        reason = str(error.orig).strip().splitlines()[0]
+        raise ConfigurationError(f"database.url: {where} can't be used ({reason}): start it or mend url") from None
 
 
 def index_address(settings: DatabaseSettings, state_folder: Path) -> Path | URL:

@@ -173,3 +173,27 @@ def test_route_explains_a_study_of_a_gateway_that_runs(
         assert "no study 1.2.3" in capsys.readouterr().err
         assert status_of("route", "--explain", "nothing", "--config", str(rules)) == 2
         assert "neither a folder nor a Study Instance UID" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_route_explains_a_study_in_postgresql(
+    rules: Path, make_ct_series: Any, stub: Any, postgresql_of_all: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password = postgresql_of_all.create_database("explained").password
+    told = json.loads(rules.read_text())
+    database = postgresql_of_all.settings("explained").model_dump(mode="json")
+    rules.write_text(json.dumps({**told, "database": database}))
+    files = make_ct_series(2)
+    study = pydicom.dcmread(files[0]).StudyInstanceUID
+    explain = ("route", "--explain", study, "--config", str(rules))
+    assert status_of(*explain) == 2
+    assert "no tables of the index yet" in capsys.readouterr().err
+    with Gateway(GatewaySettings.from_yaml(rules), stub) as gateway:
+        send_files(files, "127.0.0.1", gateway.ports.dicom, "RCMED", "CT01")
+        gateway.wait_for_study(study, 60)
+        assert status_of(*explain) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"study {study}" and "  route abdomen: match" in said
+    assert status_of("route", "--explain", "1.2.3", "--config", str(rules)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no study 1.2.3" in line and password not in line

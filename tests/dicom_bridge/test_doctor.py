@@ -11,6 +11,7 @@ import pytest
 from dicom_bridge.audit import AuditEvent, AuditTrail, Outcome
 from dicom_bridge.doctor import Check, Verdict, examine
 from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.database import Database
 from rcmed import cli
 
 
@@ -91,3 +92,27 @@ def test_the_command_ends_with_2_when_something_is_wrong(
             cli.main(["doctor", "--config", str(config)])
         assert int(end.value.code or 0) == status
         assert said in capsys.readouterr().out
+
+
+def test_nothing_is_changed(tmp_path: Path) -> None:
+    told: dict[str, Any] = {
+        "state_folder": str(tmp_path / "state"),
+        "receive": {"port": 0},
+        "routing": {"destinations": {"results": {"type": "folder", "path": str(tmp_path / "results" / "of rcmed")}}},
+    }
+    (check,) = checks(told)["destination results"]
+    assert check.text == f"folder {tmp_path / 'results' / 'of rcmed'} can be written"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.integration
+def test_a_database_without_tables_stays_so(tmp_path: Path, postgresql_of_all: Any) -> None:
+    address = postgresql_of_all.create_database("looked_at")
+    database = postgresql_of_all.settings("looked_at")
+    told = {"state_folder": str(tmp_path / "state"), "database": database.model_dump()}
+    for _ in range(2):
+        (check,) = checks(told)[f"database {database.url}"]
+        assert check.verdict == Verdict.NOTE and "no tables of the index yet" in check.text
+    Database(address).close()
+    (check,) = checks(told)[f"database {database.url}"]
+    assert check.verdict == Verdict.OK

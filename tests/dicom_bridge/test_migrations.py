@@ -13,12 +13,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy import URL, Connection, create_engine, inspect, text
 
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobLedger, JobState
-from dicom_bridge.store.migrations import configuration, upgrade
+from dicom_bridge.store.migrations import OlderTablesError, configuration, upgrade
 from dicom_bridge.store.tables import Table
 from rcmed.errors import ConfigurationError
 
@@ -107,3 +107,24 @@ def test_several_processes_may_start_at_once(any_database: Path | URL) -> None:
         for database in pool.map(lambda _: Database(any_database), range(4)):
             database.close()
     assert differences(any_database) == []
+
+
+def test_looking_changes_nothing(any_database: Path | URL) -> None:
+    with pytest.raises(OlderTablesError):
+        Database(any_database, only_to_look=True)
+    assert not isinstance(any_database, Path) or not any_database.exists()
+    with connected(any_database) as connection:
+        assert inspect(connection).get_table_names() == []
+        upgrade(connection, STEPS[0])
+    with pytest.raises(OlderTablesError, match="older version"):
+        Database(any_database, only_to_look=True)
+    with connected(any_database) as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == STEPS[0]
+    Database(any_database).close()
+    database = Database(any_database, only_to_look=True)
+    assert StudyIndex(database).open_studies() == []
+    database.close()
+    with connected(any_database) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of tomorrow'"))
+    with pytest.raises(ConfigurationError, match="newer version"):
+        Database(any_database, only_to_look=True)

@@ -17,6 +17,11 @@ from sqlalchemy import Connection, inspect, text
 
 from rcmed.errors import ConfigurationError
 
+
+class OlderTablesError(ConfigurationError):
+    """There are no tables yet, or tables of an older version; the gateway makes them its own when it starts."""
+
+
 _LOCK = 0x52434D6564  # any number that nobody else takes: "RCMed"
 
 
@@ -44,6 +49,23 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
         raise ConfigurationError(
             f"the tables of the index were made by a newer version ({error}): install that one again"
         ) from None
+
+
+def require_current(connection: Connection) -> None:
+    """Whether the tables are those of this version; nothing is changed.
+
+    Raises:
+        OlderTablesError: there are none yet, or they are of an older version.
+        ConfigurationError: they were made by a newer version.
+    """
+    found, steps = _version(connection), ScriptDirectory.from_config(configuration())
+    if found == steps.get_current_head():
+        return
+    if found is None:
+        raise OlderTablesError("it has no tables of the index yet: the gateway makes them when it starts")
+    if found not in {step.revision for step in steps.walk_revisions()}:
+        raise ConfigurationError("the tables of the index were made by a newer version: install that one again")
+    raise OlderTablesError("its tables are of an older version: the gateway brings them up to date when it starts")
 
 
 def configuration() -> Config:
