@@ -15,8 +15,11 @@ from typing import Any
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
+from monailabel_app.datastores.label_files import read_label
 from monailabel_app.names import require_id, require_tag
-from rcmed.errors import InputError, UnreadableFileError
+from rcmed.errors import ConfigurationError, InputError, UnreadableFileError
+from rcmed.image import Modality
+from rcmed.readers import modality_from_name, read_images
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ class FolderDatastore(LocalDatastore):  # type: ignore[misc]
 
         Raises:
             ImageNotFoundException: no such image.
-            InputError: the tag is none, the file can't be read, or its size is not the image's.
+            InputError: the tag is none, the file can't be read, or it does not lie on the image's voxels.
         """
         require_id(image_id, "image")
         tag = require_tag(str(getattr(label_tag, "value", label_tag)))
@@ -80,7 +83,7 @@ class FolderDatastore(LocalDatastore):  # type: ignore[misc]
         with self._guard:
             if image_id not in self._datastore.objects:
                 raise ImageNotFoundException(f"image '{image_id}' is not in the store")
-            _require_same_size(Path(self.get_image_uri(image_id)), Path(label_filename))
+            _require_on_image(Path(self.get_image_uri(image_id)), Path(label_filename))
             before = self.get_label_uri(image_id, tag)
             saved = str(super().save_label(image_id, label_filename, tag, label_info))
             # A label of another suffix would come back at the next start.
@@ -165,29 +168,14 @@ class FolderDatastore(LocalDatastore):  # type: ignore[misc]
             raise InputError(f"{os.path.basename(file)}: its suffix must be one of {', '.join(suffixes)}")
 
 
-def _require_same_size(image: Path, label: Path) -> None:
-    """A label of another size lies on another grid; nothing would tell where it belongs."""
-    sizes = []
-    for path in (image, label):
-        try:
-            sizes.append(_size(path))
-        except Exception as error:  # decoders of damaged files raise nearly anything
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise UnreadableFileError(f"{path.name}: can't be read ({reason[0][:200]})") from None
-    # A 2D image and a volume of one slice are the same.
-    lengths = [tuple(length for length in size if length != 1) for size in sizes]
-    if lengths[0] != lengths[1]:
-        raise InputError(f"{label.name}: the label has {_by(sizes[1])} voxels, image {image.name} {_by(sizes[0])}")
+def _require_on_image(image: Path, label: Path) -> None:
+    """Read a label as it will be learned from: what does not lie on its image's voxels is refused when it is sent.
 
-
-def _size(path: Path) -> tuple[int, ...]:
-    import SimpleITK as sitk  # noqa: N813
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return tuple(int(length) for length in reader.GetSize())
-
-
-def _by(size: tuple[int, ...]) -> str:
-    return " x ".join(str(length) for length in size)
+    Names may be told later (`update_label_info`).
+    """
+    try:
+        modality = modality_from_name(image)
+    except ConfigurationError:
+        # A label goes by place; how its image is cut into slices does not matter.
+        modality = Modality.MR
+    read_label(label, read_images(image, modality)[0], {})

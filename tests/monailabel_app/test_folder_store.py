@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
 from monailabel_app.datastores.folder import FolderDatastore
+from monailabel_app.datastores.label_files import read_label
 from rcmed.errors import InputError
+from rcmed.readers import read_images
 
 
 @pytest.fixture
@@ -60,6 +64,26 @@ def test_a_label_replaces_one_of_another_format(
     again = FolderDatastore(studies, watch=False)
     assert again.get_label_info("ct--body", "final")["label_info"] == [{"name": "liver", "idx": 1}]
     assert again.get_labeled_images() == ["ct--body"] and again.get_unlabeled_images() == ["fundus--eye"]
+
+
+def test_a_label_lies_on_its_image_or_is_refused_when_it_is_sent(
+    studies: Path, store: FolderDatastore, tmp_path: Path
+) -> None:
+    """Stock takes any file; another size was all that was noticed here. A part of the image's voxels is enough."""
+    image = nib.load(studies / "ct--body.nii.gz")
+    label = np.zeros(image.shape, np.uint8)
+    label[2:4, 2:5, 1:3] = 1
+    cropped = image.affine @ nib.affines.from_matvec(np.eye(3), (1, 1, 0))
+    nib.save(nib.Nifti1Image(label[1:, 1:], cropped), tmp_path / "l.nii")
+    store.save_label("ct--body", str(tmp_path / "l.nii"), "final", {})
+    (kept,) = read_images(store.get_image_uri("ct--body"))
+    (segment,) = read_label(Path(store.get_label_uri("ct--body", "final")), kept, {})
+    assert np.array_equal(segment.mask, np.transpose(label > 0, kept.file_axes))
+    elsewhere = image.affine.copy()
+    elsewhere[0, 3] += 0.5 * np.linalg.norm(elsewhere[:3, 0])
+    nib.save(nib.Nifti1Image(label, elsewhere), tmp_path / "l.nii")
+    with pytest.raises(InputError, match=r"l\.nii: its voxels .* do not lie on those of the image"):
+        store.save_label("ct--body", str(tmp_path / "l.nii"), "final", {})
 
 
 def test_what_is_not_there_is_told(store: FolderDatastore) -> None:
