@@ -15,7 +15,7 @@ SHARE = 0.5
 """Of the machine's memory, for all jobs of a process, where the settings name no amount."""
 
 # Measured by benchmarks/memory.py. Of every voxel: decoded, stacked, windowed, and a mask of it with its parts.
-_BYTES_PER_VOXEL = 16
+_BYTES_PER_VOXEL = 12
 # Of every pixel of the largest slice, all channels: as numbers for the model, and what becomes of them.
 _BYTES_PER_PIXEL = 48
 # Inflated as a whole, read from, and kept with the header.

@@ -52,9 +52,9 @@ def build_key_objects(findings: Findings, image: Image, identifiers: ResultIdent
     shown = np.zeros(image.grid.shape[0], dtype=bool)
     lines = [f"{RESEARCH}, not verified."]
     for number in numbers:
-        mask = findings.findings[number].mask
-        assert mask is not None
-        slices = np.flatnonzero(mask.any(axis=(1, 2)))
+        region = findings.findings[number].region
+        assert region is not None
+        slices = np.flatnonzero(region.areas)
         shown[slices] = True
         where = f"slices {slices[0] + 1} to {slices[-1] + 1}" if len(slices) > 1 else f"slice {slices[0] + 1}"
         prompt = findings.findings[number].prompt

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
 from highdicom.seg import Segmentation as HighdicomSegmentation
-from highdicom.seg import SegmentationTypeValues, SegmentDescription
+from highdicom.seg import SegmentationTypeValues, SegmentDescription, SegmentsOverlapValues
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -23,6 +25,7 @@ from dicom_bridge.results.source import Plane, Source, as_secondary_capture, rea
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Findings
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 # A stand-in's SOPInstanceUID is this and the number of its slice: every reference is rewritten by it.
 _STAND_IN_ROOT = "2.25.0."
@@ -77,7 +80,7 @@ def build_segmentation(
     source = read_source(image)
     if source.segmentation_refusal is not None:
         return None
-    masks = [mask for mask in (findings.findings[number].mask for number in numbers) if mask is not None]
+    masks = [region for region in (findings.findings[number].region for number in numbers) if region is not None]
     segments = [
         describe_segment(findings, number, place, identifiers, authorship)
         for place, number in enumerate(numbers, start=1)
@@ -99,15 +102,18 @@ def _make(
     findings: Findings,
     source: Source,
     planes: Sequence[Plane] | None,
-    masks: list[NDArray[np.bool_]],
+    masks: list[PackedMask],
     segments: list[SegmentDescription],
     identifiers: ResultIdentifiers,
     authorship: Authorship,
 ) -> HighdicomSegmentation:
     used = _used_slices(masks)
-    return HighdicomSegmentation(
+    pixels: Any = _label_map(masks, used)
+    if pixels is None:
+        pixels = _OverlappingSegments(masks, used)
+    return _Segmentation(
         source_images=_stand_ins(source, planes, range(len(source.headers))[used]),
-        pixel_array=_stack_masks([mask[used] for mask in masks]),
+        pixel_array=pixels,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=identifiers.segmentation_series_uid,
@@ -123,26 +129,72 @@ def _make(
     )
 
 
-def _used_slices(masks: Sequence[NDArray[np.bool_]]) -> slice:
+class _Segmentation(HighdicomSegmentation):
+    """A Segmentation whose overlapping segments need not be in memory together, which highdicom asks for."""
+
+    @classmethod
+    def _check_and_cast_pixel_array(cls, pixel_array: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(pixel_array, _OverlappingSegments):
+            return pixel_array, SegmentsOverlapValues.YES
+        return super()._check_and_cast_pixel_array(pixel_array, *arguments, **options)
+
+    @staticmethod
+    def _get_segment_pixel_array(pixel_array: Any, segment_number: int, *arguments: Any, **options: Any) -> Any:
+        if isinstance(pixel_array, _Plane):
+            return pixel_array.segment(segment_number)
+        return HighdicomSegmentation._get_segment_pixel_array(pixel_array, segment_number, *arguments, **options)
+
+
+class _OverlappingSegments:
+    """What highdicom needs of an array (slice, row, column, segment), made of masks one slice and segment at a time."""
+
+    ndim = 4
+
+    def __init__(self, masks: list[PackedMask], used: slice) -> None:
+        self._masks, self._first = masks, used.start
+        self.shape = (used.stop - used.start, *masks[0].shape[1:], len(masks))
+
+    def __getitem__(self, index: int) -> _Plane:
+        if index >= self.shape[0]:
+            raise IndexError(index)
+        return _Plane(self._masks, self._first + index)
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A slice of all segments."""
+
+    masks: list[PackedMask]
+    index: int
+
+    def any(self, *_: Any, **__: Any) -> bool:
+        """Whether any segment holds anything; `numpy.any` asks it."""
+        return any(mask.areas[self.index] for mask in self.masks)
+
+    def segment(self, number: int) -> NDArray[np.uint8]:
+        """One segment, counted from 1: uint8 (row, column)."""
+        return self.masks[number - 1][self.index].view(np.uint8)
+
+
+def _used_slices(masks: Sequence[PackedMask]) -> slice:
     """From the first slice with a segment to the last; at least two where there are so many.
 
     highdicom works as long for a slice that is left out as for one that is not, and takes their distance from two.
     """
-    filled = np.flatnonzero(np.logical_or.reduce([mask.any(axis=(1, 2)) for mask in masks]))
+    filled = np.flatnonzero(np.sum([mask.areas for mask in masks], axis=0))
     first, end = int(filled[0]), int(filled[-1]) + 1
-    return slice(first, end) if end - first > 1 else slice(max(first - 1, 0), max(end, 2))
+    return slice(first, end) if end - first > 1 else slice(max(first - 1, 0), min(max(end, 2), masks[0].shape[0]))
 
 
-def _stack_masks(masks: list[NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """A label map (slice, row, column) where no masks overlap (little memory), else (slice, row, column, segment)."""
-    labels = np.zeros(masks[0].shape, dtype=np.uint8)
-    if len(masks) < 255 and int(sum(mask.sum(dtype=np.int64) for mask in masks)) == int(
-        np.logical_or.reduce(masks).sum(dtype=np.int64)
-    ):
-        for place, mask in enumerate(masks, start=1):
-            labels[mask] = place
-        return labels
-    return np.stack(masks, axis=-1).astype(np.uint8)
+def _label_map(masks: Sequence[PackedMask], used: slice) -> NDArray[Any] | None:
+    """The segments as a label map (slice, row, column) of the used slices; None where masks overlap."""
+    labels = np.zeros((used.stop - used.start, *masks[0].shape[1:]), dtype=np.min_scalar_type(len(masks)))
+    for place, packed in enumerate(masks, start=1):
+        mask = packed.unpack(used.start, used.stop)
+        if labels[mask].any():
+            return None
+        labels[mask] = place
+    return labels
 
 
 def _stand_ins(source: Source, planes: Sequence[Plane] | None, numbers: Sequence[int]) -> list[Dataset]:

@@ -17,7 +17,7 @@ def segmented_findings(findings: Findings) -> list[int]:
     return [
         number
         for number, finding in enumerate(findings.findings)
-        if finding.is_present and finding.target is not None and finding.mask is not None and finding.mask.any()
+        if finding.is_present and finding.target is not None and finding.region is not None and finding.region.any()
     ]
 
 

@@ -135,14 +135,14 @@ def _observation(finding: Finding, place: int) -> Dataset:
 
 
 def _contours(finding: Finding, place: int, source: Source) -> Dataset:
-    assert finding.mask is not None and finding.target is not None and source.planes is not None
+    assert finding.region is not None and finding.target is not None and source.planes is not None
     item = Dataset()
     item.ReferencedROINumber = place
     item.ROIDisplayColor = [int(value) for value in finding.target.colour]
     item.ContourSequence = []
-    for number in np.flatnonzero(finding.mask.any(axis=(1, 2))):
+    for number in np.flatnonzero(finding.region.areas):
         reference = source.references[number]
-        for points in outlines(finding.mask[number]):
+        for points in outlines(finding.region[number]):
             contour = Dataset()
             contour.ContourNumber = len(item.ContourSequence) + 1
             image = _reference(reference.sop_class_uid, reference.sop_instance_uid)

@@ -71,6 +71,16 @@ def test_compose_mounts_what_the_settings_name() -> None:
         assert port == "4242:4242" or port.startswith("127.0.0.1:")
 
 
+def test_nothing_takes_all_the_memory_of_the_machine() -> None:
+    for name, service in compose()["services"].items():
+        assert service["mem_limit"], name
+        assert service["restart"] == "unless-stopped", "a process that ran out of it starts again"
+    for path in UNITS:
+        service = unit(path)["Service"]
+        assert 0 < int(service["MemoryMax"].removesuffix("%")) < 100, path.name
+        assert service["Restart"] == "on-failure"
+
+
 def _secrets_in(file: Path) -> set[str]:
     return {word.strip("{},") for word in file.read_text().split() if word.startswith("/run/secrets/")}
 
