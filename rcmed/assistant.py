@@ -180,7 +180,7 @@ class Assistant:
         for each in wanted:
             if each.target is None:
                 findings.append(Finding(each.prompt, None, FindingStatus.UNRESOLVED, reason=each.reason))
-            elif asked or self._is_recognised(found[each.target.name]):
+            elif asked or self._is_recognised(found[each.target.name], image):
                 findings.append(found[each.target.name].told(prompt=each.prompt or each.target.name))
         return Findings(
             findings=tuple(describe_findings(image, findings, self.describer)),
@@ -205,9 +205,12 @@ class Assistant:
             lambda target: None if is_pointed_at else self.unknown_because(target, image.modality),
         )
 
-    def _is_recognised(self, finding: Finding) -> bool:
+    def _is_recognised(self, finding: Finding, image: Image) -> bool:
         """Whether a finding that nobody asked for by name is told: surely found, or found where it can't be."""
-        least = self._config.recognise_from or PresenceRule.of(self._config).found_from
+        least = PresenceRule.of(self._config).found_from
+        if self._config.recognise_from is not None:
+            with_region, without_region = self._config.recognise_from
+            least = with_region if image.body_regions else without_region
         is_sure = finding.presence is None or finding.presence >= least
         return is_sure and finding.status in (FindingStatus.FOUND, FindingStatus.IMPLAUSIBLE)
 

@@ -26,12 +26,13 @@ _BY_CODE = {
     **dict.fromkeys(("76752008", "T-04000"), (BodyRegion.BREAST,)),
     **dict.fromkeys(("81745001", "T-AA000", "5665001", "T-AA610"), (BodyRegion.EYE,)),
 }
-# What the kind of image shows whatever its header says.
+# What the kind of image shows beside what its header says.
 _BY_MODALITY = {
     Modality.FUNDUS: {BodyRegion.EYE},
     Modality.DERMOSCOPY: {BodyRegion.SKIN},
     Modality.PATHOLOGY: {BodyRegion.TISSUE, BodyRegion.CELL},
 }
+# What images of a Modality (0008,0060) are always of: a mammogram of the "chest" is one of the breast.
 _BY_TERM = {"MG": {BodyRegion.BREAST}, "IO": {BodyRegion.HEAD}, "PX": {BodyRegion.HEAD}, "IVUS": {BodyRegion.CHEST}}
 _OF_THE_SERIES = ("BodyPartExamined", "SeriesDescription", "ProtocolName")
 _OF_THE_STUDY = ("StudyDescription", "RequestedProcedureDescription", "PerformedProcedureStepDescription")
@@ -55,7 +56,9 @@ def body_regions_told(instance: Instance, modality: Modality) -> frozenset[BodyR
     header = instance.header
     told = {region for words in (text(header, name) for name in _OF_THE_SERIES) for region in regions_named(words)}
     told |= {region for code in _anatomic_codes(header) for region in _regions_of(code)}
-    told |= _BY_TERM.get(text(header, "Modality"), set())
+    of_term = _BY_TERM.get(text(header, "Modality"))
+    if of_term is not None:
+        return frozenset(of_term)
     study = {region for words in (text(header, name) for name in _OF_THE_STUDY) for region in regions_named(words)}
     if not told & study:
         told |= study

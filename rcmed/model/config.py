@@ -90,8 +90,9 @@ class RCMedConfig(PretrainedConfig):
         takes_hints: whether clicks, boxes and rough masks steer the masks, too; Segment Anything's decoder always does.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`); 0 is one pass, as published.
         presence_thresholds: (absent below, found from); between them a finding is uncertain.
-        recognise_from: presence from which a target is reported where everything is asked for; None: as where it is
-            asked by name. Higher than that, as all targets are candidates at once.
+        recognise_from: presence from which a target is reported where everything is asked for: in an image whose body
+            region is told, and in one of which nobody tells it; None: as where it is asked by name. Higher than that,
+            as all targets are candidates at once.
         sure_mask_logit: an image whose mask is surer than this (mean of its hundred highest logits) is uncertain, not
             absent, when presence says no: the two disagree. None: presence alone decides.
         body_regions: parts of the body (`rcmed.vocabulary.BodyRegion`) that the weights tell apart in an image, in the
@@ -126,7 +127,7 @@ class RCMedConfig(PretrainedConfig):
         takes_hints: bool = False,
         loop_turns: int = 0,
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
-        recognise_from: float | None = None,
+        recognise_from: tuple[float, float] | None = None,
         sure_mask_logit: float | None = None,
         body_regions: tuple[str, ...] = (),
         target_names: tuple[str, ...] = (),
@@ -154,7 +155,7 @@ class RCMedConfig(PretrainedConfig):
         self.takes_hints = takes_hints or segment_anything is not None
         self.loop_turns = loop_turns
         self.presence_thresholds = list(presence_thresholds)
-        self.recognise_from = recognise_from
+        self.recognise_from = None if recognise_from is None else list(recognise_from)
         self.sure_mask_logit = sure_mask_logit
         self.body_regions = list(body_regions)
         self.target_names = list(target_names)

@@ -147,7 +147,7 @@ def test_any_text_is_read(text: str) -> None:
     assert regions_named(text) <= set(BodyRegion)
 
 
-def assistant_that_sees(everything_at: float, recognise_from: float | None = None) -> Assistant:
+def assistant_that_sees(everything_at: float, recognise_from: tuple[float, float] | None = None) -> Assistant:
     """Weights that mark a square of every target of a slice with this presence."""
 
     class Reader:
@@ -186,13 +186,15 @@ def test_a_head_asked_for_everything_has_no_abdominal_organ() -> None:
 
 def test_asked_for_everything_a_finding_needs_a_higher_presence() -> None:
     image = volume(body_regions=frozenset({ABDOMEN}))
-    assert statuses(assistant_that_sees(0.8, 0.9), image) == {}
-    assert statuses(assistant_that_sees(0.8, 0.9), image, "liver") == {"liver": "found"}
-    assert statuses(assistant_that_sees(0.95, 0.9), image) == {
+    assert statuses(assistant_that_sees(0.8, (0.9, 0.97)), image) == {}
+    assert statuses(assistant_that_sees(0.8, (0.9, 0.97)), image, "liver") == {"liver": "found"}
+    assert statuses(assistant_that_sees(0.95, (0.9, 0.97)), image) == {
         "liver": "found",
         "spleen": "found",
         "brainstem": "implausible",
     }
+    assert statuses(assistant_that_sees(0.95, (0.9, 0.97)), volume()) == {}, "nobody tells the body region"
+    assert set(statuses(assistant_that_sees(0.99, (0.9, 0.97)), volume()).values()) == {"found"}
 
 
 def test_nothing_is_recognised_in_an_image_of_unknown_kind() -> None:
