@@ -23,7 +23,8 @@ class CompletionRules:
     Attributes:
         quiet_seconds: complete when nothing arrived for this long, open associations or not.
         released_seconds: complete when every association that brought an instance is released and this much time has
-            passed since the last release or arrival; None: releases are not looked at.
+            passed since the last release or arrival; None: releases are not looked at. One that was aborted, or whose
+            connection was lost, is never released: what it was to bring may come again by another one.
         believes_headers: whether what instances say of their number counts; the caller leaves those marks out if not.
     """
 
@@ -40,11 +41,13 @@ class Arrival:
         received_at: seconds since the epoch.
         association: which association brought it.
         released_at: when that association ended, in seconds since the epoch; None while it is open.
+        is_aborted: whether it ended without a release (PS3.8 7.3, 7.4), so that nobody said that all was sent.
     """
 
     received_at: float
     association: str
     released_at: float | None = None
+    is_aborted: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class _ClosingTime:
         self._before = self._count = before
         self._last_arrival = float("inf")
         self._last_release = float("-inf")
-        self._any_open = False
+        self._any_open = self._any_aborted = False
         self._reached_at: float | None = None
 
     def add(self, arrival: Arrival) -> None:
@@ -132,6 +135,8 @@ class _ClosingTime:
         self._last_arrival = arrival.received_at
         if arrival.released_at is None or arrival.released_at > self._now:
             self._any_open = True
+        elif arrival.is_aborted:
+            self._any_aborted = True
         else:
             self._last_release = max(self._last_release, arrival.released_at)
         # Only the generation in which the number is reached ends by it; those of late instances end by silence.
@@ -158,8 +163,10 @@ class _ClosingTime:
         quiet = last + rules.quiet_seconds
         expected = self._awaited_at(quiet)
         missing = "" if expected is None else f"; {self._count} of {expected} expected instances came"
-        due = [(quiet, f"nothing came for {rules.quiet_seconds:g} s{missing}")]
-        if rules.released_seconds is not None and not self._any_open:
+        aborted = "; an association was aborted before it was released, instances may be missing"
+        told = missing + (aborted if self._any_aborted else "")
+        due = [(quiet, f"nothing came for {rules.quiet_seconds:g} s{told}")]
+        if rules.released_seconds is not None and not self._any_open and not self._any_aborted:
             released = max(last, self._last_release) + rules.released_seconds
             # What is said afterwards takes nothing back.
             if self._awaited_at(released) is None:

@@ -116,6 +116,7 @@ class OrthancFollower:
         except MissingResourceError:
             return  # deleted since
         origin: Origin | None = None
+        is_whole = False
         try:
             for series in all_series:
                 tags = series["MainDicomTags"]
@@ -128,9 +129,10 @@ class OrthancFollower:
                         identifier = self._intake.index.open_association(CALLING_AE, self._our_ae, self._server.url)
                         origin = Origin(identifier, CALLING_AE, self._our_ae)
                     self._take(instance, uid, origin)
+            is_whole = True
         finally:
             if origin is not None:
-                self._intake.end(origin)
+                self._intake.end(origin, is_aborted=not is_whole)
                 self._observer.instances_transferred(origin.association)
 
     def _instances(self, series: dict[str, Any]) -> list[tuple[str, str]]:

@@ -146,6 +146,7 @@ class Puller:
             raise InputError(f"source {source.name} has no images of study {study_uid}")
         bringing = _Bringing(source, study_uid, self._intake, self._observer, self._our_ae)
         there = 0
+        left: list[str] | None = None
         try:
             for series in wanted:
                 if self._stopping.is_set():
@@ -155,9 +156,9 @@ class Puller:
                 if missing:
                     self._orders.keep(order.id)
                     source.fetch(study_uid, series, missing, bringing.take)
+            left = [uid for series in wanted for uid in bringing.missing(series)]
         finally:
-            bringing.end()
-        left = [uid for series in wanted for uid in bringing.missing(series)]
+            bringing.end(is_aborted=left != [])
         if left:
             raise SourceUnavailableError(f"{len(left)} of {total} instances did not come, {left[0]} for one")
         refused = f", {len(bringing.refused)} refused" if bringing.refused else ""
@@ -220,8 +221,8 @@ class _Bringing:
             return
         self._observer.instance_taken("pull", arrived.outcome, sum(memoryview(part).nbytes for part in parts))
 
-    def end(self) -> None:
-        """Nothing more comes."""
+    def end(self, is_aborted: bool) -> None:
+        """Nothing more comes; `is_aborted`: though it should have."""
         if self._origin is not None:
-            self._intake.end(self._origin)
+            self._intake.end(self._origin, is_aborted)
             self._observer.instances_transferred(self._origin.association)

@@ -175,9 +175,14 @@ class InstanceIntake:
             text = f"{free:.0f} MB free, receive.minimum_free_megabytes asks for {least}"
             raise RefusedInstanceError(OUT_OF_RESOURCES, text)
 
-    def end(self, origin: Origin) -> None:
-        """Nothing more comes from there now: its studies may be complete."""
-        self.index.release_association(origin.association)
+    def end(self, origin: Origin, is_aborted: bool = False) -> None:
+        """Nothing more comes from there now: its studies may be complete.
+
+        Args:
+            origin: from where.
+            is_aborted: whether it broke off, so that instances of its studies may be missing.
+        """
+        self.index.release_association(origin.association, is_aborted)
         self._on_change()
 
     def forget_count(self, study_uid: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, _config, evt
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, A_RELEASE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import DBAPIError
 
@@ -45,12 +45,13 @@ _NO_LIMIT = 1_000_000
 
 @dataclass
 class _Association:
-    """An established association; `origin` from its first instance on."""
+    """An established association; `origin` from its first instance on, `is_released` once its peer asked for that."""
 
     caller: Caller
     peer: str | None
     address: str
     origin: Origin | None = None
+    is_released: bool = False
 
 
 class StorageScp:
@@ -119,6 +120,7 @@ class StorageScp:
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_ACSE_RECV, self._on_told),
             (evt.EVT_RELEASED, self._on_end),
             (evt.EVT_ABORTED, self._on_end),
             (evt.EVT_CONN_CLOSE, self._on_end),
@@ -181,30 +183,59 @@ class StorageScp:
         )
         verdict = self._peers.judge(caller)
         refusal = verdict.refusal
+        broken: list[_Association] = []
         if refusal is None:
             with self._lock:
                 # An association that broke in pynetdicom's reactor ends without an event.
                 for gone in [known for known in self._associations if not known.is_alive()]:
-                    del self._associations[gone]
+                    broken.append(self._associations.pop(gone))
                 if len(self._associations) >= self._settings.maximum_associations:
                     refusal = Refusal.LOCAL_LIMIT_EXCEEDED
                 else:
                     address = f"{association.requestor.address}:{association.requestor.port}"
                     self._associations[association] = _Association(caller, verdict.peer, address)
+        for ended in broken:
+            self._ended(ended, is_aborted=not ended.is_released)
         if refusal is None:
             self._observer.association_opened(caller, verdict.peer)
         else:
             self._observer.association_rejected(caller, refusal.words)
         return refusal
 
+    def _on_told(self, event: Any) -> None:
+        # Before the answer: the peer may close the connection at once, and that event may come before that of the
+        # release, from another thread.
+        known = self._associations.get(event.assoc)
+        if known is not None and isinstance(event.primitive, A_RELEASE):
+            known.is_released = True
+
     def _on_end(self, event: Any) -> None:
-        self._waiting.leave(event.assoc.dul.socket.socket if event.assoc.dul.socket else None)
+        association = event.assoc
+        self._waiting.leave(association.dul.socket.socket if association.dul.socket else None)
         with self._lock:
-            known = self._associations.pop(event.assoc, None)
-        if known is not None and known.origin is not None:
-            self._intake.index.release_association(known.origin.association)
-            self._observer.instances_transferred(known.origin.association)
-            self._on_change()
+            known = self._associations.pop(association, None)
+        if known is not None:
+            # A peer that asks for the release and closes without waiting for the answer has sent all it had.
+            asked = isinstance(association.dul.peek_next_pdu(), A_RELEASE)
+            self._ended(known, is_aborted=not (known.is_released or asked))
+
+    def _ended(self, known: _Association, is_aborted: bool) -> None:
+        if known.origin is None:
+            return
+        self._intake.index.release_association(known.origin.association, is_aborted)
+        if is_aborted:
+            self._say_aborted(known.origin)
+        self._observer.instances_transferred(known.origin.association)
+        self._on_change()
+
+    def _say_aborted(self, origin: Origin) -> None:
+        index = self._intake.index
+        try:
+            for study_uid, count in index.transferred(origin.association).get("studies", {}).items():
+                line = f"{origin.calling_ae} aborted its association after {count} instances; more may be missing"
+                index.add_line(line, level="warning", study_uid=study_uid)
+        except DBAPIError as error:
+            _LOG.warning("an aborted association of %s can't be told of: %s", origin.calling_ae, error.orig)
 
     def _on_shut(self, reason: str) -> None:
         self._observer.connection_refused("", reason)

@@ -50,7 +50,7 @@ class StudyIndex:
         self._database = database
         self._clock = clock
         self._receiver = receiver
-        self._not_released: deque[tuple[str, float]] = deque()
+        self._not_released: deque[tuple[str, float, bool]] = deque()
 
     # associations
 
@@ -71,17 +71,21 @@ class StudyIndex:
             )
         return association
 
-    def release_association(self, association: str) -> None:
+    def release_association(self, association: str, is_aborted: bool = False) -> None:
         """Record that an association ended; the first end counts.
 
         An end that can't be recorded now is recorded by `release_the_rest`; nobody would tell of it again.
+
+        Args:
+            association: its id.
+            is_aborted: whether it ended without a release.
         """
         ended_at = self._clock()
         try:
-            self._release(association, ended_at)
+            self._release(association, ended_at, is_aborted)
         except DBAPIError as error:
             _LOG.warning("the end of an association can't be recorded now: %s", str(error.orig).partition("\n")[0])
-            self._not_released.append((association, ended_at))
+            self._not_released.append((association, ended_at, is_aborted))
 
     def release_the_rest(self) -> None:
         """Record the ends of associations that could not be recorded when they ended.
@@ -93,16 +97,18 @@ class StudyIndex:
             self._release(*self._not_released[0])
             self._not_released.popleft()
 
-    def _release(self, association: str, ended_at: float) -> None:
+    def _release(self, association: str, ended_at: float, is_aborted: bool) -> None:
         with self._database.writing() as session:
             session.execute(
                 update(AssociationRow)
                 .where(AssociationRow.id == association, AssociationRow.released_at.is_(None))
-                .values(released_at=ended_at)
+                .values(released_at=ended_at, is_aborted=is_aborted)
             )
 
     def release_all_associations(self, receiver: str | None = None) -> list[str]:
         """No association outlives the process that held it; returns those that were still open.
+
+        They count as released: what was not acknowledged is sent again, and opens the next generation.
 
         Args:
             receiver: the process that is gone; None: this one, at its start.
@@ -172,11 +178,16 @@ class StudyIndex:
         """Every instance of a study as the completion rule wants it."""
         with self._database.reading() as session:
             rows = session.execute(
-                select(InstanceRow.received_at, InstanceRow.association, AssociationRow.released_at)
+                select(
+                    InstanceRow.received_at,
+                    InstanceRow.association,
+                    AssociationRow.released_at,
+                    AssociationRow.is_aborted,
+                )
                 .join(AssociationRow, AssociationRow.id == InstanceRow.association)
                 .where(InstanceRow.study_uid == study_uid)
             )
-            return [Arrival(received, association, released) for received, association, released in rows]
+            return [Arrival(*row) for row in rows]
 
     def earlier_generations(self, study_uid: str) -> int:
         """The last generation of those instances of a study that retention took away; 0 where it took none."""

@@ -19,6 +19,7 @@ class BroughtBy:
         calling_ae, called_ae, address: who, to whom, from where.
         opened_at, released_at: seconds since the epoch; None: it is open.
         instances, series: how many.
+        is_aborted: whether it ended without a release.
     """
 
     calling_ae: str
@@ -28,6 +29,7 @@ class BroughtBy:
     released_at: float | None
     instances: int
     series: int
+    is_aborted: bool = False
 
 
 class StudyStory:
@@ -72,6 +74,8 @@ def _brought(session: Session, which: ColumnElement[bool]) -> list[BroughtBy]:
         counted, counted.c.id == AssociationRow.id
     )
     return [
-        BroughtBy(row.calling_ae, row.called_ae, row.peer, row.opened_at, row.released_at, instances, series)
+        BroughtBy(
+            row.calling_ae, row.called_ae, row.peer, row.opened_at, row.released_at, instances, series, row.is_aborted
+        )
         for row, instances, series in session.execute(query.order_by(AssociationRow.opened_at))
     ]

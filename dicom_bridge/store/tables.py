@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, text
+from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -22,7 +22,10 @@ def _partial_index(name: str, column: str, condition: str) -> Index:
 
 
 class AssociationRow(Table):
-    """A DIMSE association that brought at least one instance, and the process that it was with."""
+    """A DIMSE association that brought at least one instance, and the process that it was with.
+
+    `released_at`: when it ended; `is_aborted`: not by a release.
+    """
 
     __tablename__ = "associations"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -32,6 +35,7 @@ class AssociationRow(Table):
     opened_at: Mapped[float]
     released_at: Mapped[float | None]
     receiver: Mapped[str | None]
+    is_aborted: Mapped[bool] = mapped_column(default=False, server_default=false())
     __table_args__ = (_partial_index("associations_open", "receiver", "released_at IS NULL"),)
 
 

@@ -41,16 +41,18 @@ def stow(intake: InstanceIntake, observer: Observer, our_ae: str, idle_seconds: 
         address = request.client.host if request.client else ""
         taking = _Taking(intake, observer, our_ae, address, study_uid)
         parts = _Parts(boundary, intake.maximum_bytes)
+        is_whole = False
         try:
             async for chunk in _chunks(request, idle_seconds):
                 for content in parts.feed(chunk):
                     await run_in_threadpool(taking.take, content)
             if not parts.is_complete:
                 raise HTTPException(400, "the request ended before its last boundary")
+            is_whole = True
         except ClientDisconnect:
             raise HTTPException(400, "the request was broken off") from None
         finally:
-            await run_in_threadpool(taking.end)
+            await run_in_threadpool(taking.end, is_aborted=not is_whole)
         return taking.answer()
 
     return router
@@ -133,10 +135,10 @@ class _Taking:
         self._taken.append(arrived)
         self._observer.instance_taken("stow", arrived.outcome, len(content or b""))
 
-    def end(self) -> None:
-        """No part comes any more."""
+    def end(self, is_aborted: bool) -> None:
+        """No part comes any more; `is_aborted`: though some should have."""
         if self._origin is not None:
-            self._intake.end(self._origin)
+            self._intake.end(self._origin, is_aborted)
             self._observer.instances_transferred(self._origin.association)
 
     def answer(self) -> JSONResponse:

@@ -117,3 +117,30 @@ def test_what_is_not_yet_known_changes_nothing(
     ]
     known_marks = [mark for mark in said if mark.at <= now]
     assert study_progress(came, rule, now, said) == study_progress(known, rule, now, known_marks)
+
+
+def test_an_aborted_association_is_no_release() -> None:
+    came = [Arrival(float(at), "a", released_at=2.5, is_aborted=True) for at in range(3)]
+    assert not study_progress(came, BOTH, 11.9).complete
+    progress = study_progress(came, BOTH, 12.0)
+    assert progress.complete and progress.due_at == 12.0
+    assert progress.rule.startswith("nothing came for 10 s") and "aborted" in progress.rule
+    assert study_progress(came, CompletionRules(quiet_seconds=10), 12.0).rule == progress.rule
+
+
+def test_an_aborted_association_is_not_made_good_by_another_that_is_released() -> None:
+    came = [Arrival(0, "a", released_at=1, is_aborted=True), Arrival(3, "b", released_at=4)]
+    assert study_progress(came, BOTH, 12.9).due_at == 13.0
+    assert "aborted" not in study_progress(came[1:], BOTH, 12.9).rule
+
+
+def test_an_aborted_association_concerns_only_the_generation_that_it_brought() -> None:
+    came = [Arrival(0, "a", released_at=1, is_aborted=True), Arrival(20, "b", released_at=21)]
+    progress = study_progress(came, BOTH, 30)
+    assert (progress.generation, progress.due_at) == (2, 23.0) and "released" in progress.rule
+
+
+def test_all_expected_instances_complete_a_study_whatever_became_of_the_association() -> None:
+    came = [Arrival(float(at), "a", released_at=2.5, is_aborted=True) for at in range(3)]
+    progress = study_progress(came, BOTH, 3, [CompletionMark(0, 3, is_trigger=False)])
+    assert progress.complete and "all 3 expected" in progress.rule

@@ -97,7 +97,29 @@ def test_the_end_of_the_association_is_recorded(receiver: Receiver, make_ct_seri
     receiver.changed.clear()
     association.abort()
     assert receiver.changed.wait(10)
-    assert receiver.index.arrivals(source.StudyInstanceUID)[0].released_at is not None
+    (arrival,) = receiver.index.arrivals(source.StudyInstanceUID)
+    assert arrival.released_at is not None and arrival.is_aborted
+    (line,) = receiver.index.lines(source.StudyInstanceUID)
+    assert line.text == "CT01 aborted its association after 1 instances; more may be missing"
+
+
+@pytest.mark.parametrize("ending", ["release", "release and close", "close"])
+def test_how_an_association_ended_is_known(receiver: Receiver, make_ct_series: Any, ending: str) -> None:
+    for _ in range(5):  # the connection closes while the release is answered: now the one is seen first, now the other
+        source = pydicom.dcmread(make_ct_series(1)[0])
+        association = associate(receiver.scp.port, (source.SOPClassUID, source.file_meta.TransferSyntaxUID))
+        association.send_c_store(source)
+        receiver.changed.clear()
+        if ending == "release":
+            association.release()
+        else:
+            if ending == "release and close":
+                connection = association.dul.socket.socket
+                connection.sendall(bytes.fromhex("05000000000400000000"))
+            association.dul.socket.close()
+        assert receiver.changed.wait(10)
+        (arrival,) = receiver.index.arrivals(source.StudyInstanceUID)
+        assert arrival.is_aborted is (ending == "close")
 
 
 def test_a_duplicate_is_stored_once_and_the_first_is_kept(receiver: Receiver, make_ct_series: Any) -> None:

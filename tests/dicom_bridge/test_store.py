@@ -172,8 +172,20 @@ def test_releases_reach_the_arrivals(index: StudyIndex, clock: Clock) -> None:
     clock.now = 1005
     index.release_association(first)
     assert sorted(str(arrival.released_at) for arrival in index.arrivals("1.2")) == ["1001.0", "None"]
+    assert not any(arrival.is_aborted for arrival in index.arrivals("1.2"))
     index.release_all_associations()
     assert {arrival.released_at for arrival in index.arrivals("1.2")} == {1001.0, 1005.0}
+
+
+def test_an_abort_reaches_the_arrivals(index: StudyIndex) -> None:
+    first, second = (index.open_association(name, "RCMED", "peer") for name in "ab")
+    index.record_instance(instance(1), first)
+    index.record_instance(instance(2), second)
+    index.release_association(first, is_aborted=True)
+    index.release_association(first)  # its connection closes, too: the first end counts
+    index.release_association(second)
+    found = {arrival.association: arrival.is_aborted for arrival in index.arrivals("1.2")}
+    assert found == {first: True, second: False}
 
 
 def test_generations_are_taken_once_and_a_late_instance_reopens(index: StudyIndex, clock: Clock) -> None:

@@ -63,6 +63,16 @@ def test_a_study_by_a_dicomweb_client(url: str, stored: Stored, make_ct_series: 
     assert (record["event"]["meaning"], record["studies"]) == ("DICOM Instances Transferred", {study: 3})
 
 
+def test_a_request_that_breaks_off_is_no_end_of_its_study(url: str, stored: Stored, make_ct_series: Any) -> None:
+    (file,) = make_ct_series(1)
+    part = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + file.read_bytes() + b"\r\n--b\r\n"
+    kind = 'multipart/related; type="application/dicom"; boundary=b'
+    answer = httpx.post(f"{url}/studies", content=part, headers={"Content-Type": kind}, timeout=60)
+    assert answer.status_code == 400
+    (arrival,) = stored.index.arrivals(pydicom.dcmread(file).StudyInstanceUID)
+    assert arrival.released_at is not None and arrival.is_aborted
+
+
 def test_what_is_refused_is_told_and_the_rest_is_stored(url: str, stored: Stored, make_ct_series: Any) -> None:
     sound, elsewhere = make_ct_series(1)[0], make_ct_series(1)[0]
     study = pydicom.dcmread(sound).StudyInstanceUID
