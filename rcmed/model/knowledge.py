@@ -33,12 +33,12 @@ def modalities_of(config: RCMedConfig, target: Target) -> tuple[Modality, ...]:
 
 
 def unknown_because(config: RCMedConfig, target: Target, modality: Modality) -> str | None:
-    """Why the weights can't tell of a target in a modality; None where they can.
+    """Why the weights can't tell of a target in a modality; None where they can, or do not say what they learned.
 
     What they learned of a target in one modality says nothing of another: they would find something anyway.
     """
     known = modalities_of(config, target)
-    if modality in known:
+    if modality in known or not config.target_names:
         return None
     if known:
         shown = " and ".join(modality_words(each) for each in known)

@@ -37,6 +37,10 @@ def test_weights_that_do_not_say_may_know_any() -> None:
     assert {"liver", "spleen"} <= {target.name for target in known_targets(RCMedConfig(), Modality.CT)}
 
 
+def test_weights_that_do_not_say_are_asked_for_anything() -> None:
+    assert unknown_because(RCMedConfig(), target_named("liver"), Modality.ULTRASOUND) is None
+
+
 def counted(*lessons: tuple[str, str, str, bool]) -> RCMedConfig:
     config = RCMedConfig()
     config.teach(Lesson(*lesson) for lesson in lessons)
