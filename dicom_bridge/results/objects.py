@@ -13,6 +13,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.key_objects import build_key_objects
 from dicom_bridge.results.report import build_report
 from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.slides import NoSlideSegmentationError
 from dicom_bridge.results.source import KnownSources, read_source, sources_read_once
 from dicom_bridge.results.structure_set import build_structure_set
 from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
@@ -83,9 +84,13 @@ def _build(
     datasets: dict[str, Dataset | None] = {}
     refusals: list[str] = []
     if ResultKind.SEG in kinds:
-        segmentation = datasets[SEGMENTATION_FILE] = build_segmentation(findings, image, identifiers)
+        segmentation, reason = None, None
+        try:
+            segmentation = datasets[SEGMENTATION_FILE] = build_segmentation(findings, image, identifiers)
+        except NoSlideSegmentationError as error:
+            reason = str(error)
         if segmentation is None and any(finding.is_present for finding in findings.findings):
-            reason = read_source(image).segmentation_refusal or "every region is empty"
+            reason = reason or read_source(image).segmentation_refusal or "every region is empty"
             refusals.append(f"no SEG is written: {reason}")
     if ResultKind.SR in kinds:
         datasets[REPORT_FILE] = build_report(

@@ -20,7 +20,8 @@ from dicom_bridge.results.codes import long_string, person_name
 from dicom_bridge.results.identifiers import ResultIdentifiers, derive_uid
 from dicom_bridge.results.making import made_by, tell_making
 from dicom_bridge.results.references import ImageReference, spare_encoding_of_frames
-from dicom_bridge.results.segments import describe_segment, segmented_findings
+from dicom_bridge.results.segments import describe_segment, label_map, segmented_findings
+from dicom_bridge.results.slides import make_slide
 from dicom_bridge.results.source import Plane, Source, as_secondary_capture, read_source
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Findings
@@ -40,6 +41,7 @@ _OWN_OF_A_STAND_IN = (
     "ImageCenterPointCoordinatesSequence",
     "TotalPixelMatrixRows",
     "TotalPixelMatrixColumns",
+    "TotalPixelMatrixOriginSequence",
     "FrameOfReferenceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -85,6 +87,11 @@ def build_segmentation(
         describe_segment(findings, number, place, identifiers, authorship)
         for place, number in enumerate(numbers, start=1)
     ]
+    if source.is_slide:
+        segmentation = make_slide(source, masks, segments, _told(findings, identifiers, authorship))
+        _finish_references(segmentation, source)
+        _finish(segmentation, source, findings, identifiers)
+        return segmentation
     in_place = source.planes if source.planes is not None and _is_stack(source.planes) else None
     if in_place is None and len(source.headers) > 1:
         segmentation = _make(findings, source, _counting_planes(source), masks, segments, identifiers, authorship)
@@ -108,25 +115,32 @@ def _make(
     authorship: Authorship,
 ) -> HighdicomSegmentation:
     used = _used_slices(masks)
-    pixels: Any = _label_map(masks, used)
+    pixels: Any = label_map(masks, used)
     if pixels is None:
         pixels = _OverlappingSegments(masks, used)
     return _Segmentation(
         source_images=_stand_ins(source, planes, range(len(source.headers))[used]),
         pixel_array=pixels,
-        segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
-        series_instance_uid=identifiers.segmentation_series_uid,
-        series_number=identifiers.series_number,
-        sop_instance_uid=identifiers.segmentation_uid,
-        instance_number=1,
-        content_label=authorship.content_label,
-        content_description=long_string(authorship.content_description),
-        content_creator_name=person_name(authorship.creator) if authorship.creator else None,
-        series_description=long_string(authorship.series_description),
-        omit_empty_frames=True,
-        **made_by(findings, identifiers),
+        **_told(findings, identifiers, authorship),
     )
+
+
+def _told(findings: Findings, identifiers: ResultIdentifiers, authorship: Authorship) -> dict[str, Any]:
+    """Arguments of highdicom's constructor that are the same for every source."""
+    return {
+        "segmentation_type": SegmentationTypeValues.BINARY,
+        "series_instance_uid": identifiers.segmentation_series_uid,
+        "series_number": identifiers.series_number,
+        "sop_instance_uid": identifiers.segmentation_uid,
+        "instance_number": 1,
+        "content_label": authorship.content_label,
+        "content_description": long_string(authorship.content_description),
+        "content_creator_name": person_name(authorship.creator) if authorship.creator else None,
+        "series_description": long_string(authorship.series_description),
+        "omit_empty_frames": True,
+        **made_by(findings, identifiers),
+    }
 
 
 class _Segmentation(HighdicomSegmentation):
@@ -184,17 +198,6 @@ def _used_slices(masks: Sequence[PackedMask]) -> slice:
     filled = np.flatnonzero(np.sum([mask.areas for mask in masks], axis=0))
     first, end = int(filled[0]), int(filled[-1]) + 1
     return slice(first, end) if end - first > 1 else slice(max(first - 1, 0), min(max(end, 2), masks[0].shape[0]))
-
-
-def _label_map(masks: Sequence[PackedMask], used: slice) -> NDArray[Any] | None:
-    """The segments as a label map (slice, row, column) of the used slices; None where masks overlap."""
-    labels = np.zeros((used.stop - used.start, *masks[0].shape[1:]), dtype=np.min_scalar_type(len(masks)))
-    for place, packed in enumerate(masks, start=1):
-        mask = packed.unpack(used.start, used.stop)
-        if labels[mask].any():
-            return None
-        labels[mask] = place
-    return labels
 
 
 def _stand_ins(source: Source, planes: Sequence[Plane] | None, numbers: Sequence[int]) -> list[Dataset]:
@@ -311,6 +314,11 @@ def _refer(segmentation: Dataset, source: Source) -> None:
                     item[tag] = element
                 if reference.frame_number is not None:
                     item.ReferencedFrameNumber = reference.frame_number
+    _finish_references(segmentation, source)
+
+
+def _finish_references(segmentation: Dataset, source: Source) -> None:
+    """Name every instance of the source."""
     series: dict[str, list[Dataset]] = {}
     images = []
     for header, named in zip(source.instances, ImageReference.of(source.instances), strict=True):
@@ -332,7 +340,7 @@ def _finish(segmentation: Dataset, source: Source, findings: Findings, identifie
     segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
     for index in segmentation.DimensionIndexSequence:
         index.DimensionOrganizationUID = organisation
-    if "FrameOfReferenceUID" not in segmentation:
+    if "FrameOfReferenceUID" not in segmentation or source.is_slide:
         # Type 2C where there is no orientation in the patient (PS3.3 C.7.6.1).
         segmentation.PatientOrientation = header.get("PatientOrientation") or None
     if header.get("BurnedInAnnotation") in ("YES", "NO"):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentDescription
+from numpy.typing import NDArray
 
 from dicom_bridge.results.authorship import Authorship
 from dicom_bridge.results.codes import algorithm, concept, finding_name, long_string, tracking_id
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from rcmed.errors import InputError
 from rcmed.findings import Findings, FindingStatus
+from rcmed.packed_mask import PackedMask
 
 
 def segmented_findings(findings: Findings) -> list[int]:
@@ -56,3 +62,14 @@ def describe_segment(
         presence = "" if finding.presence is None else f", presence {finding.presence:.2f}"
         segment.SegmentDescription = f"{finding_name(finding)}: uncertain{presence}"[:1024]
     return segment
+
+
+def label_map(masks: Sequence[PackedMask], used: slice) -> NDArray[Any] | None:
+    """The segments as a label map (slice, row, column) of the used slices; None where masks overlap."""
+    labels = np.zeros((used.stop - used.start, *masks[0].shape[1:]), dtype=np.min_scalar_type(len(masks)))
+    for place, packed in enumerate(masks, start=1):
+        mask = packed.unpack(used.start, used.stop)
+        if labels[mask].any():
+            return None
+        labels[mask] = place
+    return labels

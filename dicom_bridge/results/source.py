@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from highdicom.spatial import is_tiled_image
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
@@ -64,6 +65,8 @@ class Source:
         planes: for each slice; None where the source has no position in a frame of reference.
         frame_of_reference_uid: None where the source has none.
         segmentation_refusal: why no SEG may be built; None where it may.
+        is_slide: whether the one slice is put together from tiles (PS3.3 C.7.6.17.3); `instances` are then all parts of
+            it, of a concatenation in their order.
         losses: a line for each attribute of the first instance that can't be copied as it is.
     """
 
@@ -73,6 +76,7 @@ class Source:
     planes: tuple[Plane, ...] | None
     frame_of_reference_uid: str | None
     segmentation_refusal: str | None
+    is_slide: bool
     losses: tuple[str, ...] = ()
 
     def whole_header(self, number: int) -> Dataset:
@@ -150,11 +154,13 @@ def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
             "make a result for each study"
         )
     rows, columns = image.grid.shape[1:]
+    is_slide = image.grid.shape[0] == 1 and is_tiled_image(first)
+    size = ("TotalPixelMatrixRows", "TotalPixelMatrixColumns") if is_slide else ("Rows", "Columns")
     for reference, header in zip(image.sources, headers, strict=True):
-        if (numbers(header, "Rows", 1), numbers(header, "Columns", 1)) != ((rows,), (columns,)):
+        if tuple(numbers(header, keyword, 1) for keyword in size) != ((rows,), (columns,)):
             raise GridMismatchError(
-                f"{reference.path}: Rows x Columns (0028,0010), (0028,0011) is {header.get('Rows')} x "
-                f"{header.get('Columns')}, but the image's grid is {rows} x {columns}"
+                f"{reference.path}: {size[0]} x {size[1]} {header_tag(size[0])}, {header_tag(size[1])} is "
+                f"{header.get(size[0])} x {header.get(size[1])}, but the image's grid is {rows} x {columns}"
             )
     frames_of_reference = {text(header, "FrameOfReferenceUID") for header in headers}
     frame_of_reference_uid = frames_of_reference.pop() or None if len(frames_of_reference) == 1 else None
@@ -166,15 +172,45 @@ def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
             f"{image.sources[0].path}: {modality} without one FrameOfReferenceUID (0020,0052): a segmentation of it "
             "can't be placed, the report stands alone; send the original, not a stripped copy"
         )
+    elif is_slide:
+        refusal = _unplaceable_slide(first, image.sources[0].path)
+    parts = [_read_part(path) for path in image.files if is_slide and path not in headers_by_path]
     return Source(
-        instances=tuple({str(header.SOPInstanceUID): header for header in headers}.values()),
+        instances=tuple({str(header.SOPInstanceUID): header for header in (*headers, *parts)}.values()),
         headers=headers,
         references=tuple(map(_referable, image.sources)),
         planes=planes,
         frame_of_reference_uid=frame_of_reference_uid,
         segmentation_refusal=refusal,
+        is_slide=is_slide,
         losses=losses,
     )
+
+
+def _unplaceable_slide(header: Dataset, path: Path) -> str | None:
+    """Why a mask can't be placed on a slide: what the frame of reference of a slide takes (PS3.3 C.8.12.4.1, A.51)."""
+    shared = value(header, "SharedFunctionalGroupsSequence")
+    measures = value(shared[0], "PixelMeasuresSequence") if shared else None
+    told = {
+        "FrameOfReferenceUID": text(header, "FrameOfReferenceUID"),
+        "ImageOrientationSlide": numbers(header, "ImageOrientationSlide", 6),
+        "TotalPixelMatrixOriginSequence": value(header, "TotalPixelMatrixOriginSequence"),
+        "PixelMeasuresSequence": measures and numbers(measures[0], "PixelSpacing", 2),
+    }
+    missing = [f"{keyword} {header_tag(keyword)}" for keyword, found in told.items() if not found]
+    if not missing:
+        return None
+    return (
+        f"{path}: a slide without {' and '.join(missing)}: a segmentation of it can't be placed, the report stands "
+        "alone; send the original"
+    )
+
+
+def _read_part(path: Path) -> Dataset:
+    """A further instance of a slide: what names it."""
+    header = _read_header(path, NAMES_AND_PLACES)
+    _require_fileable(header, path)
+    return header
 
 
 def _referable(source: SourceInstance) -> SourceInstance:

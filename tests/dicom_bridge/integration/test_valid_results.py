@@ -19,10 +19,10 @@ from slips import SLIPS, Slip, put_stray_item, spoil
 
 pytestmark = pytest.mark.integration
 
-# Read, but nothing can be filed for them: no SOP Class, Modality, Study or SOP Instance UID; tiles of a slide.
+# Read, but nothing can be filed for them: no SOP Class, Modality, Study or SOP Instance UID.
 NO_RESULTS = {
     *("mr-single/decimal-slope.dcm", "sc/rgb-jpeg-app14.dcm", "transfer-syntax/htj2k-lossy-rgb.dcm"),
-    *("transfer-syntax/jls-no-preamble-rgb.dcm", "sm/sm-tiled-rgb.dcm", "sm/sm-gray16.dcm"),
+    "transfer-syntax/jls-no-preamble-rgb.dcm",
 }
 
 
