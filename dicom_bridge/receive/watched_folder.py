@@ -1,8 +1,8 @@
 """A watched folder: DICOM files that are put there are taken as if they had been sent.
 
-A file is taken when it has not changed for a while, so that one which is still being copied is left alone; then it is
-moved to `taken` (or deleted), or to `refused` with a line that says why. What we lack room for stays where it is.
-Links are not followed.
+A file is taken when it has not changed for a while and has its end, so that one which is still being copied is left
+alone; then it is moved to `taken` (or deleted), or to `refused` with a line that says why. What we lack room for stays
+where it is. Links are not followed. While files are waited for, the studies of those that were taken are not over.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.observer import Observer
 from dicom_bridge.receive.intake import InstanceIntake, Origin, RefusedInstanceError
+from dicom_bridge.receive.wholeness import is_cut_short
 from dicom_bridge.settings import WatchedFolderSettings
 
 CALLING_AE = "FOLDER"
 TAKEN, REFUSED = "taken", "refused"
+PATIENCE_SECONDS = 600.0
+"""A file without its end that has not changed for so long will get none: it is taken as it is, or refused."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,6 +57,8 @@ class WatchedFolder:
         self._our_ae = our_ae
         self._clock = clock
         self._seen: dict[Path, tuple[int, int]] = {}
+        self._cut: dict[Path, tuple[tuple[int, int], float]] = {}
+        self._origin: Origin | None = None
         self._stopping = threading.Event()
         self._trouble = ""
         self._thread = threading.Thread(target=self._run, name="watched-folder", daemon=True)
@@ -67,6 +72,7 @@ class WatchedFolder:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=30)
+        self._end()
 
     def health(self) -> str:
         """ "ok", or what hinders the last look."""
@@ -79,29 +85,36 @@ class WatchedFolder:
             OSError: the folder can't be read, or a file can't be moved.
             DBAPIError: the index can't be written.
         """
-        origin: Origin | None = None
         count = 0
         seen: dict[Path, tuple[int, int]] = {}
         try:
             for path, size, changed in _files(self._folder, without=(TAKEN, REFUSED)):
                 if self._stopping.is_set():
                     break
-                if not self._is_settled(path, size, changed):
-                    seen[path] = (size, changed)
-                    continue
-                if origin is None:
-                    identifier = self._intake.index.open_association(CALLING_AE, self._our_ae, str(self._folder))
-                    origin = Origin(identifier, CALLING_AE, self._our_ae)
-                if self._take(path, size, origin):
+                is_ready = self._is_settled(path, size, changed) and not self._is_waited_for(path, size, changed)
+                if is_ready and self._take(path, size, self._opened()):
                     count += 1
                 else:
                     seen[path] = (size, changed)
         finally:
             self._seen = seen
-            if origin is not None:
-                self._intake.end(origin)
-                self._observer.instances_transferred(origin.association)
+            self._cut = {path: cut for path, cut in self._cut.items() if path in seen}
+            if not seen:
+                self._end()
         return count
+
+    def _opened(self) -> Origin:
+        if self._origin is None:
+            identifier = self._intake.index.open_association(CALLING_AE, self._our_ae, str(self._folder))
+            self._origin = Origin(identifier, CALLING_AE, self._our_ae)
+        return self._origin
+
+    def _end(self) -> None:
+        """Nothing is waited for now: what was taken may be complete."""
+        origin, self._origin = self._origin, None
+        if origin is not None:
+            self._intake.end(origin)
+            self._observer.instances_transferred(origin.association)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.poll_seconds):
@@ -118,6 +131,21 @@ class WatchedFolder:
         """Seen before as it is now, and old enough: a copy may keep the time of its original."""
         same = self._seen.get(path) == (size, changed)
         return same and self._clock() - changed / 1e9 >= self._settings.settled_seconds
+
+    def _is_waited_for(self, path: Path, size: int, changed: int) -> bool:
+        """Whether a settled file lacks its end and may still get it; said once."""
+        try:
+            if not is_cut_short(path):
+                return False
+        except OSError:
+            return False  # taking it says what is wrong
+        state, since = self._cut.get(path, (None, 0.0))
+        if state != (size, changed):
+            since = self._clock()
+            self._cut[path] = (size, changed), since
+            line = f"file {path.name} waits in the watched folder: it has no end, and may still be written"
+            self._intake.index.add_line(line, level="warning")
+        return self._clock() - since < PATIENCE_SECONDS
 
     def _take(self, path: Path, size: int, origin: Origin) -> bool:
         """False: it stays, to be tried again."""

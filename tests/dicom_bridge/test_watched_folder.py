@@ -12,7 +12,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_bridge.receive.watched_folder import WatchedFolder
+from dicom_bridge.receive.watched_folder import PATIENCE_SECONDS, WatchedFolder
 from dicom_bridge.settings import WatchedFolderSettings
 from stored import Stored
 
@@ -69,6 +69,53 @@ def test_a_file_that_grows_is_left_alone(stored: Stored, spool: Path, make_ct_se
         assert folder.look() == 0
     assert folder.look() == 1
     assert stored.counted("rcmed_instances_total", source="folder", outcome="stored") == 1
+
+
+def test_a_file_whose_copying_stalls_is_waited_for(stored: Stored, spool: Path, make_ct_series: Any) -> None:
+    first, second = make_ct_series(2)
+    content = second.read_bytes()
+    study = pydicom.dcmread(first).StudyInstanceUID
+    shutil.copy(first, spool / "first.dcm")
+    (spool / "second.dcm").write_bytes(content[:-700])
+    folder = watched(stored, spool)
+    assert [folder.look() for _ in range(4)] == [0, 1, 0, 0]
+    assert names(spool) == ["second.dcm", "taken/first.dcm"]
+    lines = [line.text for line in stored.index.lines()]
+    assert lines == ["file second.dcm waits in the watched folder: it has no end, and may still be written"]
+    # The study of the first is not over while the second is waited for.
+    assert [arrival.released_at for arrival in stored.index.arrivals(study)] == [None]
+    (spool / "second.dcm").write_bytes(content)
+    assert [folder.look(), folder.look()] == [0, 1]
+    assert names(spool) == ["taken/first.dcm", "taken/second.dcm"]
+    arrivals = stored.index.arrivals(study)
+    assert len(arrivals) == 2 and all(arrival.released_at is not None for arrival in arrivals)
+
+
+def test_a_file_that_gets_no_end_is_taken_as_it_is(stored: Stored, spool: Path, make_ct_series: Any) -> None:
+    (source,) = make_ct_series(1)
+    (spool / "cut.dcm").write_bytes(source.read_bytes()[:-700])
+    now = [time.time()]
+    told = WatchedFolderSettings(path=spool, settled_seconds=0)
+    folder = WatchedFolder(told, stored.intake, stored.observer, "RCMED", clock=lambda: now[0])
+    assert [folder.look() for _ in range(3)] == [0, 0, 0]
+    now[0] += PATIENCE_SECONDS
+    assert folder.look() == 1 and names(spool) == ["taken/cut.dcm"]
+
+
+def test_studies_are_over_when_the_folder_is_no_longer_watched(
+    stored: Stored, spool: Path, make_ct_series: Any
+) -> None:
+    (source,) = make_ct_series(1)
+    shutil.copy(source, spool / "a.dcm")
+    folder = watched(stored, spool)
+    folder.look()
+    (spool / "b.dcm").write_bytes(source.read_bytes()[:500])
+    assert folder.look() == 1
+    (arrival,) = stored.index.arrivals(pydicom.dcmread(source).StudyInstanceUID)
+    assert arrival.released_at is None
+    folder.stop()
+    (arrival,) = stored.index.arrivals(pydicom.dcmread(source).StudyInstanceUID)
+    assert arrival.released_at is not None
 
 
 def test_a_young_file_is_left_alone(stored: Stored, spool: Path, make_ct_series: Any) -> None:
