@@ -11,7 +11,7 @@ from pathlib import Path
 from dicom_bridge.series.extent import PixelExtent, pixel_extent
 from rcmed.errors import InputError
 
-SHARE = 0.5
+SHARE = 1 / 3
 """Of the machine's memory, for all jobs of a process, where the settings name no amount."""
 
 # Measured by benchmarks/memory.py. Of every voxel: decoded, stacked, windowed, and a mask of it with its parts.

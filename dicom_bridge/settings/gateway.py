@@ -62,7 +62,7 @@ class JobSettings(Settings):
             process starts anew, since what is stuck in a decoder can't be called back.
         maximum_attempts: a job during which the process died so often, whatever killed it, fails.
         memory_megabytes: that a job may take beside the model, as estimated from its headers; one that would take more
-            is refused. None: half of the machine's memory (or of what the process is allowed), for all jobs together.
+            is refused. None: a third of the machine's memory (or of what the process may have), for all jobs together.
         reading_ahead_megabytes: a study of at most so many is read while it is waited whether it is complete, where
             nothing else is to be done; 0: none. Not where several processes share a database.
     """

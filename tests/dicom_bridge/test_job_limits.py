@@ -105,7 +105,7 @@ def test_the_memory_of_a_machine_is_that_of_its_control_group(tmp_path: Path) ->
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("30000000\n")
     assert machine_memory(tmp_path, own) == 30_000_000
     assert memory_of_a_job(7, 4) == 7_000_000
-    assert memory_of_a_job(None, 4) == pytest.approx(machine_memory() / 8, rel=0.01)
+    assert memory_of_a_job(None, 4) == pytest.approx(machine_memory() / 12, rel=0.01)
 
 
 @pytest.fixture
