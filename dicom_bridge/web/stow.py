@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from email.message import Message
-from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydicom.dataset import Dataset
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from dicom_bridge.delivery.commitment import reference
 from dicom_bridge.observer import Observer
 from dicom_bridge.receive.intake import Arrived, InstanceIntake, Origin, RefusedInstanceError
+from dicom_bridge.web.multipart import MultipartError, PartSplitter
 
 CALLING_AE = "STOW-RS"
 _DICOM_JSON = "application/dicom+json"
@@ -40,7 +38,7 @@ def stow(intake: InstanceIntake, observer: Observer, our_ae: str, idle_seconds: 
         boundary = _boundary(request.headers.get("content-type", ""))
         address = request.client.host if request.client else ""
         taking = _Taking(intake, observer, our_ae, address, study_uid)
-        parts = _Parts(boundary, intake.maximum_bytes)
+        parts = PartSplitter(boundary, intake.maximum_bytes)
         is_whole = False
         try:
             async for chunk in _chunks(request, idle_seconds):
@@ -51,55 +49,13 @@ def stow(intake: InstanceIntake, observer: Observer, our_ae: str, idle_seconds: 
             is_whole = True
         except ClientDisconnect:
             raise HTTPException(400, "the request was broken off") from None
+        except MultipartError as error:
+            raise HTTPException(400, str(error)) from None
         finally:
             await run_in_threadpool(taking.end, is_aborted=not is_whole)
         return taking.answer()
 
     return router
-
-
-class _Parts:
-    """Splits the body at its boundary; the content of a part that is too large is dropped while it comes."""
-
-    def __init__(self, boundary: str, maximum_bytes: int) -> None:
-        self._maximum = maximum_bytes
-        self._current = bytearray()
-        self._is_too_large = False
-        self._complete: list[bytearray | None] = []
-        self.is_complete = False
-        self._parser = MultipartParser(
-            boundary.encode("latin-1"),
-            {"on_part_begin": self._begin, "on_part_data": self._add, "on_part_end": self._end, "on_end": self._finish},
-        )
-
-    def feed(self, chunk: bytes) -> list[bytearray | None]:
-        """Take a piece of the body; returns the parts that it completed, None for one that was too large.
-
-        Raises:
-            HTTPException: the body is no multipart message.
-        """
-        self._complete = []
-        try:
-            self._parser.write(chunk)
-        except MultipartParseError:
-            raise HTTPException(400, "the body is no multipart message with the boundary that was named") from None
-        return self._complete
-
-    def _begin(self) -> None:
-        self._current, self._is_too_large = bytearray(), False
-
-    def _add(self, data: bytes, start: int, end: int) -> None:
-        if self._is_too_large or len(self._current) + end - start > self._maximum:
-            self._is_too_large = True
-            self._current = bytearray()
-        else:
-            self._current += data[start:end]
-
-    def _end(self) -> None:
-        self._complete.append(None if self._is_too_large else self._current)
-
-    def _finish(self) -> None:
-        self.is_complete = True
 
 
 class _Taking:
@@ -179,7 +135,7 @@ async def _chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]
 def _boundary(content_type: str) -> str:
     header = Message()
     header["Content-Type"] = content_type
-    told: Any = header.get_param("type", "application/dicom")
+    told = str(header.get_param("type", "application/dicom")).lower()  # RFC 2045, 5.1
     boundary = header.get_param("boundary")
     if header.get_content_type() != "multipart/related" or told != "application/dicom":
         raise HTTPException(415, 'send multipart/related; type="application/dicom"')

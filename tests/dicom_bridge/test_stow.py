@@ -63,6 +63,28 @@ def test_a_study_by_a_dicomweb_client(url: str, stored: Stored, make_ct_series: 
     assert (record["event"]["meaning"], record["studies"]) == ("DICOM Instances Transferred", {study: 3})
 
 
+@pytest.mark.parametrize(
+    ("before", "padding", "kind"),
+    [
+        (b"to be ignored\r\n", b"", "application/dicom"),
+        (b"", b"  ", "application/dicom"),
+        (b"", b"", "Application/DICOM"),
+    ],
+)
+def test_what_the_standards_allow_around_the_parts_is_taken(
+    url: str, stored: Stored, make_ct_series: Any, before: bytes, padding: bytes, kind: str
+) -> None:
+    (file,) = make_ct_series(1)
+    start = b"--b" + padding + b"\r\nContent-Type: application/dicom\r\n\r\n"
+    content = before + start + file.read_bytes() + b"\r\n--b--\r\n"
+    told = f'multipart/related; type="{kind}"; boundary=b'
+    answer = httpx.post(f"{url}/studies", content=content, headers={"Content-Type": told}, timeout=60)
+    assert answer.status_code == 200
+    source = pydicom.dcmread(file)
+    (path,) = stored.index.instances_of(source.StudyInstanceUID, source.SeriesInstanceUID).values()
+    assert pydicom.dcmread(stored.files.root / path) == source
+
+
 def test_a_request_that_breaks_off_is_no_end_of_its_study(url: str, stored: Stored, make_ct_series: Any) -> None:
     (file,) = make_ct_series(1)
     part = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + file.read_bytes() + b"\r\n--b\r\n"
