@@ -26,7 +26,8 @@ def findings_to_json(image: Image, findings: Findings, masks: Mapping[int, str] 
     Returns:
         values that the json module writes; `present` is null where the status is uncertain, and a prompt that named
         nothing known has `"target": null` and a `reason`. What the weights found where it can't be has the status
-        "implausible" and a `reason`.
+        "implausible" and a `reason`. `warnings` are the lines of the reader (a series that is incomplete, values that
+        are no HU, ...), so that nobody takes an answer for more than it is.
     """
     if image.series_instance_uid is not None:
         source: dict[str, Any] = {"series_instance_uid": image.series_instance_uid}
@@ -40,6 +41,7 @@ def findings_to_json(image: Image, findings: Findings, masks: Mapping[int, str] 
             "weights_sha256": findings.model.weights_sha256,
         },
         "input": source,
+        "warnings": list(image.warnings),
         "modality": findings.modality.value,
         "instruction": findings.instruction,
         "answer": findings.answer,

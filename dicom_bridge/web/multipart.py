@@ -89,7 +89,7 @@ class PartSplitter:
                 self._at = _At.EPILOGUE if is_last else _At.HEADERS
                 self.is_complete = is_last
                 return True
-            if len(after) < _LONGEST_PADDING and (rest in (b"", b"\r") or after == b"-"):
+            if len(after) < _LONGEST_PADDING and (not rest or rest == b"\r" or after == b"-"):
                 self._keep(found)  # what follows will tell
                 return False
             start = found + 1  # only begins like a boundary

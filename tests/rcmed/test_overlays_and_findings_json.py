@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,9 @@ def test_findings_json(tmp_path: Path) -> None:
     write_findings_json(image, findings, {0: "mask.png"}, tmp_path / "findings.json")
     content = json.loads((tmp_path / "findings.json").read_text())
     assert content == findings_to_json(image, findings, {0: "mask.png"})
-    assert content["input"] == {"files": ["a.nii"]}
+    assert content["input"] == {"files": ["a.nii"]} and content["warnings"] == []
+    told = findings_to_json(replace(image, warnings=("the series is incomplete",)), findings)
+    assert told["warnings"] == ["the series is incomplete"]
     first, second, third = content["findings"]
     assert first["mask"] == "mask.png" and first["present"] is True and first["codes"]["type"]["meaning"] == "thing"
     assert first["boxes"] == [{"first": [1, 5, 10], "last": [2, 14, 19]}]
