@@ -43,12 +43,12 @@ class ResultObjects:
     refusals: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
+    def files(self) -> Iterator[tuple[str, memoryview]]:
         """Name and content of each DICOM file."""
         for name, dataset in self.datasets.items():
             buffer = io.BytesIO()
             dataset.save_as(buffer, enforce_file_format=True)
-            yield name, buffer.getvalue()
+            yield name, buffer.getbuffer()
 
 
 def build_objects(
