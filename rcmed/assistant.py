@@ -33,10 +33,12 @@ from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
 from rcmed.model.prompt_graph import PromptGraph
+from rcmed.model.regions import likely_regions
 from rcmed.model.viewing import ReaderView
 from rcmed.plausibility import regions_shown
 from rcmed.training.few_shot import learn_from_examples
 from rcmed.vocabulary import Target
+from rcmed.vocabulary.table import regions_imaged_by
 
 # DICOM's algorithm name is a long string (VR LO, 64 characters).
 LONGEST_IDENTITY = 64
@@ -254,17 +256,25 @@ class Assistant:
         pixels = view.to_view(to_eight_bit(image))
         names = [target.name for target in targets]
         whole = VolumeAnswers.empty(len(targets), *pixels.shape[:3])
+        seen = []
         for answers in self._reader.read(pixels, names, image.modality, shown_hints):
             whole.put(answers)
+            if answers.regions is not None and not answers.first_target:
+                seen.append(answers.regions)
         if not hints:
             # A hint is for the whole image at once; a tile knows nothing of it.
             self._refine_fine_targets(pixels, names, image, whole)
         whole.presence[:, asserted] = np.where(np.isnan(whole.presence[:, asserted]), np.nan, 1.0)
         rule, together, regions = PresenceRule.of(self._config), judged_together(image), regions_shown(image)
+        are_seen = regions is None and bool(seen)
+        if are_seen:
+            likely, region_names = np.concatenate(seen), self._config.body_regions
+            imaged = regions_imaged_by(image.modality)
+            regions = likely_regions(likely, region_names, self._config.region_least, imaged)
         findings = []
         for target, mask, presence, sureness in zip(targets, whole.masks, whole.presence, whole.sureness, strict=True):
             said = decide(view.from_view(mask.unpack()), presence, sureness, rule, together, asserted)
-            findings.append(judge(image, target, said, regions, is_asserted=bool(asserted)))
+            findings.append(judge(image, target, said, regions, bool(asserted), are_seen))
         return findings
 
     def _refine_fine_targets(

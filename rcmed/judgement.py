@@ -18,6 +18,7 @@ def judge(
     decision: Decision,
     regions: Collection[BodyRegion] | None,
     is_asserted: bool = False,
+    are_seen: bool = False,
 ) -> Finding:
     """The finding of a target, undescribed.
 
@@ -26,11 +27,12 @@ def judge(
         target: what was looked for.
         decision: what the weights say of it, on the image's grid.
         regions: body regions that the image shows; None where nobody tells.
+        are_seen: the regions are what the weights see, and no header told them.
         is_asserted: a user points at the target: it is there whatever anatomy allows.
     """
     if decision.status is FindingStatus.ABSENT:
         return Finding(target.name, target, FindingStatus.ABSENT, decision.presence)
-    implausible = None if is_asserted else misplaced_because(target, regions)
+    implausible = None if is_asserted else misplaced_because(target, regions, are_seen)
     is_marked = implausible is None and bool(decision.mask.any())
     measurements = measure(decision.mask, image) if is_marked else ()
     if not is_asserted:

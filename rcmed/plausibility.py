@@ -38,11 +38,18 @@ def regions_shown(image: Image) -> frozenset[BodyRegion] | None:
     return told | {_ALONG_THE_BODY[place] for place in near}
 
 
-def misplaced_because(target: Target, regions: Collection[BodyRegion] | None) -> str | None:
-    """Why a target can't lie in an image of some body regions; None where it can, or where nobody tells."""
+def misplaced_because(target: Target, regions: Collection[BodyRegion] | None, are_seen: bool = False) -> str | None:
+    """Why a target can't lie in an image of some body regions; None where it can, or where nobody tells.
+
+    Args:
+        target: what was found.
+        regions: of the image.
+        are_seen: whether the weights saw them in the image, and no header told them.
+    """
     if not regions or not target.body_regions or target.body_regions & set(regions):
         return None
-    return f"an image of {_in_words(regions)} does not show {target.name} ({_in_words(target.body_regions)})"
+    image = f"an image that looks like {_in_words(regions)}" if are_seen else f"an image of {_in_words(regions)}"
+    return f"{image} does not show {target.name} ({_in_words(target.body_regions)})"
 
 
 def impossible_because(target: Target, measurements: Iterable[Measurement]) -> str | None:

@@ -97,6 +97,7 @@ class RCMedConfig(PretrainedConfig):
             absent, when presence says no: the two disagree. None: presence alone decides.
         body_regions: parts of the body (`rcmed.vocabulary.BodyRegion`) that the weights tell apart in an image, in the
             order of `region_logits`; none: they don't.
+        region_least: probability from which a part of the body may be shown; the likeliest one always may.
         target_names: canonical names that the weights were trained on.
         positives: by such a name and modality, at least how many training "images" and "patients" showed the target.
             None did where a target was learned as absent only: of it the weights know nothing there, see
@@ -130,6 +131,7 @@ class RCMedConfig(PretrainedConfig):
         recognise_from: tuple[float, float] | None = None,
         sure_mask_logit: float | None = None,
         body_regions: tuple[str, ...] = (),
+        region_least: float = 0.05,
         target_names: tuple[str, ...] = (),
         positives: dict[str, dict[str, dict[str, int]]] | None = None,
         target_modalities: dict[str, list[str]] | None = None,
@@ -158,6 +160,7 @@ class RCMedConfig(PretrainedConfig):
         self.recognise_from = None if recognise_from is None else list(recognise_from)
         self.sure_mask_logit = sure_mask_logit
         self.body_regions = list(body_regions)
+        self.region_least = region_least
         self.target_names = list(target_names)
         self.positives = {name: dict(modalities) for name, modalities in (positives or {}).items()}
         self.target_modalities = dict(target_modalities or {})

@@ -36,6 +36,7 @@ class SliceAnswers:
         presence: float32 (target, slice): probability that the target is in the slice; NaN where the model has none.
         sureness: float32 (target, slice): mean of the mask's `SURE_PIXELS` highest logits.
         first_target: index of the first of these targets among those asked for.
+        regions: float32 (slice, region): how likely each of the config's `body_regions` is shown; None: not told.
     """
 
     first: int
@@ -43,6 +44,7 @@ class SliceAnswers:
     presence: NDArray[np.float32]
     sureness: NDArray[np.float32]
     first_target: int = 0
+    regions: NDArray[np.float32] | None = None
 
     @property
     def place(self) -> tuple[slice, slice]:
@@ -153,19 +155,21 @@ class SliceReader:
         names: Sequence[str],
         modality: Modality,
         hints: Mapping[int, PlacedHints] = MappingProxyType({}),
-    ) -> tuple[Tensor, Tensor]:
-        """As `ground`; targets of which examples were given see the image in their own way."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As `ground`, and `region_logits`; targets of which examples were given see the image in their own way."""
         known = [name for name in names if name not in self.exemplars]
         answers: dict[str, tuple[Tensor, Tensor]] = {}
+        regions = None
         if known:
-            answers |= zip(
-                known, zip(*self.ground(encode(None), known, modality, hints=hints), strict=True), strict=True
-            )
+            encoded = encode(None)
+            regions = encoded.region_logits
+            answers |= zip(known, zip(*self.ground(encoded, known, modality, hints=hints), strict=True), strict=True)
         for name in dict.fromkeys(name for name in names if name in self.exemplars):
             exemplar = self.exemplars[name]
-            masks, presence = self.ground(encode(exemplar), [name], modality, exemplar, hints)
-            answers[name] = masks[0], presence[0]
-        return torch.stack([answers[name][0] for name in names]), torch.stack([answers[name][1] for name in names])
+            mask, there = self.ground(encode(exemplar), [name], modality, exemplar, hints)
+            answers[name] = mask[0], there[0]
+        masks, presence = zip(*(answers[name] for name in names), strict=True)
+        return torch.stack(masks), torch.stack(presence), regions
 
     @torch.inference_mode()
     def ground(
@@ -225,13 +229,14 @@ class SliceReader:
         for first in range(0, pixels.shape[0], batch):
             encode = partial(self._encode_or_recall, pixels[first : first + batch])
             here = {index - first: hint for index, hint in placed.items() if first <= index < first + batch}
-            logits, presence = self._ask(encode, names, modality, here)
+            logits, presence, regions = self._ask(encode, names, modality, here)
+            seen = None if regions is None else regions.sigmoid().cpu().numpy()
             known, sure = presence.cpu().numpy(), mask_sureness(logits).cpu().numpy()
             at_once = max(1, MASK_PIXELS_AT_ONCE // (logits.shape[1] * rows * columns))
             for target in range(0, len(names), at_once):
                 some = slice(target, target + at_once)
                 masks = to_masks(logits[some], rows, columns, self.processor.image_size)
-                yield SliceAnswers(first, masks, known[some], sure[some], target)
+                yield SliceAnswers(first, masks, known[some], sure[some], target, seen)
 
     def recognise(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> list[str]:
         """The targets that the model names, of these, in answers on uint8 slices (slice, row, column, 3)."""
@@ -263,7 +268,7 @@ class SliceReader:
             nonlocal best, surest
             normalised = self.processor.normalise(tiles).to(self.model.dtype)
             encode = partial(self._encode_or_recall_tiles, normalised)
-            logits, presence = self._ask(encode, names, modality)
+            logits, presence, _ = self._ask(encode, names, modality)
             best = torch.maximum(best, presence.amax(1).cpu())
             surest = torch.maximum(surest, mask_sureness(logits).amax(1).cpu())
             full = torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)

@@ -19,6 +19,7 @@ from rcmed.model.language import EncodedPrefix, LanguageDecoder, Opening
 from rcmed.model.loop import RegionLoop
 from rcmed.model.packaged import model_folder
 from rcmed.model.presence import PresenceHead
+from rcmed.model.regions import RegionHead, region_evidence
 from rcmed.model.sam_grounding import SamGroundingDecoder
 from rcmed.model.vision import vision_tower
 
@@ -158,8 +159,11 @@ class RCMedModel(PreTrainedModel):
         )
         self.loop = RegionLoop(self.vision.dense_size, hidden, config.prompt_size) if config.loop_turns else None
         self.grounding = SamGroundingDecoder(config) if config.segment_anything else GroundingDecoder(config)
-        regions = len(config.body_regions)
-        self.region_head = nn.Linear(self.vision.token_size, regions) if regions else None
+        self.region_head = None
+        if config.body_regions:
+            fine = () if config.segment_anything else config.vision_widths[:3]
+            channels = sum((self.vision.token_size, self.vision.dense_size, *fine))
+            self.region_head = RegionHead(channels, len(config.body_regions))
         self.post_init()
 
     @classmethod
@@ -173,7 +177,7 @@ class RCMedModel(PreTrainedModel):
         """Keep each part's own initialisation, but for embeddings, which start small, and what older weights lack."""
         if isinstance(module, nn.Embedding):
             module.weight.data.normal_(0.0, 0.02)
-        elif isinstance(module, RegionLoop | PresenceHead):
+        elif isinstance(module, RegionLoop | PresenceHead | RegionHead):
             module.reset()
 
     def encode(
@@ -196,7 +200,7 @@ class RCMedModel(PreTrainedModel):
         encoded = self.steer(dense, features.fine, self.language.encode_prefix(features.tokens, before, after))
         if self.region_head is None:
             return encoded
-        return replace(encoded, region_logits=self.region_head(features.tokens.mean(1)).float())
+        return replace(encoded, region_logits=self.region_head(region_evidence(features)))
 
     def steer(self, dense: Tensor, fine: tuple[Tensor, ...], prefix: EncodedPrefix) -> EncodedImage:
         """The last step of `encode`: the language model's states at the image tokens are added to the dense embedding.

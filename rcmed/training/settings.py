@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rcmed.data.controls import HealthyControl
 from rcmed.errors import ConfigurationError
@@ -65,7 +65,7 @@ class TrainingSettings(BaseModel):
         size_exponent: a data set is sampled by its number of images to this power: large ones do not drown small.
         dataset_weights: extra factors by data set.
         dataset_regions: what the images of a data set show of the body: targets that lie elsewhere are absent from
-            them, and the weights learn to tell the regions.
+            them, and the weights learn to tell the regions. Or a YAML file that tells it.
         absent_rate: probability of an absent target beside the present ones.
         reflection_rate: probability that an image is reflected beside a target (`rcmed.training.reflection`).
         reflection_rates: other probabilities by data set.
@@ -80,6 +80,8 @@ class TrainingSettings(BaseModel):
         presence_steps: batches of the second stage, which trains presence on the finished masks; 0: none.
         presence_fit: "anew": trained on them from nothing; "calibrated": what was learned beside the masks in a long
             first stage stays, only its logits are stretched and shifted.
+        region_steps: batches of a last stage, which trains only what tells the parts of the body (`dataset_regions`)
+            on finished weights; 0: none.
         presence_learning_rate: of that stage, where it trains.
         presence_absent_rate, presence_reflection_rate: absent targets are more frequent in the second stage.
         validation_share: of the patients, not trained on but scored (`rcmed.training.validation`); 0: none.
@@ -132,6 +134,7 @@ class TrainingSettings(BaseModel):
     colour_rate: float = Field(default=0.0, ge=0, le=1)
     presence_steps: int = Field(default=1100, ge=0)
     presence_fit: PresenceFit = PresenceFit.ANEW
+    region_steps: int = Field(default=0, ge=0)
     presence_learning_rate: float = Field(default=1e-3, gt=0)
     presence_absent_rate: float = Field(default=0.5, ge=0, le=1)
     presence_reflection_rate: float = Field(default=0.5, ge=0, le=1)
@@ -144,6 +147,11 @@ class TrainingSettings(BaseModel):
     threads: int = Field(default=2, ge=1)
     batch_workers: int = Field(default=0, ge=0)
     precision: str = Field(default="bf16", pattern="^(bf16|fp32|tf32)$")
+
+    @field_validator("dataset_regions", mode="before")
+    @classmethod
+    def _read_regions(cls, regions: object) -> object:
+        return yaml.safe_load(Path(regions).read_text()) if isinstance(regions, str) else regions
 
     @model_validator(mode="after")
     def _require_one_turn(self) -> Self:

@@ -34,6 +34,8 @@ def start_model(settings: TrainingSettings, names: list[str]) -> tuple[RCMedMode
         config = RCMedConfig.from_pretrained(str(model_folder(settings.start_from)))
         config.loop_turns = settings.loop_turns
         config.takes_hints = config.takes_hints or settings.hint_rate > 0
+        if settings.dataset_regions:
+            config.body_regions = [region.value for region in REGIONS]
         model = RCMedModel.from_pretrained(settings.start_from, config=config, dtype=torch.float32)
         processor = RCMedProcessor.from_pretrained(settings.start_from)
         if processor.image_size != settings.image_size:

@@ -16,6 +16,7 @@ from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
 from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.modeling import PromptTokens, RCMedModel
+from rcmed.model.regions import region_evidence
 from rcmed.model.vision.folding import folded
 from rcmed.training.adapters import LanguageAdapters
 from rcmed.training.batches import Batch, BatchMaker
@@ -28,6 +29,7 @@ from rcmed.training.parameters import freeze_norm, parameter_groups
 from rcmed.training.prefetching import made_ahead
 from rcmed.training.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of, presence_head
 from rcmed.training.processes import Processes, fill, own_part, whole
+from rcmed.training.region_stage import fit_regions
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import Conversations, PresenceFit, TowerKind, TrainingSettings
 from rcmed.training.start import start_model
@@ -83,7 +85,8 @@ class Trainer:
         packed = with_learnable_absences([pack(triplet, settings.image_size) for triplet in triplets], known)
         packed += [each for control in settings.healthy_controls for each in pack_control(control, settings.image_size)]
         self.batches = BatchMaker(packed, settings)
-        config.teach(lessons)
+        if settings.steps:
+            config.teach(lessons)
         self.adapters = LanguageAdapters(self.model, settings.lora_rank) if settings.lora_rank else None
         self.model.language.decoder.get_input_embeddings().requires_grad_(True)
         self.before, self.after = self.processor.surroundings()
@@ -201,9 +204,7 @@ class Trainer:
     def _forward(
         self, module: Callable[..., Answered], batch: Batch, prompts: PromptTokens, precision: str
     ) -> Answered:
-        pixels = self.processor.normalise(batch.pixels.to(self.device, non_blocking=True))
-        if not self.processor.pads_before_normalising:
-            pixels = pixels * batch.inside.to(self.device, non_blocking=True)
+        pixels = self._pixels(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             return module(
                 pixels,
@@ -213,6 +214,11 @@ class Trainer:
                 prompts.to(self.device),
                 None if batch.hints is None else batch.hints.to(self.device),
             )
+
+    def _pixels(self, batch: Batch) -> Tensor:
+        """What the model sees, on its device: float (image, 3, size, size)."""
+        pixels = self.processor.normalise(batch.pixels.to(self.device, non_blocking=True))
+        return pixels if self.processor.pads_before_normalising else pixels * batch.inside.to(self.device)
 
     def train_presence(self, advance: Callable[[], None] = lambda: None) -> None:
         """The second stage, on the averaged weights: see `rcmed.training.presence_stage`."""
@@ -252,6 +258,23 @@ class Trainer:
         for name, value in head.state_dict().items():
             fill(self.averaged[f"{place}.{name}"], value)
 
+    def train_regions(self) -> None:
+        """The last stage, on the averaged weights: see `rcmed.training.region_stage`. All processes do the same."""
+        if not self.settings.region_steps:
+            return
+        if not self.settings.dataset_regions:
+            raise ConfigurationError("region_steps: dataset_regions tells nothing to learn; tell it, or use 0")
+        model = self._model_of(self._averaged_weights(are_kept=True)).to(self.device).requires_grad_(False).eval()
+        assert model.region_head is not None
+        evidence, known = [], []
+        for batch, _ in self._made_ahead(self._make_presence_batch, range(self.settings.region_steps)):
+            with torch.inference_mode():
+                evidence.append(region_evidence(model.vision(self._pixels(batch))).cpu())
+            known.append(batch.regions)
+        fit_regions(model.region_head.cpu(), torch.cat(evidence).clone(), torch.cat(known), self.settings.seed)
+        for name, value in model.region_head.state_dict().items():
+            fill(self.averaged[f"region_head.{name}"], value)
+
     def run(self, show_progress: bool = True) -> Path:
         """Train to the end; returns the folder of the finished model."""
         output = self.settings.output
@@ -272,6 +295,7 @@ class Trainer:
             self.save_checkpoint()
             task = progress.add_task("presence", total=len(self.processes.share(self.settings.presence_steps)))
             self.train_presence(lambda: progress.update(task, advance=1))
+            self.train_regions()
             self.validate(curve)
         return self.save_model(output / "model")
 

@@ -94,6 +94,14 @@ def canonical_name(name: str) -> str:
 
 
 @cache
+def regions_imaged_by(modality: Modality) -> frozenset[BodyRegion]:
+    """Body regions in which any target of a modality may be seen."""
+    return frozenset(
+        region for target in load_targets() if modality in target.modalities for region in target.body_regions
+    )
+
+
+@cache
 def load_groups() -> Mapping[str, tuple[Target, ...]]:
     """Words that mean several targets at once ("adrenal gland"), with these targets."""
     return {word: tuple(target_named(name) for name in names) for word, names in _table()["groups"].items()}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from rcmed.judgement import judge
 from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.decision import Decision
 from rcmed.model.inference import SliceAnswers
+from rcmed.model.regions import likely_regions
 from rcmed.plausibility import misplaced_because, regions_shown
 from rcmed.vocabulary import BodyRegion, load_targets, target_named
 from rcmed.vocabulary.named import private_target
@@ -147,17 +148,29 @@ def test_any_text_is_read(text: str) -> None:
     assert regions_named(text) <= set(BodyRegion)
 
 
-def assistant_that_sees(everything_at: float, recognise_from: tuple[float, float] | None = None) -> Assistant:
-    """Weights that mark a square of every target of a slice with this presence."""
+def assistant_that_sees(
+    everything_at: float,
+    recognise_from: tuple[float, float] | None = None,
+    regions: Mapping[BodyRegion, float] = MappingProxyType({}),
+) -> Assistant:
+    """Weights that mark a square of every target of a slice with this presence, and see body regions."""
 
     class Reader:
         def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[SliceAnswers]:
             masks = np.zeros((len(names), *pixels.shape[:3]), dtype=bool)
             masks[:, :, 5:15, 5:15] = True
             shape = (len(names), pixels.shape[0])
-            yield SliceAnswers(0, masks, np.full(shape, everything_at, np.float32), np.zeros(shape, np.float32))
+            presence, sureness = np.full(shape, everything_at, np.float32), np.zeros(shape, np.float32)
+            seen = np.tile(np.array(list(regions.values()), np.float32), (pixels.shape[0], 1)) if regions else None
+            yield SliceAnswers(0, masks, presence, sureness, regions=seen)
 
-    config = RCMedConfig(presence_thresholds=(0.25, 0.6), recognise_from=recognise_from, tiled_targets=())
+    config = RCMedConfig(
+        presence_thresholds=(0.25, 0.6),
+        recognise_from=recognise_from,
+        tiled_targets=(),
+        body_regions=tuple(regions),
+        region_least=0.1,
+    )
     config.teach(Lesson(name, "ct", "p1", True) for name in ("liver", "spleen", "brainstem"))
     config.teach([Lesson("skin lesion", "dermoscopy", "p1", True)])
     model: Any = SimpleNamespace(config=config, eval=lambda: model, device="cpu")
@@ -182,6 +195,30 @@ def test_a_head_asked_for_everything_has_no_abdominal_organ() -> None:
     told, there = findings_to_json(head, findings)["findings"]
     assert (told["status"], told["present"], told["mask"]) == ("implausible", False, None)
     assert "does not show liver" in told["reason"] and there["present"] is True
+
+
+def test_what_the_weights_see_stands_for_a_region_that_nobody_tells() -> None:
+    assistant = assistant_that_sees(0.98, (0.9, 0.97), {HEAD: 0.98, ABDOMEN: 0.03, NECK: 0.12})
+    expected = {"brainstem": "found", "liver": "implausible", "spleen": "implausible"}
+    assert statuses(assistant, volume()) == statuses(assistant, volume(), "brainstem; liver; spleen") == expected
+    (told,) = findings_to_json(volume(), assistant.find(volume(), "liver"))["findings"]
+    assert told["reason"] == ("implausible: an image that looks like head, neck does not show liver (chest, abdomen)")
+    belly = volume(body_regions=frozenset({ABDOMEN}))
+    assert statuses(assistant, belly, "liver") == {"liver": "found"}, "what a header tells counts"
+
+
+@pytest.mark.parametrize("slices", [1, 9, 40])
+def test_regions_that_are_not_unlikely_are_allowed(slices: int) -> None:
+    names = [HEAD.value, NECK.value, ABDOMEN.value]
+    likely = np.tile(np.array([0.04, 0.6, 0.01], np.float32), (slices, 1))
+    assert likely_regions(likely, names, 0.05, set(BodyRegion)) == {NECK}
+    assert likely_regions(likely, names, 0.9, set(BodyRegion)) == {NECK}, "the likeliest one always"
+    assert likely_regions(likely, names, 0.03, {HEAD, ABDOMEN}) == {HEAD}, "of what such images can show"
+    assert likely_regions(likely, names, 0.03, ()) == frozenset()
+    likely[0, 2] = 0.9
+    assert (ABDOMEN in likely_regions(likely, names, 0.5, set(BodyRegion))) == (slices < 20), (
+        "one slice among many is no sign"
+    )
 
 
 def test_asked_for_everything_a_finding_needs_a_higher_presence() -> None:

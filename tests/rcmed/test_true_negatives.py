@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
+from rcmed.model.modeling import RCMedModel
 from rcmed.training.losses import region_loss
 from rcmed.training.packed import PackedTriplet
 from rcmed.training.sampler import BalancedSampler
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.shown_regions import REGIONS, ShownRegions
+from rcmed.training.trainer import Trainer
 from rcmed.training.true_negatives import negatives_by_dataset, with_learnable_absences
 from rcmed.vocabulary.body_regions import BodyRegion
 
@@ -86,3 +92,45 @@ def test_regions_are_learned_where_they_are_known() -> None:
     assert float(region_loss(logits, known[None])) < 1e-6
     assert torch.equal(region_loss(logits, known[None]), region_loss(other, known[None]))
     assert float(region_loss(-logits, known[None])) > 10
+
+
+def test_weights_learn_to_tell_the_regions_and_nothing_else_changes(
+    tiny_index: TrainingSettings, tmp_path: Path
+) -> None:
+    start = Trainer(tiny_index).save_model(tmp_path / "model")
+    datasets = {t.dataset for t in read_index(tiny_index.index, tiny_index.root)}
+    update = {
+        "output": tmp_path / "regions",
+        "start_from": start,
+        "steps": 0,
+        "presence_steps": 0,
+        "region_steps": 6,
+        "dataset_regions": {name: ShownRegions(shown=tuple(BodyRegion)) for name in datasets},
+    }
+    trainer = Trainer(tiny_index.model_copy(update=update))
+    folder = trainer.run(show_progress=False)
+    before, after = load_file(start / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert {name for name in after if name not in before} == {n for n in after if n.startswith("region_head.")}
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    model = RCMedModel.from_pretrained(folder).eval()
+    assert model.config.body_regions == [region.value for region in BodyRegion]
+    with torch.inference_mode():
+        encoded = model.encode(
+            torch.zeros(2, 3, tiny_index.image_size, tiny_index.image_size), *trainer.processor.surroundings()
+        )
+    assert encoded.region_logits is not None and encoded.region_logits.shape == (2, len(BodyRegion))
+    assert (encoded.region_logits > 0).all(), "every image showed every region"
+    assert encoded.select(1, 2).region_logits.shape == (1, len(BodyRegion))  # type: ignore[union-attr]
+
+
+def test_regions_come_from_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "regions.yaml").write_text("a: {shown: [head]}\nb: {possible: [neck, chest]}\n")
+    (tmp_path / "settings.yaml").write_text(f"dataset_regions: {tmp_path / 'regions.yaml'}\n")
+    told = TrainingSettings.from_yaml(tmp_path / "settings.yaml").dataset_regions
+    assert told == {
+        "a": ShownRegions(shown=(BodyRegion.HEAD,)),
+        "b": ShownRegions(possible=(BodyRegion.NECK, BodyRegion.CHEST)),
+    }
+    (tmp_path / "settings.yaml").write_text("dataset_regions: nowhere.yaml\n")
+    with pytest.raises(ConfigurationError, match="settings.yaml"):
+        TrainingSettings.from_yaml(tmp_path / "settings.yaml")
