@@ -264,7 +264,8 @@ class Trainer:
             return
         if not self.settings.dataset_regions:
             raise ConfigurationError("region_steps: dataset_regions tells nothing to learn; tell it, or use 0")
-        model = self._model_of(self._averaged_weights(are_kept=True)).to(self.device).requires_grad_(False).eval()
+        model = self._model_of(self._averaged_weights(are_kept=True)).requires_grad_(False).eval()
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
         assert model.region_head is not None
         evidence, known = [], []
         for batch, _ in self._made_ahead(self._make_presence_batch, range(self.settings.region_steps)):
