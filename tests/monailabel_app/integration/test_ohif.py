@@ -17,8 +17,8 @@ from rcmed.readers import read_images
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-# Neither is in this brain, though a head may show them, and the answers say that they are uncertain: what matters here is
-# that they lie where they were drawn.
+# A head may show them; neither is drawn rightly, and the answers say that they are uncertain: what matters here is that
+# they lie where they were drawn.
 PROMPTS = ("vertebra", "brain tumor")
 
 # Of the viewer's label map: its geometry (mm, patient coordinates, LPS) and the places of what is not background.
