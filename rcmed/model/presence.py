@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcmed.model.standardised_head import StandardisedHead
+
 SURE_PIXELS = 100
 _SCALARS = 5
 _DROPOUT = 0.2
@@ -82,34 +84,16 @@ def presence_evidence(
     return torch.cat(parts, dim=1)
 
 
-class PresenceHead(nn.Module):
+class PresenceHead(StandardisedHead):
     """Evidence to a presence logit. It standardises the evidence by what the second stage of training measured."""
 
-    centre: Tensor
-    scale: Tensor
+    farthest = _FARTHEST
+    smallest_spread = _SMALLEST_SPREAD
 
     def __init__(self, evidence: int, hidden: int) -> None:
-        super().__init__()
-        self.register_buffer("centre", torch.zeros(evidence))
-        self.register_buffer("scale", torch.ones(evidence))
-        self.layers = nn.Sequential(nn.Linear(evidence, hidden), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(hidden, 1))
-
-    def reset(self) -> None:
-        """Back to an untrained state."""
-        self.centre.zero_()
-        self.scale.fill_(1.0)
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                layer.reset_parameters()
-
-    def standardise_by(self, evidence: Tensor) -> None:
-        """Measure centre and scale on float (sample, evidence)."""
-        spread, mean = torch.std_mean(evidence, dim=0)
-        self.centre.copy_(mean)
-        self.scale.copy_(1 / spread.clamp(min=_SMALLEST_SPREAD))
+        layers = (nn.Linear(evidence, hidden), nn.ReLU(), nn.Dropout(_DROPOUT), nn.Linear(hidden, 1))
+        super().__init__(evidence, nn.Sequential(*layers))
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Presence logits float (prompt,) of float (prompt, evidence)."""
-        standardised = ((evidence - self.centre) * self.scale).clamp(-_FARTHEST, _FARTHEST)
-        logits: Tensor = self.layers(standardised)[:, 0]
-        return logits
+        return super().forward(evidence)[:, 0]

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rcmed.model.standardised_head import StandardisedHead
 from rcmed.model.vision import VisionFeatures
 from rcmed.vocabulary import BodyRegion
 
 _HIDDEN = 256
 _DROPOUT = 0.4
-_SMALLEST_SPREAD = 1e-3
-_FARTHEST = 6.0
 # A part of the body at the end of a volume is shown by few of its slices; one slice alone may be misread.
 _SHARE_OF_SLICES = 0.1
 
@@ -30,43 +29,17 @@ def region_evidence(features: VisionFeatures) -> Tensor:
     return torch.cat([part for each in maps for part in (each.mean(2), each.amax(2), each.std(2))], dim=1).float()
 
 
-class RegionHead(nn.Module):
-    """Evidence to a logit for each body region; several may be shown. It standardises as `PresenceHead` does."""
+class RegionHead(StandardisedHead):
+    """Evidence (`region_evidence`) to a logit for each body region; several may be shown."""
 
-    centre: Tensor
-    scale: Tensor
+    farthest = 6.0
+    smallest_spread = 1e-3
 
     def __init__(self, channels: int, regions: int) -> None:
         """`channels`: of all maps of the tower together."""
-        super().__init__()
-        self.register_buffer("centre", torch.zeros(3 * channels))
-        self.register_buffer("scale", torch.ones(3 * channels))
-        self.layers = nn.Sequential(
-            nn.Dropout(_DROPOUT),
-            nn.Linear(3 * channels, _HIDDEN),
-            nn.ReLU(),
-            nn.Dropout(_DROPOUT),
-            nn.Linear(_HIDDEN, regions),
-        )
-
-    def reset(self) -> None:
-        """Back to an untrained state."""
-        self.centre.zero_()
-        self.scale.fill_(1.0)
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                layer.reset_parameters()
-
-    def standardise_by(self, evidence: Tensor) -> None:
-        """Measure centre and scale on float (image, evidence)."""
-        spread, mean = torch.std_mean(evidence, dim=0)
-        self.centre.copy_(mean)
-        self.scale.copy_(1 / spread.clamp(min=_SMALLEST_SPREAD))
-
-    def forward(self, evidence: Tensor) -> Tensor:
-        """Region logits float (image, region) of float (image, evidence)."""
-        logits: Tensor = self.layers(((evidence - self.centre) * self.scale).clamp(-_FARTHEST, _FARTHEST))
-        return logits
+        evidence = 3 * channels
+        layers = (nn.Dropout(_DROPOUT), nn.Linear(evidence, _HIDDEN), nn.ReLU())
+        super().__init__(evidence, nn.Sequential(*layers, nn.Dropout(_DROPOUT), nn.Linear(_HIDDEN, regions)))
 
 
 def likely_regions(
