@@ -19,10 +19,9 @@ from rcmed.errors import ConfigurationError
 from rcmed.model.grounding import GroundingDecoder
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.presence import PresenceHead
-from rcmed.training.schedule import warm_cosine
+from rcmed.training.head_fitting import HeadFit
 
 EPOCHS = 40
-WARMUP_STEPS = 20
 _SAMPLES_PER_STEP = 512
 _WEIGHT_DECAY = 0.1
 
@@ -67,37 +66,16 @@ def presence_head(model: RCMedModel) -> PresenceHead:
 
 
 def fit_presence(head: PresenceHead, samples: PresenceSamples, learning_rate: float, seed: int) -> float:
-    """Train the head anew on the samples; returns the mean loss of the last epoch.
-
-    The dropout draws from torch's global generator, which is seeded here.
-    """
-    torch.manual_seed(seed)
-    head.reset()
-    head.standardise_by(samples.evidence)
-    head.requires_grad_(True)
-    head.train()
-    optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=_WEIGHT_DECAY)
+    """Train the head anew on the samples; returns the mean loss of the last epoch."""
     weights = samples.weights().to(samples.evidence.device)
     wanted = samples.present.float().to(samples.evidence.device)
-    generator = np.random.default_rng((seed, 2))
-    steps_per_epoch = -(-len(wanted) // _SAMPLES_PER_STEP)
-    losses: list[float] = []
-    for step in range(EPOCHS * steps_per_epoch):
-        if step % steps_per_epoch == 0:
-            order = torch.from_numpy(generator.permutation(len(wanted))).to(wanted.device)
-            losses = []
-        start = step % steps_per_epoch * _SAMPLES_PER_STEP
-        which = order[start : start + _SAMPLES_PER_STEP]
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * warm_cosine(step, EPOCHS * steps_per_epoch, WARMUP_STEPS)
-        terms = F.binary_cross_entropy_with_logits(head(samples.evidence[which]), wanted[which], reduction="none")
-        loss = (terms * weights[which]).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        losses.append(loss.item())
-    head.eval()
-    return float(np.mean(losses))
+
+    def loss_of(logits: Tensor, which: Tensor) -> Tensor:
+        terms = F.binary_cross_entropy_with_logits(logits, wanted[which], reduction="none")
+        return (terms * weights[which]).mean()
+
+    fit = HeadFit(EPOCHS, _SAMPLES_PER_STEP, learning_rate, _WEIGHT_DECAY, stream=2)
+    return fit.run(head, samples.evidence, loss_of, seed)
 
 
 def calibrate_presence(head: PresenceHead, samples: PresenceSamples) -> float:
