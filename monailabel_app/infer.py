@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from monailabel_app.asking import AUTOMATIC, Asked, Question, read_question
 from monailabel_app.label_map import paint, write_nrrd
 from monailabel_app.labels import PROMPT_SLOTS, AdvertisedLabels
-from monailabel_app.points import GridPointing, PointMemory, as_hints, choose_parts, on_grid
+from monailabel_app.points import GridPointing, PointMemory, as_hints, chosen_part, on_grid
 from monailabel_app.resident import ResidentAssistant
 from rcmed.errors import InputError
 from rcmed.findings import Finding, Findings
@@ -133,7 +133,15 @@ class FindTask(InferTask):  # type: ignore[misc]
         read = time.perf_counter()
         pointing = self._pointing(question, image, path)
         findings = self._find(question, image, pointing)
+        if pointing and not self._is_hinted(question, pointing):
+            findings, kept_whole = _with_chosen_parts(findings, pointing, image)
+        else:
+            kept_whole = []
         answers, unresolved = self._answers(question, findings, pointing)
+        if pointing.inside and all(answer.mask is None or not answer.mask.any() for answer in answers):
+            # An empty answer would take the place of the segment that the user was mending.
+            raise InputError("nothing was found at the clicks; the segment stays as it is: click elsewhere, or draw")
+        unresolved += kept_whole if question.asked is not Asked.NOTHING else []
         values = paint([(answer.value, answer.mask) for answer in answers], image)
         handle, result = tempfile.mkstemp(prefix="rcmed-", suffix=EXTENSION)
         os.close(handle)
@@ -175,11 +183,16 @@ class FindTask(InferTask):  # type: ignore[misc]
             words = [word for word in words if word in known]
             if not words:
                 return Findings((), self._resident.assistant.identity, image.grid, image.modality)
-        hints = as_hints(pointing) if pointing and self._resident.assistant.takes_hints else {}
-        if hints and not words:
-            # Every target would be drawn at the click; what is there without it is looked at instead.
-            hints = {}
+        hints = as_hints(pointing) if self._is_hinted(question, pointing) else {}
         return self._resident.find(image, words, hints)
+
+    def _is_hinted(self, question: Question, pointing: GridPointing) -> bool:
+        """Whether the weights are told where the user points at."""
+        assistant = self._resident.assistant
+        if not pointing or not assistant.takes_hints:
+            return False
+        # Without a name every target would be drawn at the click, by weights that never learned to do without.
+        return question.asked is not Asked.NOTHING or (assistant.takes_hints_without_name and bool(pointing.inside))
 
     def _answers(
         self, question: Question, findings: Findings, pointing: GridPointing
@@ -189,13 +202,9 @@ class FindTask(InferTask):  # type: ignore[misc]
         named = [f for f in findings.findings if f.target is not None and by_target[f.target.name] is f]
         if unresolved and not named:
             raise InputError("; ".join(unresolved))
-        hinted = self._resident.assistant.takes_hints and question.asked is not Asked.NOTHING
-        masks = {
-            id(f): choose_parts(f.mask, pointing) if f.mask is not None and pointing and not hinted else f.mask
-            for f in named
-        }
-        if question.asked is Asked.NOTHING and pointing.inside:
-            named = _smallest_touched(named, masks)
+        masks = {id(f): f.mask for f in named}
+        if question.asked is Asked.NOTHING and pointing.inside and not self._is_hinted(question, pointing):
+            named = _smallest_touched(named, pointing)
         if self._one_segment:
             return [_Answer(f, 1, masks[id(f)]) for f in named], unresolved
         values = self._values(question, named)
@@ -259,9 +268,20 @@ def make_tasks(resident: ResidentAssistant, fallback_modality: Modality | None =
     }
 
 
-def _smallest_touched(named: Sequence[Finding], masks: Mapping[int, NDArray[np.bool_] | None]) -> list[Finding]:
+def _with_chosen_parts(findings: Findings, pointing: GridPointing, image: Image) -> tuple[Findings, list[str]]:
+    """What the clicks choose of each finding, and what is to be said where they choose nothing."""
+    chosen = [chosen_part(finding, pointing, image) for finding in findings.findings]
+    said = [reason for _, reason in chosen if reason is not None]
+    return replace(findings, findings=tuple(finding for finding, _ in chosen)), said
+
+
+def _smallest_touched(named: Sequence[Finding], pointing: GridPointing) -> list[Finding]:
     """Of what is there, the smallest that a click touches: the most specific name for the place."""
-    sizes = [(int(np.count_nonzero(mask)), f) for f in named if (mask := masks[id(f)]) is not None and mask.any()]
+    sizes = []
+    for finding in named:
+        mask = finding.mask
+        if mask is not None and any(mask[voxel] for voxel in pointing.inside):
+            sizes.append((int(np.count_nonzero(mask)), finding))
     return [min(sizes, key=lambda pair: pair[0])[1]] if sizes else []
 
 

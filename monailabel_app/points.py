@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from monailabel_app.asking import FilePoint, Pointing
+from rcmed.description import DeterministicDescriber, describe_findings
 from rcmed.errors import InputError
+from rcmed.findings import Finding
 from rcmed.hints import Hint
 from rcmed.image import Image
+from rcmed.measurements import find_boxes, measure
 
 Voxel = tuple[int, int, int]
 MOST_REMEMBERED = 256
@@ -112,6 +115,31 @@ def choose_parts(mask: NDArray[np.bool_], pointing: GridPointing) -> NDArray[np.
     wanted[0] = False
     chosen: NDArray[np.bool_] = wanted[parts]
     return chosen
+
+
+def chosen_part(finding: Finding, pointing: GridPointing, image: Image) -> tuple[Finding, str | None]:
+    """What a viewer is shown of a finding of weights that take no hints: the parts that `choose_parts` keeps.
+
+    Measurements, boxes and words are those of what is kept. A click beside all parts can't add one, and it takes none
+    away: the finding stays as it was.
+
+    Returns:
+        the finding, and why it stays although a click asks for more; None where nothing is to be said.
+    """
+    mask = finding.mask
+    if mask is None or not pointing:
+        return finding, None
+    kept = choose_parts(mask, pointing)
+    name = finding.prompt if finding.target is None else finding.target.name
+    if pointing.inside and not kept.any():
+        return finding, f"no part of `{name}` lies at the clicks, and these weights can't grow one there: all is shown"
+    if kept.sum() == mask.sum():
+        return finding, None
+    if not kept.any():
+        return replace(finding, mask=None, boxes=(), measurements=(), description=""), None
+    cut = replace(finding, mask=kept, boxes=find_boxes(kept), measurements=measure(kept, image), description="")
+    (described,) = describe_findings(image, [cut], DeterministicDescriber())
+    return described, None
 
 
 class PointMemory:

@@ -27,6 +27,10 @@ class FindsTargets(Protocol):
         """Whether the weights take clicks, boxes and rough masks."""
 
     @property
+    def takes_hints_without_name(self) -> bool:
+        """Whether a hint is answered where nobody names what it points at."""
+
+    @property
     def trained_targets(self) -> Sequence[str]:
         """Names of the targets that the weights were trained on; empty where they do not say."""
 

@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rcmed.image import Modality
+from rcmed.model.instruction import UNNAMED
 from rcmed.vocabulary import Target, resolve_targets
+from rcmed.vocabulary.named import private_target
+
+# What a user points at and does not name.
+POINTED_AT = private_target("region pointed at", tuple(Modality))
+
+
+def words_for_model(target: Target) -> str:
+    """What the weights are asked for."""
+    return UNNAMED if target == POINTED_AT else target.name
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcmed.asking import Wanted, read_prompts, split_prompts
+from rcmed.asking import POINTED_AT, Wanted, read_prompts, split_prompts, words_for_model
 from rcmed.description import Describer, DeterministicDescriber, describe_findings
 from rcmed.description.vision_language import VisionLanguageDescriber
 from rcmed.devices import ONNX, usable_device
@@ -79,6 +79,11 @@ class Assistant:
     def takes_hints(self) -> bool:
         """Whether the weights take clicks, boxes and rough masks."""
         return bool(self.model.config.takes_hints)
+
+    @property
+    def takes_hints_without_name(self) -> bool:
+        """Whether a hint is answered where nobody names what it points at."""
+        return bool(self.model.config.hints_without_name)
 
     @property
     def trained_targets(self) -> tuple[str, ...]:
@@ -165,7 +170,8 @@ class Assistant:
                 weights know in this modality, and reports those that are surely there and those that can't be; it asks
                 for nothing where the modality is a guess.
             hints: by slice (0 in a 2D image): clicks, a box or a rough mask that steer the masks of every target asked
-                for. A slice with a click on the target, a box or a rough mask shows it, whatever the weights say.
+                for. A slice with a click on the target, a box or a rough mask shows it, whatever the weights say. With
+                no words beside them they ask for what they point at, whatever it is, where the weights learned that.
         Returns:
             one finding per target asked for, in that order; words that name no target come back unresolved with a
             reason. Masks lie on `image.grid`.
@@ -175,21 +181,21 @@ class Assistant:
         """
         started = time.perf_counter()
         asked = split_prompts(prompts)
-        wanted = self._wanted(image, asked, is_pointed_at=bool(hints))
+        wanted = self._wanted(image, asked, any(hint.says_present for hint in hints.values()))
         targets = list({each.target.name: each.target for each in wanted if each.target is not None}.values())
         found = {f.target.name: f for f in self.find_targets(image, targets, hints) if f.target is not None}
         findings = []
         for each in wanted:
             if each.target is None:
                 findings.append(Finding(each.prompt, None, FindingStatus.UNRESOLVED, reason=each.reason))
-            elif asked or self._is_recognised(found[each.target.name], image):
+            elif asked or each.target == POINTED_AT or self._is_recognised(found[each.target.name], image):
                 findings.append(found[each.target.name].told(prompt=each.prompt or each.target.name))
         return Findings(
             findings=tuple(describe_findings(image, findings, self.describer)),
             model=self.identity,
             grid=image.grid,
             modality=image.modality,
-            instruction=question([t.name for t in targets], image.modality).strip() if targets else "",
+            instruction=question([words_for_model(t) for t in targets], image.modality).strip() if targets else "",
             answer=self._answer(image, findings),
             seconds={"find": round(time.perf_counter() - started, 3)},
         )
@@ -198,6 +204,8 @@ class Assistant:
         if image.unlearned is not None and not is_pointed_at:
             return [Wanted(prompt, None, f"{image.unlearned}; it was not looked for") for prompt in prompts]
         if not prompts:
+            if is_pointed_at and self.takes_hints_without_name:
+                return [Wanted("", POINTED_AT)]
             return [Wanted("", target) for target in self._recognise(image)]
         return read_prompts(
             prompts,
@@ -254,7 +262,7 @@ class Assistant:
         shown_hints = {index: view.hint_to_view(hint, *image.grid.shape[1:]) for index, hint in hints.items()}
         asserted = [index for index, hint in sorted(hints.items()) if hint.says_present]
         pixels = view.to_view(to_eight_bit(image))
-        names = [target.name for target in targets]
+        names = [words_for_model(target) for target in targets]
         whole = VolumeAnswers.empty(len(targets), *pixels.shape[:3])
         seen = []
         for answers in self._reader.read(pixels, names, image.modality, shown_hints):

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+# An image is encoded once for the words, the click and the box.
+ONE_IMAGE_BYTES = 256 * 2**20
+
 
 class Prompts(StrEnum):
     """Which targets are asked of each image."""
@@ -32,6 +35,9 @@ def evaluate(
     foreign: Annotated[
         int, typer.Option(min=0, help="Targets of other modalities that each image is asked for: none is there.")
     ] = 0,
+    hints: Annotated[
+        bool, typer.Option(help="Ask with a simulated click and box as well, where the weights take hints.")
+    ] = True,
     overlays: Annotated[
         int, typer.Option(min=0, help="Overlay pictures per target: the worst, the best, the false positives.")
     ] = 2,
@@ -57,7 +63,8 @@ def evaluate(
     usable_device(device)
     require_complete(model)
     require_writable(output)
-    assistant = Assistant.from_pretrained(model, device)
+    assistant = Assistant.from_pretrained(model, device, cache_bytes=ONE_IMAGE_BYTES)
+    is_hinted = hints and assistant.takes_hints and prompts is not Prompts.NONE
     output.mkdir(parents=True, exist_ok=True)
     rows = []
     kept = KeptMasks()
@@ -68,7 +75,8 @@ def evaluate(
         names = scorable(assistant, asked)
         unknown.update(set(asked) - set(names))
         try:
-            for row, mask in score_triplet(triplet, root, assistant, names, prompts is Prompts.NONE, foreign):
+            scored = score_triplet(triplet, root, assistant, names, prompts is Prompts.NONE, foreign, is_hinted)
+            for row, mask in scored:
                 rows.append(row)
                 if overlays and not row.foreign:
                     kept.keep(row, mask)

@@ -14,6 +14,8 @@ class ScoreRow:
         status: what was said of the target: found, uncertain or absent.
         patient: whose image it is; empty where unknown.
         foreign: whether the target is one of other modalities, asked only to see whether it is refused.
+        click_dice, box_dice: Dice where a simulated user clicks on the target once, and draws a box around it
+            (`rcmed.evaluation.simulated_user`); None where that was not asked.
     """
 
     image: str
@@ -32,6 +34,8 @@ class ScoreRow:
     status: str = ""
     patient: str = ""
     foreign: bool = False
+    click_dice: float | None = None
+    box_dice: float | None = None
 
     @property
     def unit(self) -> str:

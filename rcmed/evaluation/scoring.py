@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from rcmed.errors import InputError
 from rcmed.evaluation.metrics import score_mask
 from rcmed.evaluation.recognition import count_boxes
 from rcmed.evaluation.rows import ScoreRow
+from rcmed.evaluation.simulated_user import box_around, click_inside
 from rcmed.findings import Finding
 from rcmed.image import Grid, Image
 from rcmed.measurements import find_boxes
@@ -34,7 +36,13 @@ def scorable(assistant: Assistant, names: Sequence[str]) -> list[str]:
 
 
 def score_triplet(
-    triplet: Triplet, root: Path, assistant: Assistant, names: Sequence[str], recognise: bool, foreign: int
+    triplet: Triplet,
+    root: Path,
+    assistant: Assistant,
+    names: Sequence[str],
+    recognise: bool,
+    foreign: int,
+    is_hinted: bool = False,
 ) -> Iterator[tuple[ScoreRow, NDArray[np.bool_]]]:
     """Ask an image for targets; yields a row and the mask that was reported, bool (row, column), for each.
 
@@ -46,6 +54,7 @@ def score_triplet(
         names: of the targets that are scored.
         recognise: ask for nothing, and score what was recognised.
         foreign: so many targets of other modalities are asked as well; which, the image's name alone decides.
+        is_hinted: ask for what is there with a simulated user's click and box as well.
     Raises:
         InputError: a file can't be read, or a mask is not of its image's shape.
     """
@@ -63,7 +72,10 @@ def score_triplet(
                 f"{triplet.image}: the mask of {target.name} is {truth.shape[0]} x {truth.shape[1]}, the image "
                 f"{image.grid.shape[1]} x {image.grid.shape[2]}; one of them belongs to another"
             )
-        yield _scored(triplet, root, target, found.get(target.name), truth, is_foreign=False)
+        row, mask = _scored(triplet, root, target, found.get(target.name), truth, is_foreign=False)
+        if is_hinted and row.present:
+            row = _with_hints(row, assistant, image, target, truth)
+        yield row, mask
     strange = foreign_targets(assistant, triplet, foreign)
     if strange:
         found = _by_name(assistant.find(image, [target.name for target in strange]).findings)
@@ -83,6 +95,17 @@ def foreign_targets(assistant: Assistant, triplet: Triplet, count: int) -> list[
     generator = np.random.default_rng(zlib.crc32(triplet.image.name.encode()))
     chosen = generator.choice(len(others), min(count, len(others)), replace=False)
     return [others[index] for index in sorted(chosen)]
+
+
+def _with_hints(
+    row: ScoreRow, assistant: Assistant, image: Image, target: Target, truth: NDArray[np.bool_]
+) -> ScoreRow:
+    dice = []
+    for hint in (click_inside(truth), box_around(truth, f"{row.image} {row.target}")):
+        (finding,) = assistant.find_targets(image, [target], {0: hint})
+        mask = np.zeros_like(truth) if finding.mask is None else finding.mask[0]
+        dice.append(score_mask(mask, truth).dice)
+    return replace(row, click_dice=dice[0], box_dice=dice[1])
 
 
 def _by_name(findings: Sequence[Finding]) -> dict[str, Finding]:

@@ -17,6 +17,14 @@ from rcmed.evaluation.presence import presence_table
 from rcmed.evaluation.recognition import recognition_table
 from rcmed.evaluation.rows import ScoreRow
 
+# Of a row, and what a table calls it.
+HINTED = MappingProxyType({"click_dice": "Dice with one click", "box_dice": "Dice with a box"})
+
+
+def table_head(columns: Sequence[str]) -> list[str]:
+    """The first two lines of a Markdown table."""
+    return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+
 
 def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
     """Write `metrics.csv`."""
@@ -40,24 +48,27 @@ def summarise(rows: Sequence[ScoreRow], unknown: Mapping[str, int] = MappingProx
     rows = [row for row in rows if not row.foreign]
     for row in rows:
         groups[row.modality, row.dataset, row.target].append(row)
-    lines = [
-        "| modality | data set | target | images | present | Dice | IoU | NSD (2 px) | Dice, 95 % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    columns = ["modality", "data set", "target", "images", "present", "Dice", "IoU", "NSD (2 px)", "Dice, 95 %"]
+    hints = {} if all(row.click_dice is None for row in rows) else HINTED
+    lines = table_head([*columns, *hints.values()])
     means = []
+    hinted: dict[str, list[float]] = {name: [] for name in hints}
     for key, members in sorted(groups.items()):
         present = [row for row in members if row.present]
-        cells = ["-"] * 4
+        cells = ["-"] * (4 + len(hints))
         if present:
             values = [float(np.mean([getattr(row, name) for row in present])) for name in ("dice", "iou", "nsd")]
             means.append(values[0])
             dice = mean_with_interval([row.unit for row in present], np.array([row.dice for row in present]))
             interval = "-" if np.isnan(dice.low) else f"{dice.low:.3f}-{dice.high:.3f}"
-            cells = [*(f"{value:.3f}" for value in values), interval]
+            for name in hints:
+                hinted[name].append(float(np.mean([getattr(row, name) for row in present])))
+            cells = [*(f"{value:.3f}" for value in values), interval, *(f"{hinted[name][-1]:.3f}" for name in hints)]
         lines.append(f"| {' | '.join(key)} | {len(members)} | {len(present)} | {' | '.join(cells)} |")
     said = np.array([row.presence for row in rows], dtype=np.float64)
     present_flags = np.array([row.present for row in rows], dtype=bool)
     lines += ["", f"Mean Dice over {len(means)} (data set, target) pairs: {np.mean(means) if means else 0:.3f}"]
+    lines += [f"Mean {title} over the same pairs: {np.mean(hinted[name] or [0]):.3f}" for name, title in hints.items()]
     auroc = presence_auroc(said, present_flags) if rows else float("nan")
     if not np.isnan(auroc):
         lines.append(f"Presence AUROC over labelled targets: {auroc:.3f} ({int((~present_flags).sum())} absent)")

@@ -88,6 +88,7 @@ class RCMedConfig(PretrainedConfig):
         language: a `transformers.LlamaConfig` as a dictionary.
         name_path: whether the words of the target also reach the `[SEG]` prompt directly, beside the language model.
         takes_hints: whether clicks, boxes and rough masks steer the masks, too; Segment Anything's decoder always does.
+        hints_without_name: whether such a hint is answered where it comes without the name of a target.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`); 0 is one pass, as published.
         presence_thresholds: (absent below, found from); between them a finding is uncertain.
         recognise_from: presence from which a target is reported where everything is asked for: in an image whose body
@@ -126,6 +127,7 @@ class RCMedConfig(PretrainedConfig):
         language: dict[str, Any] | None = None,
         name_path: bool = True,
         takes_hints: bool = False,
+        hints_without_name: bool = False,
         loop_turns: int = 0,
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
         recognise_from: tuple[float, float] | None = None,
@@ -155,6 +157,7 @@ class RCMedConfig(PretrainedConfig):
         self.language = dict(SMALL_LANGUAGE if language is None else language)
         self.name_path = name_path
         self.takes_hints = takes_hints or segment_anything is not None
+        self.hints_without_name = hints_without_name
         self.loop_turns = loop_turns
         self.presence_thresholds = list(presence_thresholds)
         self.recognise_from = None if recognise_from is None else list(recognise_from)

@@ -12,6 +12,8 @@ SPECIAL_TOKENS = ("<im_start>", "<im_end>", "<bbox>", "<point>", "[SEG]", "<p>",
 BEFORE_IMAGE = SYSTEM + " USER: The <im_start>"
 AFTER_IMAGE = "<im_end> provides an overview of the picture.\n"
 SEGMENTATION_MARK = "[SEG]"
+# What is asked for where a user points at something and names nothing.
+UNNAMED = "this"
 
 _MODALITY_WORDS = {
     Modality.MR: "magnetic resonance",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rcmed.image import Modality
 from rcmed.model.hint_prompts import PlacedHints
+from rcmed.model.instruction import UNNAMED
 from rcmed.training.augmentation import (
     Intensity,
     bend,
@@ -28,7 +29,7 @@ from rcmed.training.sampler import BalancedSampler
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.shares import Share
 from rcmed.training.shown_regions import NOTHING_KNOWN
-from rcmed.training.simulated_hints import UNNAMED, simulate_hints
+from rcmed.training.simulated_hints import simulate_hints
 from rcmed.vocabulary.mirroring import has_side
 
 # An image with the (name, is present) that are asked of it.

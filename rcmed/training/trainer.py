@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
+from rcmed.evaluation.rows import ScoreRow
 from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.modeling import PromptTokens, RCMedModel
 from rcmed.model.regions import region_evidence
@@ -33,6 +34,7 @@ from rcmed.training.region_stage import fit_regions
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import Conversations, PresenceFit, TowerKind, TrainingSettings
 from rcmed.training.start import start_model
+from rcmed.training.thresholds import choose_thresholds
 from rcmed.training.training_pass import Answered, TrainingPass
 from rcmed.training.true_negatives import with_learnable_absences
 from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
@@ -297,6 +299,7 @@ class Trainer:
             task = progress.add_task("presence", total=len(self.processes.share(self.settings.presence_steps)))
             self.train_presence(lambda: progress.update(task, advance=1))
             self.train_regions()
+            self.choose_thresholds()
             self.validate(curve)
         return self.save_model(output / "model")
 
@@ -304,12 +307,22 @@ class Trainer:
         """Score the averaged weights on the patients that are held out, and write the table; nothing where none are."""
         if not self.held_out:
             return
-        model = self._model_of(self._averaged_weights(are_kept=True))
-        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
-        rows = score_held_out(model, self.processor, self.held_out, self.settings.root, self.processes)
+        rows = self._score()
         if self.processes.is_main:
             write_validation(rows, self.step, self.settings.output)
             curve.add_validation(self.step, dice_by_target(rows))
+
+    def choose_thresholds(self) -> None:
+        """Set where presence becomes a word by the patients that are held out; it stays where they are too few."""
+        thresholds = choose_thresholds(self._score()) if self.held_out else None
+        if thresholds is not None:
+            cast(RCMedConfig, self.model.config).presence_thresholds = list(thresholds)
+
+    def _score(self) -> list[ScoreRow]:
+        """The averaged weights, asked as in use of the patients that are held out."""
+        model = self._model_of(self._averaged_weights(are_kept=True))
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, arg-type]
+        return score_held_out(model, self.processor, self.held_out, self.settings.root, self.processes)
 
     def save_model(self, folder: Path) -> Path:
         """Write the averaged weights as a model folder that `from_pretrained` reads; all processes must call it."""

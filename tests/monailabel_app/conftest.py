@@ -43,6 +43,7 @@ class StubAssistant:
 
     def __init__(self, takes_hints: bool = False, **masks: MakeMask) -> None:
         self.takes_hints = takes_hints
+        self.takes_hints_without_name = False
         self.trained_targets = TARGETS
         self.masks = {name.replace("_", " "): make for name, make in masks.items()}
         self.asked: list[tuple[list[str], dict[int, Hint]]] = []

@@ -178,6 +178,28 @@ def test_smart_edit_takes_the_segments_name_for_the_prompt(make_client: Make, tw
     assert np.count_nonzero(sitk.GetArrayFromImage(mask)) == 4
 
 
+def test_a_click_never_erases(make_client: Make, two_livers: Any, tmp_path: Path) -> None:
+    """Slicer replaces the segment by what comes back."""
+    client = make_client(two_livers)
+    beside = {"label": "liver", "foreground": [[6, 0, 0]], "background": []}
+    mask, reply = slicer(client, tmp_path, "ct--body", beside, "rcmed_edit")
+    assert np.count_nonzero(sitk.GetArrayFromImage(mask) == 1) == 4 + 24 == reply["findings"][0]["voxels"]
+    assert "no part of `liver` lies at the clicks" in reply["unresolved"][0]
+    for params in ({**beside, "label": "spleen"}, {**OHIF, "foreground": [[6, 0, 0]]}):
+        answer = client.post("/infer/rcmed_edit?image=ct--body", data={"params": json.dumps(params)})
+        assert answer.status_code == 422 and "the segment stays as it is" in answer.json()["detail"]
+
+
+def test_what_is_said_is_said_of_the_part_that_is_shown(make_client: Make, two_livers: Any, tmp_path: Path) -> None:
+    client = make_client(two_livers)
+    params = {"label": "liver", "foreground": [[4, 4, 4]], "background": []}
+    (part,) = slicer(client, tmp_path, "ct--body", params, "rcmed_edit")[1]["findings"]
+    without = {**params, "foreground": [], "background": [[4, 4, 4]]}
+    (rest,) = slicer(client, tmp_path, "ct--body", without, "rcmed_edit")[1]["findings"]
+    assert (part["voxels"], rest["voxels"]) == (24, 4)
+    assert part["description"] and rest["description"] and part["description"] != rest["description"]
+
+
 def test_clicks_without_a_name_give_the_most_specific_thing_there(
     make_client: Make, two_livers: Any, tmp_path: Path
 ) -> None:
@@ -200,6 +222,17 @@ def test_weights_that_take_hints_are_given_the_clicks(
     words, hints = assistant.asked[-1]
     assert words == ["liver"] and list(hints) == [4]
     assert hints[4].inside == ((5.0, 6.0),) and hints[4].outside == ((1.0, 0.0),)
+
+
+def test_weights_that_need_no_name_are_asked_for_what_is_clicked(
+    make_client: Make, make_stub: Stubs, blocks: Blocks, tmp_path: Path
+) -> None:
+    assistant = make_stub(takes_hints=True, liver=blocks((0, 0, 0), (5, 6, 7)))
+    assistant.takes_hints_without_name = True
+    client = make_client(assistant)
+    ohif(client, tmp_path, "ct--body", {"foreground": [[6, 5, 4]], "background": []}, "rcmed_edit")
+    words, hints = assistant.asked[-1]
+    assert words == [] and hints[4].inside == ((5.0, 6.0),)
 
 
 def test_slices_by_themselves(make_client: Make, make_stub: Stubs, blocks: Blocks, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rcmed import Assistant
 from rcmed.errors import ConfigurationError, InputError
+from rcmed.findings import ModelIdentity
 from rcmed.hints import Hint
 from rcmed.image import Grid, Image, Modality
 from rcmed.model.config import RCMedConfig
@@ -131,3 +132,27 @@ def test_weights_without_hints_say_so() -> None:
     image = Image(np.zeros((1, 32, 32), dtype=np.uint8), Grid.without_geometry(32, 32), Modality.ULTRASOUND)
     with pytest.raises(ConfigurationError, match="take no clicks"):
         Assistant.from_pretrained("small", "cpu").find(image, "fetal head", {0: Hint(inside=((4, 4),))})
+
+
+def test_a_hint_without_a_name_is_answered_where_the_weights_learned_it(processor: RCMedProcessor) -> None:
+    torch.manual_seed(0)
+    language = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    vocabulary = {"vocab_size": len(processor.tokenizer), "num_key_value_heads": 4, "tie_word_embeddings": True}
+    config = RCMedConfig(
+        image_size=SIZE,
+        language={**language, **vocabulary},
+        takes_hints=True,
+        hints_without_name=True,
+        target_names=("liver",),
+        positives={"liver": {"ct": {"images": 9, "patients": 9}}},
+    )
+    assistant = Assistant(RCMedModel(config).eval(), processor, ModelIdentity("made", "0", "0" * 64))
+    image = Image(np.full((1, SIZE, SIZE), 9, dtype=np.uint8), Grid.without_geometry(SIZE, SIZE), Modality.CT)
+    said = assistant.find(image, "", {0: Hint(inside=((20, 20),))})
+    (finding,) = said.findings
+    assert finding.target is not None and finding.target.name == "region pointed at" and finding.presence == 1
+    assert "this" in said.instruction
+    named = assistant.find(image, "liver", {0: Hint(inside=((20, 20),))}).findings
+    assert [f.target.name for f in named if f.target is not None] == ["liver"]
+    beside = assistant.find(image, "", {0: Hint(outside=((20, 20),))}).findings
+    assert all(f.target is not None and f.target.name == "liver" for f in beside), "it points at nothing"

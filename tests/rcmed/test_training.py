@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Modality
+from rcmed.model.instruction import UNNAMED
 from rcmed.model.modeling import RCMedModel
 from rcmed.training.augmentation import (
     Intensity,
@@ -31,7 +32,6 @@ from rcmed.training.batches import BatchMaker
 from rcmed.training.packed import pack
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import PresenceFit, TrainingSettings
-from rcmed.training.simulated_hints import UNNAMED
 from rcmed.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]

@@ -104,6 +104,20 @@ def test_a_run_goes_on_from_folded_weights(
     assert not torch.equal(trainer.model.vision.stem.conv.weight, before)
 
 
+def test_a_run_takes_words_and_masks_from_weights_with_another_tower(
+    with_tower: TrainingSettings, imagenet: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    folder = Trainer(with_tower.model_copy(update={"vision": TowerKind.CONVOLUTIONAL})).save_model(tmp_path / "older")
+    older = RCMedModel.from_pretrained(folder).state_dict()
+    model, processor = start_model(with_tower.model_copy(update={"start_from": folder, "hint_rate": 0.5}), ["liver"])
+    taken = model.state_dict()
+    same = [name for name in older if name.startswith(("language.", "grounding.", "vision.lateral."))]
+    assert same and all(torch.equal(taken[name], older[name]) for name in same)
+    assert all(torch.equal(taken[f"vision.{name}"], value) for name, value in imagenet.items())
+    assert list(processor.pixel_mean) == model.config.pixel_mean == [127.0] * 3
+    assert model.config.takes_hints and model.config.hints_without_name
+
+
 def test_a_resumed_run_keeps_its_statistics(
     with_tower: TrainingSettings, imagenet: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
