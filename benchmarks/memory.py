@@ -83,7 +83,7 @@ def measure(files: list[Path], targets: int) -> dict[str, int]:
     """Peaks of the steps in MB, in this process."""
     from dicom_bridge.jobs.libraries import load_libraries
     from dicom_bridge.jobs.memory import JobMemory
-    from dicom_bridge.results.filing import write_results
+    from dicom_bridge.results.writer import write_results
     from dicom_bridge.series.extent import pixel_extent
     from dicom_bridge.series.read import read_series
     from rcmed.description import DeterministicDescriber, describe_findings

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dicom_bridge.priority import Priority, most_urgent
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
 
 
 class RouteField(StrEnum):
@@ -36,19 +37,6 @@ class RouteOperator(StrEnum):
     CONTAINS = "contains"
     STARTS_WITH = "starts_with"
     ONE_OF = "one_of"
-
-
-class ResultKind(StrEnum):
-    """A DICOM object that answers a series; `docs/results.md` tells what each is for."""
-
-    SEG = "seg"
-    SR = "sr"
-    SECONDARY_CAPTURE = "secondary_capture"
-    KEY_OBJECTS = "key_objects"
-    RTSTRUCT = "rtstruct"
-
-
-DEFAULT_RESULTS = (ResultKind.SEG, ResultKind.SR)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from PIL import Image as PillowImage
 
 from rcmed.answer_folders import FINDINGS_FILE
 from rcmed.errors import InputError
-from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Findings
 from rcmed.findings_json import findings_to_json, write_findings_json
 from rcmed.image import Image
@@ -77,6 +76,8 @@ def write_answer(image: Image, findings: Findings, folder: Path, kinds: Sequence
     Raises:
         InputError: a writer does not know a kind, or a file of the input itself would be replaced.
     """
+    from rcmed.evaluation.overlays import best_slice, paint_overlay
+
     require_no_input(image, folder)
     lines = []
     with _written_apart(folder) as apart:

@@ -36,7 +36,6 @@ from rcmed.model.prompt_graph import PromptGraph
 from rcmed.model.regions import likely_regions
 from rcmed.model.viewing import ReaderView
 from rcmed.plausibility import regions_shown
-from rcmed.training.few_shot import learn_from_examples
 from rcmed.vocabulary import Target
 from rcmed.vocabulary.table import regions_imaged_by
 
@@ -136,6 +135,8 @@ class Assistant:
             InputError: there is no image, the modalities differ, or no mask holds anything.
             GridMismatchError: a mask does not lie on its image's grid.
         """
+        from rcmed.training.few_shot import learn_from_examples
+
         target = learnable_target(name, images)
         pixels, shown = example_slices(images, masks)
         exemplar = learn_from_examples(self.model, self.processor, target.name, images[0].modality, pixels, shown)

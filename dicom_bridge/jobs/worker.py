@@ -21,7 +21,8 @@ from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
 from dicom_bridge.observer import Observer
 from dicom_bridge.priority import Priority
-from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind, Route
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
+from dicom_bridge.routing import Route
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
@@ -219,7 +220,7 @@ class JobWorker:
         Returns:
             paths of the files, relative to the state folder.
         """
-        from dicom_bridge.results.objects import SEGMENTATION_FILE
+        from dicom_bridge.results.kinds import SEGMENTATION_FILE
         from rcmed.evaluation.overlays import best_slice, paint_overlay
 
         job = self._ledger.job(job_id)

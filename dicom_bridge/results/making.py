@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date, datetime
 from typing import Any
 
@@ -16,6 +17,9 @@ from dicom_bridge.results.codes import long_string, model_name, unlimited_text
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.source import as_secondary_capture
 from rcmed.findings import Findings
+
+# highdicom quotes the patient's name where it has one component only; no log may hold it.
+warnings.filterwarnings("ignore", message=".*is unlikely to represent the intended person name")
 
 RESEARCH = "RESEARCH USE ONLY"
 _LONGEST_SHORT_TEXT = 1024

@@ -11,21 +11,23 @@ from pydicom.dataset import Dataset
 from dicom_bridge.results.capture import build_captures
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.key_objects import build_key_objects
+from dicom_bridge.results.kinds import (
+    CAPTURE_FILE,
+    DEFAULT_RESULTS,
+    KEY_OBJECTS_FILE,
+    REPORT_FILE,
+    SEGMENTATION_FILE,
+    STRUCTURE_SET_FILE,
+    ResultKind,
+)
 from dicom_bridge.results.report import build_report
 from dicom_bridge.results.segmentation import build_segmentation
 from dicom_bridge.results.slides import NoSlideSegmentationError
 from dicom_bridge.results.source import KnownSources, read_source, sources_read_once
 from dicom_bridge.results.structure_set import build_structure_set
-from dicom_bridge.routing import DEFAULT_RESULTS, ResultKind
 from rcmed.errors import InputError
 from rcmed.findings import Findings
 from rcmed.image import Image
-
-SEGMENTATION_FILE = "segmentation.dcm"
-REPORT_FILE = "report.dcm"
-KEY_OBJECTS_FILE = "key-objects.dcm"
-STRUCTURE_SET_FILE = "contours.dcm"
-CAPTURE_FILE = "capture-{}.dcm"
 
 
 @dataclass(frozen=True, eq=False)

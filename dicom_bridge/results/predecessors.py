@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from dicom_bridge.results.objects import REPORT_FILE
+from dicom_bridge.results.kinds import REPORT_FILE
 
 _NAMED_BY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 

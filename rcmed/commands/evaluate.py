@@ -46,11 +46,13 @@ def evaluate(
 
     Names that no target has are counted and left out; images that can't be read are told, and end it with 2.
     """
+    from rcmed.data.triplets import read_index
+
+    triplets = read_index(index, root)
     from rich.progress import track
 
     from rcmed.answer_folders import require_writable
     from rcmed.assistant import Assistant
-    from rcmed.data.triplets import read_index
     from rcmed.devices import usable_device
     from rcmed.errors import InputError
     from rcmed.evaluation.page import write_page
@@ -59,7 +61,6 @@ def evaluate(
     from rcmed.evaluation.tables import summarise, write_csv
     from rcmed.model.packaged import require_complete
 
-    triplets = read_index(index, root)
     usable_device(device)
     require_complete(model)
     require_writable(output)

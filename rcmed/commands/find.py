@@ -36,12 +36,15 @@ def find(
     ] = None,
 ) -> None:
     """Find targets in images; masks come back on each input's own grid."""
+    if not any(path.exists() for path in inputs):
+        # Said before anything is loaded.
+        for path in inputs:
+            typer.echo(f"rcmed: {path}: no such file or folder", err=True)
+        raise typer.Exit(2)
     from rcmed.answer_folders import AnswerFolders, require_writable
     from rcmed.answering import remove_answer, require_kinds, require_no_input, write_answer
-    from rcmed.assistant import Assistant
     from rcmed.devices import usable_device
     from rcmed.errors import ConfigurationError, InputError
-    from rcmed.examples import read_examples
     from rcmed.model.packaged import require_complete
     from rcmed.readers import read_images
 
@@ -53,6 +56,9 @@ def find(
     if describer is not None and not describer.is_dir():
         raise ConfigurationError(f"--describer {describer}: no such folder")
     require_writable(output)
+    from rcmed.assistant import Assistant
+    from rcmed.examples import read_examples
+
     assistant: Assistant | None = None
     learned = None
     if examples is not None:

@@ -26,18 +26,22 @@ def train(
 
     `accelerate launch -m rcmed train ...` starts it in several processes.
     """
+    from rcmed.errors import ConfigurationError
+
+    if data is None and config is None:
+        raise ConfigurationError("train: give a folder of images and masks, --config, or both")
+    for given in (data, config):
+        if given is not None and not given.exists():
+            raise ConfigurationError(f"{given}: no such file or folder")
     from rcmed.answer_folders import require_writable
     from rcmed.data.conversion import convert
     from rcmed.data.conversion.converter import index_file
     from rcmed.data.conversion.labelled import cases_of_own
     from rcmed.devices import usable_device
-    from rcmed.errors import ConfigurationError
     from rcmed.training.processes import Processes
     from rcmed.training.settings import TrainingSettings
     from rcmed.training.trainer import Trainer
 
-    if data is None and config is None:
-        raise ConfigurationError("train: give a folder of images and masks, --config, or both")
     settings = TrainingSettings.short() if config is None else TrainingSettings.from_yaml(config)
     if output is not None or config is None:
         settings = settings.model_copy(update={"output": output or Path("trained")})

@@ -96,7 +96,7 @@ def test_no_patient_name_reaches_the_log(make_ct_series: Any, tmp_path: Path) ->
     code = (
         "import sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
         "from synthetic_study import ThresholdAssistant\n"
-        "from dicom_bridge.results.filing import write_results\n"
+        "from dicom_bridge.results.writer import write_results\n"
         "from dicom_bridge.series.read import read_series\n"
         "(image,) = read_series([pathlib.Path(sys.argv[2])]).images\n"
         "print(write_results(image, ThresholdAssistant().find(image, 'liver'), pathlib.Path(sys.argv[3])))\n"

@@ -106,7 +106,7 @@ def test_evaluate_writes_tables_and_a_page_with_its_pictures(index: Path, tmp_pa
     for words in ("optic disc", "worst", "median", "best", "Dice", "RCMed small", "calibration error"):
         assert words in page.text
     header, *lines = (output / "metrics.csv").read_text().splitlines()
-    assert header.endswith("status,patient,foreign") and len(lines) == 6
+    assert header.endswith("status,patient,foreign,click_dice,box_dice") and len(lines) == 6
 
 
 def evaluate(index: Path, *options: str) -> int:

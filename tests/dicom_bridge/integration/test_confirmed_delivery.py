@@ -13,7 +13,7 @@ from dicom_bridge.app import Gateway
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.destination import DestinationUnavailableError
-from dicom_bridge.routing import ResultKind
+from dicom_bridge.results.kinds import ResultKind
 from dicom_bridge.sending import send_files
 from dicom_bridge.settings import (
     CStoreDestination,

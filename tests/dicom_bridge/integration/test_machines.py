@@ -15,7 +15,7 @@ from pynetdicom import AE
 
 from dicom_bridge.app import Gateway
 from dicom_bridge.completion import CompletionRules, study_progress
-from dicom_bridge.results import ResultIdentifiers
+from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState

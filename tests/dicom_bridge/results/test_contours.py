@@ -17,11 +17,12 @@ from pydicom.uid import ImplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 from skimage.draw import polygon2mask
 
-from dicom_bridge.results import ResultIdentifiers, build_segmentation
 from dicom_bridge.results.contours import outlines
 from dicom_bridge.results.filing import file_results
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.kinds import ResultKind
+from dicom_bridge.results.segmentation import build_segmentation
 from dicom_bridge.results.structure_set import build_structure_set
-from dicom_bridge.routing import ResultKind
 from rcmed.errors import InputError
 from rcmed.image import Grid
 

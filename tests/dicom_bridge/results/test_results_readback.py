@@ -22,7 +22,10 @@ from pydicom.dataset import Dataset
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from dicom_bridge.results import ResultIdentifiers, build_segmentation, read_segments, write_result
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.reading import read_segments
+from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.writing import write_result
 from dicom_bridge.series.read import read_series
 from rcmed.image import Image
 

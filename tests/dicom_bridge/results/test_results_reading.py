@@ -18,8 +18,9 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import pack_bits
 from pydicom.uid import RLELossless, generate_uid
 
-from dicom_bridge.results import ResultIdentifiers, build_segmentation, read_segments
-from dicom_bridge.results.reading import read_layers
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.reading import read_layers, read_segments
+from dicom_bridge.results.segmentation import build_segmentation
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
 from rcmed.image import Image
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicom_bridge.results import ResultIdentifiers
 from dicom_bridge.results.filing import FiledResults, file_results
-from dicom_bridge.routing import ResultKind
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.kinds import ResultKind
 from dicom_bridge.series.reader import read_dicom
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image

@@ -20,7 +20,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from dicom_bridge.results import ResultIdentifiers
+from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.store.ledger import DeliveryState, JobState
 from machines import Machines
 from persistent_sender import PersistentSender

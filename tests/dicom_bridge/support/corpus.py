@@ -19,8 +19,8 @@ from pydicom.uid import UID, generate_uid
 from dicom_bridge.completion import CompletionRules
 from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.receive.intake import InstanceIntake, Origin, RefusedInstanceError
-from dicom_bridge.results import ResultIdentifiers
 from dicom_bridge.results.filing import file_results
+from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.routing import Route
 from dicom_bridge.series.reader import read_dicom
 from dicom_bridge.settings import DeliverySettings, ReceiveSettings

@@ -17,7 +17,10 @@ from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
 from dicom_bridge.demo.instances import fundus_photograph
-from dicom_bridge.results import ResultIdentifiers, build_segmentation, read_segments, write_result
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.reading import read_segments
+from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.writing import write_result
 from monailabel_app.datastores.access import PeerAccess, PeerError
 from monailabel_app.datastores.dicom_datastore import DicomDatastore
 from monailabel_app.datastores.dicomweb import DicomWeb

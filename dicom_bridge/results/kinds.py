@@ -1,0 +1,24 @@
+"""Which DICOM objects answer a series, and the names of their files."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ResultKind(StrEnum):
+    """A DICOM object that answers a series; `docs/results.md` tells what each is for."""
+
+    SEG = "seg"
+    SR = "sr"
+    SECONDARY_CAPTURE = "secondary_capture"
+    KEY_OBJECTS = "key_objects"
+    RTSTRUCT = "rtstruct"
+
+
+DEFAULT_RESULTS = (ResultKind.SEG, ResultKind.SR)
+
+SEGMENTATION_FILE = "segmentation.dcm"
+REPORT_FILE = "report.dcm"
+KEY_OBJECTS_FILE = "key-objects.dcm"
+STRUCTURE_SET_FILE = "contours.dcm"
+CAPTURE_FILE = "capture-{}.dcm"
