@@ -21,6 +21,8 @@ COMMANDS = "rcmed.commands"
 EXIT_FAULT = 1
 EXIT_UNUSABLE = 2
 DEBUG_VARIABLE = "RCMED_DEBUG"
+# By package, the extra that brings what its commands need beyond `rcmed find`.
+_EXTRAS = {"rcmed": "train", "dicom_bridge": "gateway", "monailabel_app": "monailabel"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _fail(error, _system_says(error), EXIT_UNUSABLE)
     except Exception as error:
+        missing = _missing_extra(error, given)
+        if missing is not None:
+            _fail(error, missing, EXIT_UNUSABLE)
         text = f"{type(error).__name__}: {_one_line(error)} (a fault of ours; {DEBUG_VARIABLE}=1 shows where)"
         _fail(error, text, EXIT_FAULT)
 
@@ -95,6 +100,17 @@ def _register(app: typer.Typer, entry: EntryPoint) -> None:
         app.add_typer(command, name=entry.name)
     else:
         app.command(entry.name)(command)
+
+
+def _missing_extra(error: Exception, given: Sequence[str]) -> str | None:
+    """What to install where a library of the command is not there; None where it is not that."""
+    found = {entry.name: entry.value.split(".")[0] for entry in entry_points(group=COMMANDS)}
+    if not isinstance(error, ModuleNotFoundError) or error.name is None or not given or given[0] not in found:
+        return None
+    extra = _EXTRAS.get(found[given[0]])
+    if extra is None or error.name.split(".")[0] in _EXTRAS:
+        return None
+    return f"`rcmed {given[0]}` needs the package {error.name}; pip install 'rcmed[{extra}]'"
 
 
 _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}

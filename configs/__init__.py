@@ -1,1 +1,0 @@
-"""Settings as YAML; they travel in the wheel, and a test compares them with the defaults of the settings classes."""
