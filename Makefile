@@ -1,5 +1,6 @@
 # make demo    the main job on real images; writes demo/ (STUDY=FOLDER PROMPT="liver; spleen" for your own DICOM)
 # make viewer  a PACS with the demo's studies, the gateway, and OHIF with MONAI Label, on loopback until Ctrl-C
+# make check   the quick part of the tests, in parallel: an opinion on a change
 # make test    every check and every test
 # make lint    the checks that need no run
 # Each sets up .venv first, once; it is set up again when pyproject.toml changes.
@@ -12,7 +13,7 @@ TORCH := torch==2.13.0
 STUDY ?=
 PROMPT ?=
 
-.PHONY: set-up demo viewer test lint debian-packages
+.PHONY: set-up demo viewer check test lint debian-packages
 
 set-up: $(SET_UP)
 
@@ -44,5 +45,9 @@ viewer: $(SET_UP)
 	.ci/debian-packages orthanc orthanc-dicomweb
 	$(BIN)/rcmed viewer $(if $(STUDY),--study '$(STUDY)') $(if $(PROMPT),--prompt '$(PROMPT)')
 
+check: $(SET_UP) lint
+	$(BIN)/pytest -n auto -m 'not slow and not integration'
+
 test: $(SET_UP) debian-packages lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto -m 'not integration'
+	$(BIN)/pytest -m integration

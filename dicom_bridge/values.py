@@ -101,7 +101,7 @@ def as_name(text: str) -> str | None:
     groups = re.sub(r"[\x00-\x1f\x7f]+", " ", text).split("=")
     if "\\" in text or len(groups) > _NAME_GROUPS or any(group.count("^") >= _NAME_COMPONENTS for group in groups):
         return None
-    return "=".join(group[:_LONGEST_NAME_GROUP].rstrip() for group in groups).rstrip("=") or None
+    return "=".join(group.strip()[:_LONGEST_NAME_GROUP].rstrip() for group in groups).rstrip("=") or None
 
 
 def as_uid(text: str) -> str | None:

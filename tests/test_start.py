@@ -48,12 +48,14 @@ def ended(*arguments: str | Path) -> tuple[int, set[str]]:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
+@pytest.mark.slow
 def test_a_command_that_has_nothing_to_do_imports_nothing_slow(arguments: list[str], status: int) -> None:
     code, imported = ended(*arguments)
     assert code == status
     assert not imported & (SLOW | NEVER | NETWORK)
 
 
+@pytest.mark.slow
 def test_a_picture_is_answered_without_dicom_volumes_and_networks(tmp_path: Path) -> None:
     PillowImage.fromarray(np.zeros((40, 40, 3), dtype=np.uint8)).save(tmp_path / "fundus--dark.png")
     code, imported = ended(

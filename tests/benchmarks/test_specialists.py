@@ -83,6 +83,7 @@ def test_the_shipped_run_is_told_whole(specialists: ModuleType) -> None:
     assert sum(stage["steps"] for stage in stages) == 6_160 + 15_350 + 2_700 + 3_314 * 12 + 5_000
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_in_the_same_weights(specialists: ModuleType, root: Path, tmp_path: Path) -> None:
     triplets = [t for t in read_index(root / "image2label_2d_train.json", root) if t.modality is Modality.FUNDUS]
     processor = RCMedProcessor.from_pretrained("small")
@@ -102,6 +103,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_weights(specialists: ModuleType
         assert torch.equal(value, resumed.averaged[name]), name
 
 
+@pytest.mark.slow
 def test_a_specialist_learns_where_its_target_is(specialists: ModuleType, root: Path, tmp_path: Path) -> None:
     triplets = [t for t in read_index(root / "image2label_2d_train.json", root) if t.modality is Modality.FUNDUS]
     processor = RCMedProcessor.from_pretrained("small")
@@ -112,6 +114,7 @@ def test_a_specialist_learns_where_its_target_is(specialists: ModuleType, root: 
     assert dice["optic disc"] > 0.8
 
 
+@pytest.mark.slow
 def test_the_command_trains_once_and_prints_a_row_for_each_target(
     specialists: ModuleType, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +137,7 @@ def test_the_command_trains_once_and_prints_a_row_for_each_target(
     assert written.startswith("Before.\n") and written.endswith("Behind.\n")
 
 
+@pytest.mark.slow
 def test_a_specialist_that_saw_less_than_the_joint_model_is_trained_anew(
     specialists: ModuleType, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

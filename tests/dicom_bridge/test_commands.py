@@ -87,6 +87,7 @@ def test_serve_names_the_key_that_is_wrong(tmp_path: Path, capsys: pytest.Captur
     assert "receive.prot" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_patient_name_reaches_the_log(make_ct_series: Any, tmp_path: Path) -> None:
     """In a process of its own: pytest shows warnings whatever the filters say."""
     (file,) = make_ct_series(1)
@@ -157,6 +158,7 @@ def test_route_explains_a_folder(rules: Path, make_ct_series: Any, capsys: pytes
     assert "    => asks: liver; spleen; priority high; results to results" in said.out.splitlines()
 
 
+@pytest.mark.slow
 def test_route_explains_a_study_of_a_gateway_that_runs(
     rules: Path, make_ct_series: Any, stub: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

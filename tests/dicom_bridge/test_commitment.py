@@ -126,6 +126,7 @@ def test_the_report_comes_on_the_association_that_asks(tmp_path: Path, asker: As
     assert failed == {lost.SOPInstanceUID: 0x0112, other.SOPInstanceUID: 0x0119, never_sent: 0x0112}
 
 
+@pytest.mark.slow
 def test_a_report_that_could_not_be_brought_is_brought_after_a_restart(
     tmp_path: Path, asker: Asker, make_ct_series: Any
 ) -> None:

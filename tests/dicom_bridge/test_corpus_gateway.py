@@ -21,6 +21,7 @@ NOT_TAKEN = {
 
 
 @pytest.mark.parametrize("batch", batches(), ids=lambda batch: f"{len(batch)} cases")
+@pytest.mark.slow
 def test_cases_through_the_gateway(batch: list[dict[str, Any]], tmp_path: Path) -> None:
     passages = pass_through_gateway(batch, tmp_path)
     assert len(passages) == len(batch)
@@ -39,6 +40,7 @@ def test_cases_through_the_gateway(batch: list[dict[str, Any]], tmp_path: Path) 
     assert not list((tmp_path / "incoming").iterdir())
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_code_does() -> None:
     found = table()
     assert found.count("\n") == len(CASES) + 1

@@ -53,6 +53,7 @@ def intake(tmp_path: Path) -> InstanceIntake:
 
 @pytest.mark.parametrize("is_meta_apart", [True, False])
 @pytest.mark.parametrize("before_uids", [True, False])
+@pytest.mark.slow
 def test_a_bomb_costs_the_receiver_little(intake: InstanceIntake, before_uids: bool, is_meta_apart: bool) -> None:
     content, header = bomb(before_uids)
     assert len(content) < 2_000_000

@@ -17,6 +17,7 @@ from dicom_bridge.demo import line
 from dicom_bridge.demo.studies import own_studies, packaged_studies
 
 
+@pytest.mark.slow
 def test_own_studies_go_through_the_whole_line(make_ct_series: Any, threshold_assistant: Any, tmp_path: Path) -> None:
     files = make_ct_series(4)
     studies = own_studies(files[0].parent, "liver; spleen")
@@ -41,6 +42,7 @@ def test_own_studies_go_through_the_whole_line(make_ct_series: Any, threshold_as
     assert "found" in table and "absent" in table and "cm³" in table
 
 
+@pytest.mark.slow
 def test_what_does_not_hold_is_a_problem(
     make_ct_series: Any, threshold_assistant: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +53,7 @@ def test_what_does_not_hold_is_a_problem(
     assert "study-1: no SR came back" in problems
 
 
+@pytest.mark.slow
 def test_packaged_studies_are_real_images_with_routes(tmp_path: Path) -> None:
     studies = packaged_studies(tmp_path)
     assert {study.name: len(study.files) for study in studies} == {

@@ -116,6 +116,7 @@ def test_sound_results_have_no_problems(sent: list[Dataset], segmentation: Datas
         ({"ContentQualification": "PRODUCT"}, "is not RESEARCH"),
     ],
 )
+@pytest.mark.slow
 def test_what_does_not_hold_is_said(
     sent: list[Dataset], segmentation: Dataset, change: dict[str, str], problem: str
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_sound_gateway(tmp_path: Path, certificates: Any) -> None:
     assert "can be written" in found["destination results"][0].text
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "audit.jsonl").write_text("{}\n")
@@ -76,6 +77,7 @@ def test_what_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
     assert found["destination spare"][-1].text == "no route names it"
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_2_when_something_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ def assistant() -> Assistant:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["path"])
+@pytest.mark.slow
 def test_exit_status(
     case: dict[str, Any],
     assistant: Assistant,

@@ -44,6 +44,7 @@ def require_the_same(assistant: Recording, inputs: dict[str, list[Path]], folder
             assert found_by_file(assistant, files[0], prompts) == in_folder, f"{name}: as a file another answer"
 
 
+@pytest.mark.slow
 def test_made_inputs(tmp_path: Path, make_ct_series: Any, threshold_assistant: Any) -> None:
     inputs = {"series": list(make_ct_series(4))}
     for syntax in (None, RLELossless, DeflatedExplicitVRLittleEndian):
@@ -62,6 +63,7 @@ def test_made_inputs(tmp_path: Path, make_ct_series: Any, threshold_assistant: A
 
 
 @pytest.mark.skipif(not CASES, reason="no DICOM corpus at RCMED_DATA")
+@pytest.mark.slow
 def test_ten_cases_and_two_series_of_the_corpus(tmp_path: Path) -> None:
     inputs = {name: [DATA / name] for name in FILES}
     inputs |= {name: sorted(file for file in (DATA / name).iterdir() if file.is_file()) for name in SERIES}

@@ -70,6 +70,7 @@ def results(gateway: Gateway, study_uid: str) -> dict[str, pydicom.Dataset]:
     return {dataset.Modality: dataset for dataset in datasets}
 
 
+@pytest.mark.slow
 def test_a_study_goes_in_and_findings_come_out(gateway: Gateway, make_ct_series: Any) -> None:
     files = make_ct_series(4)
     first = pydicom.dcmread(files[0])
@@ -102,6 +103,7 @@ def test_a_study_goes_in_and_findings_come_out(gateway: Gateway, make_ct_series:
     assert gateway.is_idle()
 
 
+@pytest.mark.slow
 def test_sending_it_again_makes_nothing_new(gateway: Gateway, make_ct_series: Any, threshold_assistant: Any) -> None:
     files = make_ct_series(3)
     study = pydicom.dcmread(files[0]).StudyInstanceUID
@@ -114,6 +116,7 @@ def test_sending_it_again_makes_nothing_new(gateway: Gateway, make_ct_series: An
     assert len(threshold_assistant.calls) == 1
 
 
+@pytest.mark.slow
 def test_a_late_instance_makes_a_new_generation_of_its_series_only(
     gateway: Gateway, make_ct_series: Any, threshold_assistant: Any
 ) -> None:
@@ -143,6 +146,7 @@ def test_a_late_instance_makes_a_new_generation_of_its_series_only(
     assert document.ReferencedSOPInstanceUID == reports[1, 3].SOPInstanceUID
 
 
+@pytest.mark.slow
 def test_what_can_not_be_read_is_said_and_the_rest_goes_on(gateway: Gateway, make_ct_series: Any) -> None:
     """A corrupt file, a report, a missing slice and mixed orientations: one line each, and the sound series is done."""
     study = generate_uid()
@@ -185,6 +189,7 @@ def test_what_can_not_be_read_is_said_and_the_rest_goes_on(gateway: Gateway, mak
     assert page.count('class="state error"') == len([line for line in lines if line.level == "error"])
 
 
+@pytest.mark.slow
 def test_a_sick_destination_gets_its_results_when_it_is_back(
     tmp_path: Path, make_ct_series: Any, threshold_assistant: Any
 ) -> None:
@@ -250,6 +255,7 @@ def test_a_sick_destination_gets_its_results_when_it_is_back(
     assert len(threshold_assistant.calls) == 1
 
 
+@pytest.mark.slow
 def test_a_failing_assistant_fails_its_job_with_a_line(tmp_path: Path, make_ct_series: Any) -> None:
     class Failing:
         from rcmed.findings import ModelIdentity
@@ -268,12 +274,14 @@ def test_a_failing_assistant_fails_its_job_with_a_line(tmp_path: Path, make_ct_s
         assert any("the weights are of lead" in line.text for line in gateway.index.lines(study))
 
 
+@pytest.mark.slow
 def test_a_state_folder_serves_one_gateway(gateway: Gateway, threshold_assistant: Any) -> None:
     with pytest.raises(ConfigurationError, match="in use by another gateway"):
         Gateway(gateway.settings, threshold_assistant).start()
     assert gateway.health()["receive"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_told_by_its_key(tmp_path: Path, threshold_assistant: Any) -> None:
     import socket
 
@@ -288,6 +296,7 @@ def test_a_taken_port_is_told_by_its_key(tmp_path: Path, threshold_assistant: An
         assert again.ports.dicom
 
 
+@pytest.mark.slow
 def test_status_page(gateway: Gateway, make_ct_series: Any) -> None:
     files = make_ct_series(2)
     study = pydicom.dcmread(files[0]).StudyInstanceUID

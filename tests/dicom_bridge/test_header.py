@@ -127,6 +127,7 @@ PLAIN = {
 
 
 @given(st.lists(st.integers(0, len(CONTENT)), max_size=6))
+@pytest.mark.slow
 def test_pieces_do_not_matter(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(CONTENT)]
     view = memoryview(CONTENT)

@@ -127,6 +127,7 @@ def gateway(tmp_path: Path, threshold_assistant: Any) -> Iterator[Gateway]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_job_that_would_take_too_much_is_refused_and_the_next_one_runs(
     gateway: Gateway, tmp_path: Path, make_ct_series: Any
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_job_is_begun_only_so_often(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_time_counts_while_a_job_works_and_not_while_it_waits() -> None:
     late: list[str] = []
     happened = threading.Event()
@@ -195,6 +197,7 @@ def test_time_counts_while_a_job_works_and_not_while_it_waits() -> None:
     limit.stop()
 
 
+@pytest.mark.slow
 def test_native_code_that_never_gives_the_interpreter_back_is_ended_too() -> None:
     script = (
         "import ctypes\n"

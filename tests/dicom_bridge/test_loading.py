@@ -56,6 +56,7 @@ def wait_for(gateway: Gateway, condition: Callable[[], bool]) -> None:
     assert gateway._wait(condition, PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_model_that_can_not_be_loaded_is_seen_and_its_jobs_are_done_after_the_restart(
     tmp_path: Path, make_ct_series: Any, threshold_assistant: Any
 ) -> None:
@@ -183,6 +184,7 @@ print("loaded:", heavy)
 """
 
 
+@pytest.mark.slow
 def test_receiving_and_completion_import_no_torch(tmp_path: Path, make_ct_series: Any) -> None:
     command = [sys.executable, "-c", RECEIVES, str(tmp_path / "state"), str(make_ct_series(1)[0])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -215,6 +217,7 @@ print("late:", late)
 """
 
 
+@pytest.mark.slow
 def test_what_a_job_imports_is_loaded_with_the_model(tmp_path: Path, make_ct_series: Any) -> None:
     series = make_ct_series(3)[0].parent
     command = [sys.executable, "-c", READS_AND_WRITES, str(series), str(tmp_path / "results")]

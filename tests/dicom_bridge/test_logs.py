@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+import pytest
 
 SCRIPT = """
 import logging, pathlib, sys, warnings
@@ -41,6 +42,7 @@ def said(form: str, file: Path, folder: Path) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_the_log_holds_uids_and_no_values_of_data_sets(make_ct_series: Any, tmp_path: Path) -> None:
     (file,) = make_ct_series(1)
     dataset = pydicom.dcmread(file)

@@ -27,6 +27,7 @@ def run(sources: Sequence[Path], seeds: range) -> MutationRun:
     return run_mutations(((Random(seed).choice(sources), seed) for seed in seeds), SECONDS, MEGABYTES)
 
 
+@pytest.mark.slow
 def test_generated_files(tmp_path: Path) -> None:
     count = 200
     done = run(write_sources(tmp_path), range(count))
@@ -41,6 +42,7 @@ def test_generated_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "seeds"), [(SMALL, range(0, 1800)), (REAL, range(1800, 2000))], ids=["small", "all"]
 )
+@pytest.mark.slow
 def test_real_files(sources: list[Path], seeds: range) -> None:
     done = run(sources, seeds)
     assert not done.faults, "\n".join(done.faults)

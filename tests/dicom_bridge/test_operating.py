@@ -129,6 +129,7 @@ def running(tmp_path: Path, threshold_assistant: Any, make_ct_series: Any) -> It
         started.client.close()
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_a_dead_letter_and_is_retried_with_the_same_uids(running: Running) -> None:
     running.assistant.fails = True
     study = running.send()
@@ -151,6 +152,7 @@ def test_a_failed_job_is_a_dead_letter_and_is_retried_with_the_same_uids(running
     assert [step["name"] for step in told["steps"]] == ["read", "find", "results", "hand over"]
 
 
+@pytest.mark.slow
 def test_what_was_given_up_is_driven_again_one_by_one_and_all_of_a_reason(running: Running) -> None:
     running.break_destination()
     studies = [running.send() for _ in range(3)]
@@ -183,6 +185,7 @@ def test_what_was_given_up_is_driven_again_one_by_one_and_all_of_a_reason(runnin
     assert running.audited() == [("re-drive", "results")] * 3
 
 
+@pytest.mark.slow
 def test_a_re_drive_survives_a_crash_before_the_engine_has_it(
     tmp_path: Path, threshold_assistant: Any, make_ct_series: Any
 ) -> None:
@@ -206,6 +209,7 @@ def test_a_re_drive_survives_a_crash_before_the_engine_has_it(
             assert set(again.results(study)) == {"SEG", "SR"}
 
 
+@pytest.mark.slow
 def test_queued_and_running_jobs_are_cancelled_and_can_be_retried(running: Running) -> None:
     running.assistant.go.clear()
     at_work = running.send()
@@ -230,6 +234,7 @@ def test_queued_and_running_jobs_are_cancelled_and_can_be_retried(running: Runni
     assert running.audited() == [("cancel", None)] * 2 + [("retry", None)] * 2
 
 
+@pytest.mark.slow
 def test_a_waiting_delivery_is_cancelled_with_its_job(
     tmp_path: Path, threshold_assistant: Any, make_ct_series: Any
 ) -> None:
@@ -258,6 +263,7 @@ def test_a_waiting_delivery_is_cancelled_with_its_job(
         assert not running.results(first) and set(running.results(other)) == {"SEG", "SR"}
 
 
+@pytest.mark.slow
 def test_the_most_urgent_job_is_taken_first(running: Running) -> None:
     running.assistant.go.clear()
     busy = running.send()
@@ -276,6 +282,7 @@ def test_the_most_urgent_job_is_taken_first(running: Running) -> None:
     assert running.assistant.asked[1:] == [series[told] for told in ("STAT", "HIGH", "", "LOW")]
 
 
+@pytest.mark.slow
 def test_no_other_page_presses_the_buttons(running: Running) -> None:
     running.assistant.fails = True
     study = running.send()
@@ -292,6 +299,7 @@ def test_no_other_page_presses_the_buttons(running: Running) -> None:
     assert running.client.get(f"/jobs/{job.job_id}/retry").status_code == 404, "a link changes nothing"
 
 
+@pytest.mark.slow
 def test_a_study_is_said_to_be_complete(tmp_path: Path, threshold_assistant: Any, make_ct_series: Any) -> None:
     settings = configured(tmp_path / "state", quiet_seconds=3600, released_seconds=None)
     assistant = HeldAssistant(threshold_assistant)

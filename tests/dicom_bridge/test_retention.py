@@ -408,6 +408,7 @@ def stored_files(root: Path) -> list[str]:
     return [name for _, _, names in os.walk(root / "instances") for name in names]
 
 
+@pytest.mark.slow
 def test_a_study_whose_instances_went_comes_again(
     tmp_path: Path, make_ct_series: Any, threshold_assistant: Any
 ) -> None:
@@ -431,6 +432,7 @@ def test_a_study_whose_instances_went_comes_again(
         assert sorted((job.generation, job.state) for job in jobs) == [(1, "done"), (3, "done")]
 
 
+@pytest.mark.slow
 def test_a_study_of_which_nothing_is_left_comes_again(
     tmp_path: Path, make_ct_series: Any, threshold_assistant: Any
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import EnhancedCTImageStorage, generate_uid
+from pydicom.uid import EnhancedCTImageStorage
 
 from dicom_bridge.errors import SeriesGeometryError
 from dicom_bridge.results.filing import file_results
@@ -18,7 +18,7 @@ from dicom_bridge.series.read import read_series
 from dicom_bridge.series.reader import read_dicom
 from synthetic_study import ThresholdAssistant, ct_slice
 
-STUDY, SERIES, FRAME = (generate_uid() for _ in range(3))
+STUDY, SERIES, FRAME = (f"1.2.826.0.1.3680043.8.498.{number}" for number in (11, 12, 13))
 
 
 def write(folder: Path, *each: dict[str, Any]) -> list[Path]:
@@ -96,7 +96,7 @@ def test_another_name_of_one_id_and_birth_date_is_said(tmp_path: Path) -> None:
     assert "Patient's Name (0010,0010) differs" in image.warnings[0] and "Married" not in image.warnings[0]
 
 
-@pytest.mark.parametrize("second", [generate_uid(), None])
+@pytest.mark.parametrize("second", ["1.2.826.0.1.3680043.8.498.2", None])
 def test_two_frames_of_reference_make_no_volume(tmp_path: Path, second: str | None) -> None:
     write(tmp_path, *[{}] * 3, *[{"FrameOfReferenceUID": second}] * 2)
     with pytest.raises(SeriesGeometryError, match=r"2 values of Frame of Reference UID \(0020,0052\).*3, 2 slices"):

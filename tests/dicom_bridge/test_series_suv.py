@@ -122,6 +122,7 @@ def test_what_is_missing_is_named_and_nothing_is_made_up(
 @given(
     st.floats(3, 200), st.floats(0.05, 20), st.sampled_from((4062.6, 6586.2, 1221.8, 45724.0)), st.integers(2, 6 * 3600)
 )
+@pytest.mark.slow
 def test_suv_grows_with_weight_and_time_and_falls_with_dose(
     tmp_path_factory: pytest.TempPathFactory, weight: float, dose_per_kg: float, half_life: float, seconds: int
 ) -> None:

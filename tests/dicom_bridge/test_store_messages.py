@@ -129,6 +129,7 @@ class Peer:
 
 
 @pytest.mark.parametrize("piece", [1, 5, 7, 511, 4096])
+@pytest.mark.slow
 def test_a_request_in_pieces_of_any_size_is_taken(scp: StorageScp, make_ct_series: Any, piece: int) -> None:
     source = pydicom.dcmread(make_ct_series(1)[0])
     peer = Peer(scp.port)
@@ -143,6 +144,7 @@ def test_a_request_in_pieces_of_any_size_is_taken(scp: StorageScp, make_ct_serie
 
 
 @pytest.mark.parametrize("stop_at", [3, 6, 40, -1])
+@pytest.mark.slow
 def test_who_stops_in_the_middle_and_closes_leaves_nothing(scp: StorageScp, make_ct_series: Any, stop_at: int) -> None:
     source = pydicom.dcmread(make_ct_series(1)[0])
     peer = Peer(scp.port)
@@ -167,6 +169,7 @@ def test_who_pauses_between_two_units_holds_up_no_stop(scp: StorageScp, make_ct_
     assert peer.closed.wait(PATIENCE)
 
 
+@pytest.mark.slow
 def test_who_pauses_within_a_unit_is_closed_in_time(tmp_path: Path, make_ct_series: Any) -> None:
     files = InstanceFiles(tmp_path / "state")
     files.prepare()
@@ -201,6 +204,7 @@ def test_a_command_within_a_request_aborts_the_association_and_no_other(scp: Sto
     other.release()
 
 
+@pytest.mark.slow
 def test_stopping_ends_associations_that_sleep(scp: StorageScp) -> None:
     associations = [associate(scp.port) for _ in range(3)]
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("AcceptorThread")]

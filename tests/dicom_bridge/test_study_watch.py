@@ -82,6 +82,7 @@ def test_a_study_that_can_not_be_judged_is_seen_in_the_health_and_holds_up_no_ot
     assert len(submitted) == 3
 
 
+@pytest.mark.slow
 def test_an_index_that_can_not_be_read_is_seen_and_read_again(
     index: StudyIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_study_that_is_being_fetched_is_not_complete(index: StudyIndex) -> Non
         watch.stop()
 
 
+@pytest.mark.slow
 def test_jobs_are_told_before_a_study_is_complete_and_anew_when_more_came(index: StudyIndex) -> None:
     arrive(index, "1.2.3")
     told: list[list[str]] = []

@@ -82,6 +82,7 @@ def attributes(span: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_study_is_one_trace(
     collector: Collector, tmp_path: Path, make_ct_series: Any, threshold_assistant: Any
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_study_is_one_trace(
         assert value not in collector.raw
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_holds_up_nothing(
     tmp_path: Path, make_ct_series: Any, threshold_assistant: Any
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_collector_without_the_package_is_told_with_its_mend(monkeypatch: pyte
         open_telemetry(TelemetrySettings(endpoint="http://127.0.0.1:1"), "w", {})
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_imported_unless_it_is_configured() -> None:
     script = (
         "import sys, dicom_bridge.app\n"

@@ -98,6 +98,7 @@ KEYS = ("prompt", "preset", "label", "label_prompt", "points", "point_labels", "
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from((*KEYS, "modality", "restore_label_idx")), JSON))
+@pytest.mark.slow
 def test_whatever_comes_is_a_question_or_an_input_error(params: dict[str, object]) -> None:
     try:
         question = read_question(params, LABELS, takes_points=True)

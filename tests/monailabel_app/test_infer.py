@@ -153,6 +153,7 @@ def two_livers(make_stub: Stubs, blocks: Blocks) -> Any:
     return make_stub(liver=make, liver_tumor=blocks((4, 4, 4), (5, 5, 5)))
 
 
+@pytest.mark.slow
 def test_vista_keeps_what_the_points_touch_and_forgets_points_of_another_class(
     make_client: Make, two_livers: Any, tmp_path: Path
 ) -> None:

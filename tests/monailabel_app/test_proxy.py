@@ -92,6 +92,7 @@ def test_what_ohif_asks_reaches_the_peer_with_its_query(relayed: TestClient, pee
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.slow
 def test_nothing_else_reaches_it(relayed: TestClient, peer: Peer, method: str, path: str) -> None:
     """Stock passes on any path: all of an Orthanc's REST interface, scripts included, was open."""
     reply = relayed.request(method, f"/proxy/dicom/{path}")

@@ -64,6 +64,7 @@ def test_a_file_beside_the_server_is_no_image(
 
 
 @pytest.mark.parametrize("tag", ["../../evil", "..", "a/b", "/tmp/evil", ".hidden", "a\\b"])
+@pytest.mark.slow
 def test_a_tag_is_never_a_path(client: TestClient, studies: Path, tag: str) -> None:
     """Stock writes `tag=../../evil` outside the store."""
     before = sorted(path for path in studies.parent.rglob("*") if "state" not in path.parts)

@@ -134,6 +134,7 @@ def test_one_target_in_a_conversation_gets_the_mask_that_it_gets_alone(
     assert not torch.allclose(together.mask_logits[2], alone.mask_logits[2])  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_it_learns_to_answer_and_goes_on_where_it_was_stopped(tiny_index: TrainingSettings, tmp_path: Path) -> None:
     settings = tiny_index.model_copy(
         update={"conversations": Conversations.PUBLISHED, "steps": 12, "presence_steps": 0, "reflection_rate": 0.0}

@@ -254,6 +254,7 @@ def test_a_scaled_mask_scales_sizes(place: tuple[float, ...], scale: int) -> Non
 
 
 @given(PLACES, st.floats(0.2, 9))
+@pytest.mark.slow
 def test_a_coarser_grid_scales_millimetres(place: tuple[float, ...], spacing: float) -> None:
     flat = ellipse(*place)
     one, other = describe(flat, axial_image()), describe(flat, axial_image(spacing=spacing))

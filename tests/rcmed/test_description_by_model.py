@@ -83,6 +83,7 @@ def scene() -> tuple[Image, np.ndarray]:
     return Image(np.full((1, 24, 32, 3), 90, np.uint8), Grid.without_geometry(24, 32), Modality.FUNDUS), mask
 
 
+@pytest.mark.slow
 def test_the_model_speaks_of_each_region_and_says_the_same_again(folder: Path) -> None:
     image, mask = scene()
     describer = VisionLanguageDescriber.from_folder(folder)
@@ -99,6 +100,7 @@ def test_a_foreign_mask_is_refused(folder: Path) -> None:
         VisionLanguageDescriber.from_folder(folder).describe(image, {"optic disc": mask[:, 1:]})
 
 
+@pytest.mark.slow
 def test_a_folder_without_such_a_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):
         VisionLanguageDescriber.from_folder(tmp_path)

@@ -73,6 +73,7 @@ def test_calibration_agrees_with_monai(pairs: list[tuple[float, bool]]) -> None:
     assert calibration_error([row(p, t) for p, t in pairs]).value == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     generator = np.random.default_rng(1)
     covered = 0

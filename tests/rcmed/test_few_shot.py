@@ -24,6 +24,8 @@ from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedOutput
 from rcmed.training.few_shot import learn_from_examples
 from rcmed.vocabulary import target_named
 
+pytestmark = pytest.mark.slow
+
 NAME = "implanted marker"
 
 

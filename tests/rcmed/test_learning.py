@@ -23,6 +23,8 @@ from rcmed.training.learning import HELD_OUT_SHARE, learn
 from rcmed.training.packed import PackedTriplet, pack_collected
 from rcmed.training.versions import VersionStatus, VersionStore
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = CorrectionSettings(steps=60, learning_rate=3e-3, check_every=15, threads=1)
 
 

@@ -50,6 +50,7 @@ def run(*arguments: str) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_own_images_and_masks_end_in_weights_that_find_uses(tmp_path: Path) -> None:
     data = tmp_path / "my images"
     for folder in ("images", "masks/pedicle_screw"):

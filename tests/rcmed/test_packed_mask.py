@@ -90,6 +90,7 @@ def test_parts_of_the_targets_are_put_where_they_belong() -> None:
     assert not whole.presence[0].any() and not whole.presence[:, :2].any()
 
 
+@pytest.mark.slow
 def test_many_targets_of_a_volume_take_little_more_memory_than_one() -> None:
     # Names of nobody's anatomy, of which nothing is implausible.
     targets = [private_target(f"region {number}", [Modality.CT]) for number in range(40)]

@@ -35,6 +35,7 @@ def test_at_least_twenty_seven_resolve_to_their_target() -> None:
     assert missed == BEYOND_US
 
 
+@pytest.mark.slow
 def test_paraphrases_give_the_same_masks() -> None:
     assistant = Assistant.from_pretrained("small", "cpu")
     trained = set(assistant.model.config.target_names)

@@ -83,6 +83,7 @@ def plainly(
 
 
 @pytest.mark.parametrize("loop_turns", [0, 1])
+@pytest.mark.slow
 def test_slices_and_prompts_that_share_a_pass_are_answered_as_if_alone(loop_turns: int) -> None:
     reader = make_reader(loop_turns=loop_turns)
     masks, presence = reader.ground(reader.encode(noise()), NAMES, Modality.CT)
@@ -95,6 +96,7 @@ def test_slices_and_prompts_that_share_a_pass_are_answered_as_if_alone(loop_turn
 
 
 @pytest.mark.parametrize("hinted", [(0,), (3, 4), (SLICES - 1,)])
+@pytest.mark.slow
 def test_a_hint_reaches_its_own_slice_alone(hinted: tuple[int, ...]) -> None:
     reader = make_reader()
     hints = {index: Hint(inside=((10, 20 + index),)) for index in hinted}

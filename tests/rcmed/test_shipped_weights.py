@@ -63,6 +63,7 @@ def test_the_optic_disc_is_the_bright_disc(assistant: Assistant, retina: Image) 
     assert green[mask].mean() > green[inside_eye].mean() + 2 * green[inside_eye].std()
 
 
+@pytest.mark.slow
 def test_vessels_are_darker_than_what_lies_beside_them(assistant: Assistant, retina: Image) -> None:
     from scipy import ndimage
 

@@ -45,6 +45,7 @@ def test_the_index_tells_absent_from_unknown(tiny_index: TrainingSettings) -> No
     assert not ct.read_mask("right kidney").any()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_unbroken_one(tiny_index: TrainingSettings, tmp_path: Path) -> None:
     whole = Trainer(tiny_index)
     whole.run(show_progress=False)
@@ -61,6 +62,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tiny_index: TrainingSettings, tmp_
     assert (parted.output / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_batches_made_ahead_give_the_same_weights(tiny_index: TrainingSettings, tmp_path: Path) -> None:
     averages = []
     for workers in (0, 2):
@@ -82,6 +84,7 @@ def test_a_run_can_start_from_weights_and_learn_new_names(tiny_index: TrainingSe
         Trainer(tiny_index.model_copy(update={"output": tmp_path / "other", "start_from": folder, "image_size": 96}))
 
 
+@pytest.mark.slow
 def test_a_loop_can_be_added_to_weights_without_one_and_learns(tiny_index: TrainingSettings, tmp_path: Path) -> None:
     folder = Trainer(tiny_index).save_model(tmp_path / "model")
     settings = tiny_index.model_copy(
@@ -97,6 +100,7 @@ def test_a_loop_can_be_added_to_weights_without_one_and_learns(tiny_index: Train
     assert saved.config.loop_turns == 2 and saved.loop is not None and saved.loop.gate.any()
 
 
+@pytest.mark.slow
 def test_presence_learns_from_what_the_weights_see_in_use(tiny_index: TrainingSettings, tmp_path: Path) -> None:
     """The finished model runs in float32: the evidence must not come from a bf16 pass."""
     start = Trainer(tiny_index).save_model(tmp_path / "model")

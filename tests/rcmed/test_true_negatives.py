@@ -94,6 +94,7 @@ def test_regions_are_learned_where_they_are_known() -> None:
     assert float(region_loss(-logits, known[None])) > 10
 
 
+@pytest.mark.slow
 def test_weights_learn_to_tell_the_regions_and_nothing_else_changes(
     tiny_index: TrainingSettings, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def test_a_patient_is_on_one_side(tiny_index: TrainingSettings) -> None:
         hold_out(triplets[:3], 0.2)
 
 
+@pytest.mark.slow
 def test_the_table_is_what_an_evaluation_says(tiny_index: TrainingSettings) -> None:
     settings = tiny_index.model_copy(update={"validation_share": 0.5, "validate_every": 3})
     trainer = Trainer(settings)

@@ -76,6 +76,7 @@ def test_without_the_package_the_extra_is_named(with_tower: TrainingSettings, mo
         start_model(with_tower, ["liver"])
 
 
+@pytest.mark.slow
 def test_weights_for_use_have_no_batch_norm_and_answer_alike(
     with_tower: TrainingSettings, imagenet: dict[str, torch.Tensor]
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_run_takes_words_and_masks_from_weights_with_another_tower(
     assert model.config.takes_hints and model.config.hints_without_name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_statistics(
     with_tower: TrainingSettings, imagenet: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def filled(polygons: list[NDArray[np.float64]], shape: tuple[int, int], exclusiv
 
 @given(MASKS)
 @settings(max_examples=200, deadline=None)
+@pytest.mark.slow
 def test_outlines_filled_are_the_mask(mask: NDArray[np.bool_]) -> None:
     polygons = list(outlines(mask))
     for exclusive in (False, True):
@@ -86,6 +87,7 @@ def pixels_of(structures: Dataset, number: int, grid: Grid) -> NDArray[np.bool_]
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=15, deadline=None)
+@pytest.mark.slow
 def test_a_structure_set_holds_the_mask_where_it_is_in_the_patient(
     sources: Any,
     tmp_path_factory: pytest.TempPathFactory,
@@ -118,6 +120,7 @@ def test_each_contour_refers_to_the_frame_that_it_lies_in(sources: Any, tmp_path
     assert structures.StructureSetROISequence[0].ROIName == segmentation.SegmentSequence[0].SegmentLabel
 
 
+@pytest.mark.slow
 def test_a_long_contour_is_written_whole(sources: Any, tmp_path: Path) -> None:
     """An explicit transfer syntax has 16 bits for the length of a value; a comb's outline is longer."""
     image = sources.volume(tmp_path, shape=(1, 120, 120))

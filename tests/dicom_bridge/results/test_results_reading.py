@@ -114,6 +114,7 @@ def test_a_label_map_keeps_its_numbers_and_its_slices(image: Image) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(order=st.permutations(range(6)))
+@pytest.mark.slow
 def test_frames_may_come_in_any_order(tmp_path_factory: Any, sources: Any, order: list[int]) -> None:
     folder = tmp_path_factory.mktemp("series")
     image = sources.volume(folder, shape=(4, 7, 5))

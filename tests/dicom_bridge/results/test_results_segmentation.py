@@ -59,6 +59,7 @@ rotations = st.one_of(
     modality=st.sampled_from(["CT", "MR"]),
     seed=st.integers(0, 1000),
 )
+@pytest.mark.slow
 def test_series_is_read_back_in_place(
     sources, second_reader, rotation, shape, spacing, distance, reverse, modality, seed
 ) -> None:

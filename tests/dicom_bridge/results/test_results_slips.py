@@ -65,6 +65,7 @@ def test_no_line_shows_a_value(series: Path, sources: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ResultKind)
+@pytest.mark.slow
 def test_every_kind_of_result_takes_every_slip(kind: ResultKind, series: Path, sources: Any) -> None:
     for slip in SLIPS.values():
         spoil(series, slip)

@@ -51,6 +51,7 @@ def mutual(certificates: Any) -> dict[str, Any]:
     return {"certificate": own.certificate, "key": own.key, "trusted": certificates.trusted}
 
 
+@pytest.mark.slow
 def test_mutual_tls_takes_those_whom_the_hospital_knows(
     receiver_with: Callable[..., Any], certificates: Any, mutual: dict[str, Any], make_ct_series: Any
 ) -> None:
@@ -69,6 +70,7 @@ def test_mutual_tls_takes_those_whom_the_hospital_knows(
     assert verify(receiver.trail) >= 4
 
 
+@pytest.mark.slow
 def test_send_goes_over_tls(
     receiver_with: Callable[..., Any], certificates: Any, mutual: dict[str, Any], make_ct_series: Any
 ) -> None:
@@ -142,6 +144,7 @@ GARBAGE = (
 
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "TLS"])
+@pytest.mark.slow
 def test_garbage_stops_nobody(
     receiver_with: Callable[..., Any], certificates: Any, mutual: dict[str, Any], secured: bool
 ) -> None:
@@ -154,6 +157,7 @@ def test_garbage_stops_nobody(
 
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "TLS"])
+@pytest.mark.slow
 def test_peers_that_only_wait_keep_nobody_out(
     receiver_with: Callable[..., Any], certificates: Any, mutual: dict[str, Any], secured: bool
 ) -> None:
@@ -173,6 +177,7 @@ def test_peers_that_only_wait_keep_nobody_out(
         assert slow[0].recv(1) == b""  # the oldest was closed for the others
 
 
+@pytest.mark.slow
 def test_who_does_not_ask_in_time_is_closed(receiver_with: Callable[..., Any]) -> None:
     receiver = receiver_with(association_seconds=0.3)
     with socket.create_connection((LOOPBACK, receiver.scp.port), timeout=30) as connection:

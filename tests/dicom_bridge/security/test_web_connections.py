@@ -98,6 +98,7 @@ def drip(connection: socket.socket, byte: bytes) -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET /quick HTTP/1.1\r\nHost: 127.0.0.1\r\nX-"], ids=["silent", "half"])
+@pytest.mark.slow
 def test_a_header_that_does_not_end_is_not_waited_for(serve: Callable[..., int], begun: bytes) -> None:
     port = serve(request_seconds=0.3)
     with connect(port) as connection:
@@ -131,6 +132,7 @@ def test_a_body_of_which_nothing_comes_is_not_waited_for(serve: Callable[..., in
     assert is_well(port)
 
 
+@pytest.mark.slow
 def test_a_body_that_comes_slowly_is_waited_for(serve: Callable[..., int]) -> None:
     port = serve(request_seconds=0.3, idle_seconds=5.0)
     with connect(port) as connection:
@@ -152,6 +154,7 @@ def test_a_body_behind_a_refusal_is_not_taken_for_ever(serve: Callable[..., int]
     assert is_well(port)
 
 
+@pytest.mark.slow
 def test_who_does_not_read_is_not_waited_for(serve: Callable[..., int]) -> None:
     port = serve(idle_seconds=0.3, request_seconds=0.3)
     with connect(port) as connection:

@@ -36,6 +36,8 @@ from monailabel_app.served import ServedAssistant
 from monailabel_app.train import trainers
 from rcmed.training.corrections import CorrectionSettings
 
+pytestmark = pytest.mark.slow
+
 
 class LearningApp(MONAILabelApp):
     def __init__(self, app_dir, studies, conf):

@@ -114,6 +114,7 @@ def test_a_further_prompt_equals_a_fresh_pass(assistant: Assistant, pixels: NDAr
     torch.testing.assert_close(again, fresh, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_further_prompt_costs_a_tenth_at_most_at_full_shapes() -> None:
     """In floating-point operations: at full size nothing else decides."""
     count = 64

@@ -166,6 +166,7 @@ def test_a_folder_that_holds_something_is_left_alone(checkpoints: Any, tmp_path:
         import_checkpoint(tmp_path, tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_the_commands_import_it_and_find_with_it(
     checkpoints: Any, pixels: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}
 
 
+@pytest.mark.slow
 def test_the_decoder_is_trained_by_adapters_alone_and_merged(settings: TrainingSettings, tmp_path: Path) -> None:
     trainer = Trainer(settings)
     trainer.run(show_progress=False)
@@ -46,6 +47,7 @@ def test_the_decoder_is_trained_by_adapters_alone_and_merged(settings: TrainingS
     torch.testing.assert_close(logits[0], logits[1], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_adapters_equals_an_unbroken_one(settings: TrainingSettings, tmp_path: Path) -> None:
     whole = Trainer(settings)
     whole.run(show_progress=False)
@@ -62,6 +64,7 @@ def test_a_resumed_run_with_adapters_equals_an_unbroken_one(settings: TrainingSe
 
 
 @pytest.mark.parametrize("conversations", list(Conversations))
+@pytest.mark.slow
 def test_it_learns(settings: TrainingSettings, conversations: Conversations) -> None:
     changes = {"steps": 80, "learning_rate": 3e-3, "reflection_rate": 0.0, "conversations": conversations}
     trainer = Trainer(settings.model_copy(update=changes))
