@@ -240,6 +240,7 @@ class Gateway:
                 reports=reports,
                 orders=orders,
                 health=self.health,
+                attention=self.attention,
             )
             self._listening = Listening(self.settings, inside)
             self._start_retention(self._listening.intake.forget_count)
@@ -299,6 +300,23 @@ class Gateway:
         except DBAPIError as error:
             parts["index"] = str(error.orig)
         return parts
+
+    def attention(self) -> dict[str, str]:
+        """What an operator should look at though this process is sound: destinations, dead letters, the model."""
+        told = {
+            f"destination {name}": f"suspended after {condition.failures} failed attempts: {condition.text}"
+            for name, condition in self._conditions.all().items()
+            if condition.is_suspended
+        }
+        try:
+            dead = sum(self._control.dead_letter_counts().values())
+        except DBAPIError:  # the part `index` says why
+            dead = 0
+        if dead:
+            told["dead letters"] = f"{dead} jobs or deliveries failed for good: see /dead-letters"
+        if isinstance(self._assistant, LoadingAssistant) and not self._assistant.is_loaded:
+            told["model"] = "not in memory: it is being loaded, or waits for the first job"
+        return told
 
     def _prepare_retention(self, removals: Removals, observer: Observer, engine: JobEngine) -> Retention:
         """Bring what it began to its end, before anything new comes, even where nothing more is to be deleted."""

@@ -56,6 +56,7 @@ class Inside:
         root: the state folder.
         orders: of studies that are to be fetched; None where no source is configured.
         health: name of a part -> "ok", or what is wrong with it.
+        attention: what an operator should look at though the gateway itself is sound, by name.
     """
 
     root: Path
@@ -74,6 +75,7 @@ class Inside:
     reports: CommitmentReports
     orders: PullOrders | None
     health: Callable[[], dict[str, str]]
+    attention: Callable[[], dict[str, str]]
 
 
 class Listening:
@@ -163,7 +165,7 @@ class Listening:
         settings, inside = self._settings, self._inside
         web, receive = settings.web, settings.receive
         parts: tuple[APIRouter, ...] = (
-            operations(inside.health, inside.metrics),
+            operations(inside.health, inside.metrics, inside.attention),
             stow(self.intake, inside.observer, receive.ae_title, receive.idle_seconds),
             status_pages(self._shown()),
             actions(inside.operating),

@@ -61,7 +61,8 @@ class Observer:
     def association_rejected(self, caller: Caller, reason: str) -> None:
         """A caller was turned away."""
         self.metrics.associations.labels("unknown", "rejected").inc()
-        _LOG.warning("%s from %s was rejected: %s", caller.calling_ae, caller.address, reason)
+        asked = (caller.calling_ae, caller.address, caller.called_ae)
+        _LOG.warning("%s from %s, which asked for %s, was rejected: %s", *asked, reason)
         self._record(AuditEvent.NODE_AUTHENTICATION, Outcome.MINOR_FAILURE, **_who(caller), reason=reason)
 
     def instance_taken(self, source: str, outcome: str, size: int) -> None:

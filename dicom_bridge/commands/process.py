@@ -25,6 +25,9 @@ def process(
     if bool(study) == bool(query):
         raise InputError("give --study UID or --query CONDITIONS, not both")
     settings = GatewaySettings.from_yaml(config)
+    if source not in settings.sources:
+        known = ", ".join(sorted(settings.sources)) or "none is configured"
+        raise InputError(f"--from {source}: no archive of this name under `sources` of {config} ({known})")
     order = {"source": source, "query": parse_query(query)} if query else {"source": source, "studies": study}
     told = ask_gateway(settings, order, config)
     if query:

@@ -32,6 +32,8 @@ def run_gateway(settings: GatewaySettings, receives: bool = True) -> None:
     import os
     import signal
 
+    # What is written is its user's alone; a folder that others are to read gets a default ACL (docs/deployment.md).
+    os.umask(0o077)
     # Read when tqdm is imported: progress bars between lines of a log are of no use to anyone.
     os.environ.setdefault("TQDM_DISABLE", "1")
 

@@ -17,6 +17,7 @@ from dicom_bridge.delivery.c_store_confirmation import CStoreConfirmation
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
 from dicom_bridge.delivery.outgoing import Outgoing, read_outgoing
+from dicom_bridge.delivery.refusal import why_not_associated
 from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import CStoreDestination
 
@@ -64,8 +65,7 @@ def store_files(
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_seconds
         association = ae.associate(host, port, ae_title=called_ae, tls_args=None if tls is None else (tls, host))
         if not association.is_established:
-            why = "rejected the association" if association.is_rejected else "does not answer"
-            raise DestinationUnavailableError(f"{called_ae} at {host}:{port} {why}")
+            raise DestinationUnavailableError(f"{called_ae} at {host}:{port} {why_not_associated(association)}")
         try:
             for file in group:
                 outcome = _store(association, file)

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from dicom_bridge.delivery.refusal import why_not_associated
 from dicom_bridge.pull.source import ATTRIBUTES, RemoteSeries, SourceUnavailableError, Take
 from dicom_bridge.receive.intake import CANNOT_UNDERSTAND, SUCCESS, RefusedInstanceError
 from dicom_bridge.security.tls import client_context
@@ -141,8 +142,7 @@ class QueryRetrieveArchive:
             evt_handlers=[] if on_store is None else [(evt.EVT_C_STORE, on_store)],
         )
         if not association.is_established:
-            why = "rejected the association" if association.is_rejected else "does not answer"
-            raise SourceUnavailableError(f"{self._peer} {why}")
+            raise SourceUnavailableError(f"{self._peer} {why_not_associated(association)}")
         return association
 
     def _find(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import os
 import re
 import socket
 from pathlib import Path
@@ -13,7 +14,9 @@ from rcmed.errors import ConfigurationError
 
 
 def lock_state_folder(folder: Path, shared: bool = False) -> IO[str]:
-    """Take the folder, created where missing; it is free again when the returned file is closed or the process ends.
+    """Take the folder, created where missing, and close it to other users.
+
+    It is free again when the returned file is closed or the process ends.
 
     Args:
         folder: the state folder.
@@ -22,7 +25,10 @@ def lock_state_folder(folder: Path, shared: bool = False) -> IO[str]:
         ConfigurationError: another gateway has it, or it can't be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.getuid():
+            # Images of patients, whoever starts the gateway and with whatever umask.
+            folder.chmod(0o700)
         lock = (folder / "gateway.lock").open("a")
         fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from dicom_bridge.web.door import Door
 
 # Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
-_HOSTS = ("127.0.0.1", "localhost", "[::1]", "testserver")
+_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; form-action 'self'; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -10,12 +10,17 @@ from fastapi.responses import JSONResponse, Response
 from dicom_bridge.metrics import CONTENT_TYPE, Metrics
 
 
-def operations(health: Callable[[], dict[str, str]], metrics: Metrics) -> APIRouter:
+def operations(
+    health: Callable[[], dict[str, str]],
+    metrics: Metrics,
+    attention: Callable[[], Mapping[str, str]] = lambda: {},
+) -> APIRouter:
     """The part of the web application.
 
     Args:
         health: name of a part -> "ok" or what is wrong with it; told only to those who brought the token.
         metrics: for Prometheus.
+        attention: what an operator should look at though the gateway itself is sound, by name; told like the parts.
     """
     router = APIRouter()
 
@@ -26,6 +31,9 @@ def operations(health: Callable[[], dict[str, str]], metrics: Metrics) -> APIRou
         content: dict[str, object] = {"status": "ok" if sound else "sick"}
         if request.state.is_known:
             content["parts"] = parts
+            waiting = attention()
+            if waiting:
+                content["attention"] = dict(waiting)
         return JSONResponse(content, status_code=200 if sound else 503)
 
     @router.get("/metrics")

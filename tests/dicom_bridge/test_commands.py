@@ -74,6 +74,20 @@ def test_send_says_how_a_peer_is_named(peer: str, tmp_path: Path, capsys: pytest
     assert "HOST:PORT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("sources", "known"),
+    [("{}", "none is configured"), ('{old: {type: dicomweb, url: "http://127.0.0.1:1"}}', "(old)")],
+)
+def test_process_names_the_archives_that_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sources: str, known: str
+) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(f"sources: {sources}\n")
+    assert status_of("process", "--from", "pacs", "--study", "1.2", "--config", str(config)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--from pacs" in line and known in line and str(config) in line
+
+
 def test_send_says_that_nobody_answers(make_ct_series: Any, capsys: pytest.CaptureFixture[str]) -> None:
     files = make_ct_series(1)
     assert status_of("send", str(files[0]), "--to", "127.0.0.1:1") == 2

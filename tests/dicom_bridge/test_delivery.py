@@ -94,6 +94,31 @@ def test_nobody_there_is_sick(make_ct_series: Any) -> None:
         CStoreTarget(settings, timeout_seconds=2).deliver(make_ct_series(1))
 
 
+@pytest.mark.parametrize(
+    ("requires", "said"),
+    [
+        (
+            {"require_calling_aet": ["CT01"]},
+            r"calling AE title not recognised; it does not know our AE title RCMED: add",
+        ),
+        ({"require_called_aet": True}, r"called AE title not recognised; it is not called PACS: mend called_ae"),
+    ],
+)
+def test_a_peer_that_rejects_is_quoted(make_ct_series: Any, requires: dict[str, Any], said: str) -> None:
+    entity = AE("ARCHIVE")
+    entity.add_supported_context(CTImageStorage)
+    for name, value in requires.items():
+        setattr(entity, name, value)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    try:
+        port = server.socket.getsockname()[1]
+        settings = CStoreDestination(type="c_store", host="127.0.0.1", port=port, called_ae="PACS", calling_ae="RCMED")
+        with pytest.raises(DestinationUnavailableError, match=f"(?i)rejected the association.*{said}"):
+            CStoreTarget(settings, timeout_seconds=10).deliver(make_ct_series(1))
+    finally:
+        server.shutdown()
+
+
 def test_an_association_that_is_lost_is_sick(peer: Peer, make_ct_series: Any) -> None:
     def answer(event: Any) -> int:
         event.assoc.abort()

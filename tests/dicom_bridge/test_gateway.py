@@ -232,7 +232,10 @@ def test_a_sick_destination_gets_its_results_when_it_is_back(
         assert "suspended" in page and f"PACS at 127.0.0.1:{port} does not answer" in page
         assert 'rcmed_destination_ok{destination="pacs"} 0.0' in metrics
         assert 'rcmed_destination_ok{destination="folder"} 1.0' in metrics
-        assert httpx.get(f"{address}/healthz").status_code == 200  # a sick destination is no fault of the gateway
+        health = httpx.get(f"{address}/healthz")
+        assert health.status_code == 200  # a sick destination is no fault of the gateway
+        (told,) = health.json()["attention"].items()
+        assert told[0] == "destination pacs" and "suspended" in told[1] and "does not answer" in told[1]
     # The gateway was stopped in the middle of the waiting; the next one goes on.
     pacs = start_pacs(port)
     try:
@@ -301,7 +304,7 @@ def test_status_page(gateway: Gateway, make_ct_series: Any) -> None:
     files = make_ct_series(2)
     study = pydicom.dcmread(files[0]).StudyInstanceUID
     with httpx.Client(base_url=f"http://127.0.0.1:{gateway.ports.web}") as client:
-        assert client.get("/healthz").json()["status"] == "ok"
+        assert client.get("/healthz").json()["status"] == "ok" and "attention" not in client.get("/healthz").json()
         assert "nothing was received yet" in client.get("/").text
         send(gateway, files)
         jobs = gateway.wait_for_study(study, PATIENCE)

@@ -70,6 +70,7 @@ def test_a_model_that_can_not_be_loaded_is_seen_and_its_jobs_are_done_after_the_
     with Gateway(settings(tmp_path / "state"), broken) as gateway:
         healthz = f"http://127.0.0.1:{gateway.ports.web}/healthz"
         assert httpx.get(healthz).json()["parts"]["model"] == "ok"  # nobody asked for it yet
+        assert "not in memory" in httpx.get(healthz).json()["attention"]["model"]
         study = send(gateway, make_ct_series(3))
         assert asked.wait(PATIENCE)
         wait_for(gateway, lambda: gateway.health()["model"] != "ok")

@@ -227,7 +227,7 @@ def test_queries_in_words() -> None:
 def test_the_api_writes_orders_down_and_tells_how_they_stand(line: Line) -> None:
     woken: list[bool] = []
     application = build_application([pull(line.orders, ["pacs"], lambda: woken.append(True))])
-    client = TestClient(application)
+    client = TestClient(application, base_url="http://127.0.0.1")
     answer = client.post("/api/pull", json={"source": "pacs", "studies": ["1.2.3"]})
     assert (answer.status_code, answer.json(), woken) == (202, {"ordered": 1}, [True])
     assert client.post("/api/pull", json={"source": "pacs", "query": {"Modality": "CT"}}).status_code == 202

@@ -23,7 +23,9 @@ from rcmed.errors import ConfigurationError
 
 
 def test_a_folder_is_shared_by_those_that_share_a_database_only(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
     with lock_state_folder(tmp_path, shared=True), lock_state_folder(tmp_path, shared=True):
+        assert tmp_path.stat().st_mode & 0o777 == 0o700, "images of patients are not for other users"
         with pytest.raises(ConfigurationError, match=r"in use by another gateway.*database\.url"):
             lock_state_folder(tmp_path)
     with lock_state_folder(tmp_path):

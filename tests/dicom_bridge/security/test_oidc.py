@@ -67,6 +67,10 @@ def settings(provider: IdentityProvider, **told: Any) -> OidcSettings:
     return OidcSettings.model_validate({"issuer": provider.issuer, "audience": AUDIENCE, "leeway_seconds": 0, **told})
 
 
+def client_of(application: Any, base_url: str = "http://127.0.0.1", **options: Any) -> TestClient:
+    return TestClient(application, base_url, **options)
+
+
 def page(provider: IdentityProvider, heard: Heard | None = None, token_file: Path | None = None, **told: Any) -> Any:
     web = WebSettings(oidc=settings(provider, **told), token_file=token_file)
     observer = heard or Heard()
@@ -88,7 +92,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def test_a_program_brings_an_access_token(provider: IdentityProvider) -> None:
-    client = TestClient(page(provider, required_claim="realm_access.roles", required_value="rcmed"))
+    client = client_of(page(provider, required_claim="realm_access.roles", required_value="rcmed"))
     assert client.get("/metrics", headers=bearer(provider.token())).status_code == 200
     assert client.get("/healthz", headers=bearer(provider.token())).json()["parts"] == {"disk": "ok"}
     assert client.get("/healthz").json() == {"status": "ok"}
@@ -150,7 +154,7 @@ def altered(provider: IdentityProvider) -> str:
     ],
 )
 def test_a_token_that_is_not_sound_is_refused(provider: IdentityProvider, heard: Heard, make: Any, reason: str) -> None:
-    answer = TestClient(page(provider, heard)).get("/metrics", headers=bearer(make(provider)))
+    answer = client_of(page(provider, heard)).get("/metrics", headers=bearer(make(provider)))
     assert answer.status_code == 401
     assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
     assert reason in answer.text
@@ -170,7 +174,7 @@ def test_a_token_that_is_not_sound_is_refused(provider: IdentityProvider, heard:
     ],
 )
 def test_the_claim_that_is_asked_for(provider: IdentityProvider, claim: str, value: str, status: int) -> None:
-    client = TestClient(page(provider, required_claim=claim, required_value=value))
+    client = client_of(page(provider, required_claim=claim, required_value=value))
     assert client.get("/metrics", headers=bearer(provider.token())).status_code == status
 
 
@@ -213,18 +217,18 @@ def test_known_keys_are_used_for_a_day_while_the_provider_is_down(provider: Iden
 
 def test_a_provider_that_is_down_or_another_one_is_answered_503(provider: IdentityProvider) -> None:
     provider.is_down = True
-    client = TestClient(page(provider, client_id=CLIENT), follow_redirects=False)
+    client = client_of(page(provider, client_id=CLIENT), follow_redirects=False)
     assert client.get("/metrics", headers=bearer(provider.token())).status_code == 503
     assert client.get("/login").status_code == 503
     provider.is_down = False
     provider.called = "https://evil.example"
-    assert TestClient(page(provider)).get("/metrics", headers=bearer(provider.token())).status_code == 503
+    assert client_of(page(provider)).get("/metrics", headers=bearer(provider.token())).status_code == 503
 
 
 def test_the_shared_token_goes_on_beside_it(provider: IdentityProvider, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(SECRET)
-    client = TestClient(page(provider, token_file=file))
+    client = client_of(page(provider, token_file=file))
     assert client.get("/metrics", headers=bearer(SECRET)).status_code == 200
     assert client.get("/metrics", headers=bearer(provider.token())).status_code == 200
     assert client.get("/metrics", headers=bearer("x" * 40)).status_code == 401
@@ -243,12 +247,12 @@ def log_in(client: TestClient, path: str = "/metrics") -> tuple[httpx.Response, 
     assert away.status_code == 302
     agreed = httpx.get(away.headers["location"])
     back = urlsplit(agreed.headers["location"])
-    assert (back.netloc, back.path) == ("testserver", "/login/return")
+    assert (back.netloc, back.path) == ("127.0.0.1", "/login/return")
     return agreed, client.get(f"{back.path}?{back.query}")
 
 
 def test_a_browser_logs_in_and_out(provider: IdentityProvider, heard: Heard) -> None:
-    client = TestClient(page(provider, heard, client_id=CLIENT), follow_redirects=False)
+    client = client_of(page(provider, heard, client_id=CLIENT), follow_redirects=False)
     _, answer = log_in(client)
     assert (answer.status_code, answer.headers["location"]) == (303, "/metrics")
     cookie = answer.headers["set-cookie"].lower()
@@ -262,8 +266,8 @@ def test_a_browser_logs_in_and_out(provider: IdentityProvider, heard: Heard) -> 
 
 
 def test_the_cookie_goes_over_https_only_where_browsers_come_by_it(provider: IdentityProvider) -> None:
-    told = page(provider, client_id=CLIENT, public_url="https://testserver")
-    client = TestClient(told, base_url="https://testserver", follow_redirects=False)
+    told = page(provider, client_id=CLIENT, public_url="https://127.0.0.1")
+    client = client_of(told, base_url="https://127.0.0.1", follow_redirects=False)
     _, answer = log_in(client)
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith("__Host-rcmed=") and "; secure" in cookie.lower()
@@ -275,7 +279,7 @@ def test_a_cookie_that_was_made_up_or_is_old_opens_nothing(
     provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made_up = base64.b64encode(json.dumps({"until": time.time() + 1000}).encode()).decode()
-    client = TestClient(page(provider, client_id=CLIENT), follow_redirects=False)
+    client = client_of(page(provider, client_id=CLIENT), follow_redirects=False)
     for cookie in (made_up, f"{made_up}.aaaa.bbbb"):
         assert client.get("/metrics", headers={"Cookie": f"rcmed={cookie}"}).status_code == 401
     log_in(client)
@@ -285,12 +289,12 @@ def test_a_cookie_that_was_made_up_or_is_old_opens_nothing(
 
 
 def test_a_log_in_that_was_not_begun_here_is_refused(provider: IdentityProvider, heard: Heard) -> None:
-    client = TestClient(page(provider, heard, client_id=CLIENT), follow_redirects=False)
+    client = client_of(page(provider, heard, client_id=CLIENT), follow_redirects=False)
     agreed, answer = log_in(client)
     back = urlsplit(agreed.headers["location"])
     again = client.get(f"{back.path}?{back.query}")  # the same once more
     assert again.status_code == 401
-    stranger = TestClient(page(provider, heard, client_id=CLIENT), follow_redirects=False)
+    stranger = client_of(page(provider, heard, client_id=CLIENT), follow_redirects=False)
     assert stranger.get(f"{back.path}?{back.query}").status_code == 401
     assert stranger.get("/login/return?error=access_denied&error_description=no").status_code == 401
     assert heard.refused == ["/login/return"] * 3
@@ -300,7 +304,7 @@ def test_a_log_in_that_was_not_begun_here_is_refused(provider: IdentityProvider,
 def test_a_user_without_the_role_is_not_let_in(provider: IdentityProvider, heard: Heard) -> None:
     provider.roles = ["visitor"]
     told = page(provider, heard, client_id=CLIENT, required_claim="realm_access.roles", required_value="rcmed")
-    client = TestClient(told, follow_redirects=False)
+    client = client_of(told, follow_redirects=False)
     _, answer = log_in(client)
     assert answer.status_code == 403 and heard.logins == []
     assert client.get("/metrics", headers=HTML).status_code == 303
@@ -310,7 +314,7 @@ def test_a_user_without_the_role_is_not_let_in(provider: IdentityProvider, heard
     "wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
 def test_after_the_log_in_it_goes_to_our_own_pages_only(provider: IdentityProvider, wanted: str) -> None:
-    client = TestClient(page(provider, client_id=CLIENT), follow_redirects=False)
+    client = client_of(page(provider, client_id=CLIENT), follow_redirects=False)
     away = client.get("/login", params={"next": wanted})
     back = urlsplit(httpx.get(away.headers["location"]).headers["location"])
     assert client.get(f"{back.path}?{back.query}").headers["location"] == "/"
