@@ -204,6 +204,7 @@ class Gateway:
             self._submit,
             self._on_change,
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
+            skipped_modalities=self.settings.receive.skipped_modalities,
             on_complete=observer.study_completed,
             is_awaited=orders.is_pulling if orders is not None else lambda study_uid: False,
             # Where several processes share a database, another one may do the job.

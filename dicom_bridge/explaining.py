@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def series_in_folder(folder: Path, calling_ae: str | None, called_ae: str) -> tu
     return [known for _, known in sorted(found.items())], unreadable
 
 
-def explain_series(series: KnownSeries, routes: Sequence[Route]) -> list[str]:
+def explain_series(series: KnownSeries, routes: Sequence[Route], skipped_modalities: Collection[str] = ()) -> list[str]:
     """Lines: the series, every route with every condition, and what is done."""
     facts = series.facts
     told = ", ".join(text for text in (facts.modality, facts.body_part, facts.series_description) if text)
@@ -82,6 +82,8 @@ def explain_series(series: KnownSeries, routes: Sequence[Route]) -> list[str]:
         f"study {series.study_uid}",
         f"series {series.series_uid}: {told or 'nothing known'}, {series.instances} instances",
     ]
+    if facts.modality in skipped_modalities:
+        return [*lines, f"  => nothing is asked: {facts.modality} is among receive.skipped_modalities"]
     explained = explain_routes(facts, routes)
     for route, why in zip(routes, explained, strict=True):
         lines.append(f"  route {route.name}: {'match' if why.matched else 'no match'}")

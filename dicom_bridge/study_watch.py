@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import DBAPIError
@@ -47,6 +47,7 @@ class StudyWatch:
         submit: Callable[[Sequence[str]], None],
         on_change: Callable[[], None] = lambda: None,
         overdue_seconds: float = 0.0,
+        skipped_modalities: Collection[str] = (),
         on_complete: Callable[[str, StudyProgress, Sequence[Arrival], int], None] = lambda *told: None,
         is_awaited: Callable[[str], bool] = lambda study_uid: False,
         on_expected: Callable[[Sequence[JobRow]], None] | None = None,
@@ -61,6 +62,7 @@ class StudyWatch:
             submit: takes the ids of new jobs.
             on_change: called when a study was closed.
             overdue_seconds: a study is left to others until it has been complete for so long.
+            skipped_modalities: series of which no route is asked, a catch-all neither: they hold no image.
             on_complete: takes a study that was closed, where it stands, its arrivals, and how many jobs are new.
             on_expected: takes the jobs that a study will have if nothing more comes, while it is waited whether
                 anything does; None: nobody wants to know.
@@ -73,6 +75,7 @@ class StudyWatch:
         self._submit = submit
         self._on_change = on_change
         self._overdue = overdue_seconds
+        self._skipped = frozenset(skipped_modalities)
         self._on_complete = on_complete
         self._is_awaited = is_awaited
         self._on_expected = on_expected
@@ -196,6 +199,10 @@ class StudyWatch:
         jobs = []
         without_route = []
         for series_uid, facts in self._index.series_of(study_uid):
+            if facts.modality in self._skipped:
+                text = f"{facts.modality}: nothing is looked for (receive.skipped_modalities)"
+                without_route.append((series_uid, text))
+                continue
             routes = match_routes(facts, self._routes)
             if not routes:
                 text = f"no route matches (modality {facts.modality or 'absent'}, from {facts.calling_ae or 'unknown'})"

@@ -44,4 +44,4 @@ def route(
             raise InputError(f"--explain {explain}: neither a folder nor a Study Instance UID") from None
         series = series_in_index(settings, explain)
     for one in series:
-        typer.echo("\n".join(explain_series(one, settings.routing.routes)))
+        typer.echo("\n".join(explain_series(one, settings.routing.routes, settings.receive.skipped_modalities)))

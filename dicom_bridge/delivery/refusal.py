@@ -5,7 +5,7 @@ from __future__ import annotations
 from pynetdicom.association import Association
 
 # What the reasons of an A-ASSOCIATE-RJ (PS3.8 9.3.4) mean to whoever set the peer up: (source, diagnostic).
-_MENDS = {
+_MENDS: dict[tuple[int | None, int | None], str] = {
     (1, 3): "it does not know our AE title {calling}: add it there",
     (1, 7): "it is not called {called}: mend called_ae",
 }

@@ -41,6 +41,8 @@ ConfiguredFile = Annotated[Path, AfterValidator(_beside_the_file)]
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PeerPort = Annotated[int, Field(ge=1, le=65535)]
+WITHOUT_IMAGES = ("SEG", "SR", "PR", "KO", "DOC", "RTSTRUCT")
+"""Modalities of series that hold no image to look at; our own results are among them."""
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f\s][^\\\x00-\x1f]*$")]
 
 

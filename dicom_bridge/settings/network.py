@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dicom_bridge.settings.base import AeTitle, ConfiguredFile, ListeningHost, PeerPort, Port, Settings, is_loopback
+from dicom_bridge.settings.base import (
+    WITHOUT_IMAGES,
+    AeTitle,
+    ConfiguredFile,
+    ListeningHost,
+    PeerPort,
+    Port,
+    Settings,
+    is_loopback,
+)
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -117,6 +126,7 @@ class ReceiveSettings(Settings):
         maximum_instance_megabytes: a larger data set is refused (status 0xC000), its bytes are not kept.
         maximum_instances_per_study: more are refused (status 0xC000).
         minimum_free_megabytes: an instance that would leave less free disk is answered 0xA700, out of resources.
+        skipped_modalities: series of which nothing is asked, whatever the routes say; they are kept all the same.
         keep_cached: whether files stay in the system's memory when they are on disk. Memory is then taken anew for
             each, which costs a virtual machine more than reading them once for their job.
     """
@@ -135,6 +145,7 @@ class ReceiveSettings(Settings):
     maximum_instance_megabytes: int = Field(default=2048, ge=1)
     maximum_instances_per_study: int = Field(default=50000, ge=1)
     minimum_free_megabytes: int = Field(default=512, ge=0)
+    skipped_modalities: tuple[str, ...] = WITHOUT_IMAGES
     keep_cached: bool = False
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dicom_bridge.settings.base import AeTitle, ConfiguredFile, PeerPort, Settings
+from dicom_bridge.settings.base import WITHOUT_IMAGES, AeTitle, ConfiguredFile, PeerPort, Settings
 from dicom_bridge.settings.network import ClientTlsSettings
 from dicom_bridge.settings.routing import Url
 
@@ -72,7 +72,7 @@ class PullSettings(Settings):
     first_wait_seconds: float = Field(default=5.0, gt=0)
     maximum_wait_seconds: float = Field(default=600.0, gt=0)
     timeout_seconds: float = Field(default=60.0, gt=0)
-    skipped_modalities: tuple[str, ...] = ("SEG", "SR", "PR", "KO", "DOC", "RTSTRUCT")
+    skipped_modalities: tuple[str, ...] = WITHOUT_IMAGES
 
     def wait_before(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt` (from 1) failed."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dicom_bridge.settings.base import ConfiguredFile, Settings
+from dicom_bridge.settings.base import WITHOUT_IMAGES, ConfiguredFile, Settings
 from dicom_bridge.settings.network import ClientTlsSettings
 from dicom_bridge.settings.routing import Url
 
@@ -46,4 +46,4 @@ class FollowedOrthancSettings(Settings):
     tls: ClientTlsSettings | None = None
     poll_seconds: float = Field(default=5.0, gt=0)
     begin: Literal["now", "oldest"] = "now"
-    skipped_modalities: tuple[str, ...] = ("SEG", "SR", "PR", "KO", "DOC", "RTSTRUCT")
+    skipped_modalities: tuple[str, ...] = WITHOUT_IMAGES

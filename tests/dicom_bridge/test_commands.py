@@ -172,6 +172,17 @@ def test_route_explains_a_folder(rules: Path, make_ct_series: Any, capsys: pytes
     assert "    => asks: liver; spleen; priority high; results to results" in said.out.splitlines()
 
 
+def test_route_explains_what_is_never_asked(
+    rules: Path, make_ct_series: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file,) = make_ct_series(1)
+    dataset = pydicom.dcmread(file)
+    dataset.Modality = "SR"
+    dataset.save_as(file)
+    assert status_of("route", "--explain", str(file.parent), "--config", str(rules)) == 0
+    assert "=> nothing is asked: SR is among receive.skipped_modalities" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_route_explains_a_study_of_a_gateway_that_runs(
     rules: Path, make_ct_series: Any, stub: Any, capsys: pytest.CaptureFixture[str]

@@ -21,9 +21,9 @@ def index(tmp_path: Path) -> StudyIndex:
     return StudyIndex(Database(tmp_path / "index.sqlite"))
 
 
-def arrive(index: StudyIndex, study_uid: str, number: int = 1) -> None:
+def arrive(index: StudyIndex, study_uid: str, number: int = 1, modality: str = "CT") -> None:
     association = index.open_association("CT01", "RCMED", "127.0.0.1:1")
-    facts = SeriesFacts("CT", None, None, None, None, "CT01", "RCMED")
+    facts = SeriesFacts(modality, None, None, None, None, "CT01", "RCMED")
     instance = ReceivedInstance(
         study_uid,
         f"{study_uid}.1",
@@ -180,3 +180,28 @@ def test_jobs_are_told_before_a_study_is_complete_and_anew_when_more_came(index:
         watch.stop()
     assert len(told) == 2 and told[0] != told[1]
     assert submitted == told[1]
+
+
+def test_a_series_without_images_is_kept_and_asked_nothing_by_a_catch_all(index: StudyIndex) -> None:
+    arrive(index, "1.2.1", modality="SR")
+    arrive(index, "1.2.2", modality="CT")
+    submitted: list[str] = []
+    closed = threading.Semaphore(0)
+    watch = StudyWatch(
+        index,
+        CompletionRules(60, 0),
+        (Route(name="all", destinations=("d",)),),
+        lambda: "0" * 64,
+        submitted.extend,
+        closed.release,
+        skipped_modalities=("SR",),
+    )
+    watch.start()
+    try:
+        assert closed.acquire(timeout=PATIENCE) and closed.acquire(timeout=PATIENCE)
+    finally:
+        watch.stop()
+    assert len(submitted) == 1
+    (line,) = index.lines("1.2.1")
+    assert (line.level, line.text) == ("info", "SR: nothing is looked for (receive.skipped_modalities)")
+    assert [line.text for line in index.lines("1.2.2")] == []
