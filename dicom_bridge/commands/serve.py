@@ -19,7 +19,7 @@ def serve(
     """Receive studies by DICOM, find what the routes ask for, and deliver SEG and SR. Ends at SIGTERM or SIGINT."""
     from dicom_bridge.settings import GatewaySettings
 
-    run_gateway(GatewaySettings() if config is None else GatewaySettings.from_yaml(config))
+    run_gateway(GatewaySettings() if config is None else GatewaySettings.from_yaml(config, reads_files=True))
 
 
 def run_gateway(settings: GatewaySettings, receives: bool = True) -> None:

@@ -15,4 +15,4 @@ def work(
     from dicom_bridge.commands.serve import run_gateway
     from dicom_bridge.settings import GatewaySettings
 
-    run_gateway(GatewaySettings.from_yaml(config), receives=False)
+    run_gateway(GatewaySettings.from_yaml(config, reads_files=True), receives=False)

@@ -105,7 +105,7 @@ def modality_of(instance: Instance, wanted: Modality | None) -> tuple[Modality, 
                 f"{UID(instance.uid('SOPClassUID')).name}"
             )
             if wanted is None:
-                raise UnsuitablePixelsError(f"{contradiction}; mend one of them, or give --modality")
+                raise UnsuitablePixelsError(f"{contradiction}; mend one of them, or use rcmed find --modality")
             return wanted, f"{contradiction}; read as {wanted}, as was asked"
         return modality, _nearby(instance, term, modality)
     if by_class is not None:
@@ -113,12 +113,12 @@ def modality_of(instance: Instance, wanted: Modality | None) -> tuple[Modality, 
     if wanted is not None:
         return wanted, None
     if term == "NM":
-        return Modality.PET, f"{instance.path}: nuclear medicine is read as pet; give --modality to choose another"
+        return Modality.PET, f"{instance.path}: nuclear medicine is read as pet; rcmed find --modality chooses another"
     assumed = Modality.DERMOSCOPY if instance.is_colour else Modality.X_RAY
     said = f"is {shown(term)}" if term else "is missing"
     return (
         assumed,
-        f"{instance.path}: Modality (0008,0060) {said}; read as {assumed}, give --modality to choose another",
+        f"{instance.path}: Modality (0008,0060) {said}; read as {assumed}, rcmed find --modality chooses another",
     )
 
 

@@ -119,7 +119,7 @@ def _marked(images: list[Image], group: InstanceGroup, wanted: Modality | None) 
     unlearned = unlearned_kind(group.instances[0])
     if wanted is not None or unlearned is None:
         return images
-    line = f"{group.instances[0].path}: {unlearned}; nothing is looked for in it, give --modality to choose another"
+    line = f"{group.instances[0].path}: {unlearned}; nothing is looked for in it, rcmed find --modality chooses another"
     return [replace(image, unlearned=unlearned, warnings=(*image.warnings, line)) for image in images]
 
 

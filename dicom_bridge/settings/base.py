@@ -13,6 +13,10 @@ FOLDER = "folder"
 """Key of the validation context: the folder of the file that the settings are read from."""
 
 
+READS_FILES = "reads files"
+"""Key of the validation context: whether the files that the settings name must be there, as for a gateway that starts."""
+
+
 class MisplacedError(ValueError):
     """Mistakes that show only when several settings are looked at together; each names the key that is to be mended.
 
@@ -32,8 +36,15 @@ class Settings(BaseModel):
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get(FOLDER)
-    return path if folder is None else folder / path
+    context = info.context or {}
+    if context.get(FOLDER) is not None:
+        path = context[FOLDER] / path
+    if context.get(READS_FILES):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{path} can't be read ({error.strerror})") from None
+    return path
 
 
 ConfiguredFile = Annotated[Path, AfterValidator(_beside_the_file)]

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from dicom_bridge.completion import CompletionRules
-from dicom_bridge.settings.base import FOLDER, Settings
+from dicom_bridge.settings.base import FOLDER, READS_FILES, Settings
 from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
 from dicom_bridge.settings.pulling import PullSettings, SourceName, SourceSettings
@@ -124,12 +124,15 @@ class GatewaySettings(Settings):
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
 
     @classmethod
-    def from_yaml(cls, path: Path) -> GatewaySettings:
+    def from_yaml(cls, path: Path, reads_files: bool = False) -> GatewaySettings:
         """Read a YAML file.
 
+        Args:
+            path: of the file.
+            reads_files: the files that it names (secrets, certificates) must be there.
         Raises:
-            ConfigurationError: unreadable, unknown key or bad value; for each mistake a line that names the file, the
-                line in it, the key and the mend.
+            ConfigurationError: unreadable, unknown key or bad value, a file that is not there; for each mistake a line
+                that names the file, the line in it, the key and the mend.
         """
         file = SettingsFile.read(path)
         content, files = dict(file.content), {"": file}
@@ -137,4 +140,4 @@ class GatewaySettings(Settings):
         if isinstance(routing, str):
             files["routing"] = SettingsFile.read(path.parent / routing)
             content["routing"] = files["routing"].content
-        return validate(cls, content, files, {FOLDER: path.parent})
+        return validate(cls, content, files, {FOLDER: path.parent, READS_FILES: reads_files})

@@ -102,6 +102,22 @@ def test_serve_names_the_key_that_is_wrong(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.slow
+def test_serve_names_all_mistakes_at_once_missing_files_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(
+        "receive: {prot: 1, tls: {certificate: own.pem, key: own.key}}\nweb:\n  port: 70000\n  token_file: token\n"
+    )
+    (tmp_path / "own.key").write_text("")
+    assert status_of("serve", "--config", str(config)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [
+        word for line in lines for word in ("receive.prot", "own.pem", "web.port", "web.token_file") if word in line
+    ] == [*("receive.prot", "own.pem", "web.port", "web.token_file")]
+    assert f"{config}, line 4" in lines[-1] and "can't be read (No such file or directory)" in lines[-1]
+    assert status_of("route", "--explain", "1.2.3", "--config", str(config)) == 2
+    assert "token" not in capsys.readouterr().err, "who explains a route need not be let at the secrets"
+
+
 def test_no_patient_name_reaches_the_log(make_ct_series: Any, tmp_path: Path) -> None:
     """In a process of its own: pytest shows warnings whatever the filters say."""
     (file,) = make_ct_series(1)
