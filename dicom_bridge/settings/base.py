@@ -14,7 +14,7 @@ FOLDER = "folder"
 
 
 READS_FILES = "reads files"
-"""Key of the validation context: whether the files that the settings name must be there, as for a gateway that starts."""
+"""Key of the validation context: whether the files that settings name must be there, as for a gateway that starts."""
 
 
 class MisplacedError(ValueError):
