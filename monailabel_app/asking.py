@@ -7,6 +7,7 @@ earlier is given, so that a `label_prompt` or points that OHIF kept from an earl
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +20,9 @@ from rcmed.image import Modality
 LONGEST_PROMPT = 4000
 MOST_POINTS = 1000
 AUTOMATIC = "auto"
+
+# What 3D Slicer calls a segment that nobody has named.
+_NAME_OF_SLICERS = re.compile(r"Segment(_[0-9]+)?")
 
 FilePoint = tuple[int, int, int]
 """Voxel (i, j, k) along the file's first, second and third axis, as both viewers count."""
@@ -124,7 +128,7 @@ def _names(value: object) -> tuple[str, ...]:
         return ()
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise InputError("params: `label` must be a segment's name or a list of names")
-    return tuple(name.strip() for name in names if name.strip())
+    return tuple(name.strip() for name in names if name.strip() and not _NAME_OF_SLICERS.fullmatch(name.strip()))
 
 
 def _values(params: Mapping[str, Any], labels: AdvertisedLabels) -> tuple[int, ...]:

@@ -83,8 +83,8 @@ def strategies(
     return {
         "first": First(leases),
         "random": Random(leases),
-        "most disagreement": LeastKnown(leases, served, DISAGREEMENT, modality_of),
-        "most uncertain": LeastKnown(leases, served, ENTROPY, modality_of),
+        "most_disagreement": LeastKnown(leases, served, DISAGREEMENT, modality_of),
+        "most_uncertain": LeastKnown(leases, served, ENTROPY, modality_of),
     }
 
 

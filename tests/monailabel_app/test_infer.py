@@ -191,6 +191,17 @@ def test_a_click_never_erases(make_client: Make, two_livers: Any, tmp_path: Path
         assert answer.status_code == 422 and "the segment stays as it is" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("name", ["Segment_1", "Segment"])
+def test_a_segment_that_nobody_named_is_no_word(make_client: Make, two_livers: Any, tmp_path: Path, name: str) -> None:
+    client = make_client(two_livers)
+    asked = {"params": json.dumps({"label": name, "foreground": [], "background": []})}
+    reply = client.post("/infer/rcmed_edit?image=ct--body", data=asked)
+    assert reply.status_code == 422 and "name the segment after its target" in reply.json()["detail"]
+    params = {"label": name, "foreground": [[4, 4, 4]], "background": []}
+    mask, _ = slicer(client, tmp_path, "ct--body", params, "rcmed_edit")
+    assert np.count_nonzero(sitk.GetArrayFromImage(mask)) == 1, "the most specific thing at the click"
+
+
 def test_what_is_said_is_said_of_the_part_that_is_shown(make_client: Make, two_livers: Any, tmp_path: Path) -> None:
     client = make_client(two_livers)
     params = {"label": "liver", "foreground": [[4, 4, 4]], "background": []}

@@ -78,13 +78,13 @@ def train(server: httpx.Client) -> dict[str, Any]:
 def test_it_learns_from_what_is_submitted_and_can_be_taken_back(server: httpx.Client, shapes: Any) -> None:
     info = server.get("/info/").json()
     assert list(info["trainers"]) == ["rcmed"]
-    assert list(info["strategies"]) == ["first", "random", "most disagreement", "most uncertain"]
+    assert list(info["strategies"]) == ["first", "random", "most_disagreement", "most_uncertain"]
     before = server.get("/versions/").json()
     assert before["served"] == 0
 
     given = []
     for turn in range(IMAGES):
-        strategy, user = ("most uncertain", "first")[turn % 2], ("anna", "ben")[turn % 2]
+        strategy, user = ("most_uncertain", "first")[turn % 2], ("anna", "ben")[turn % 2]
         sample = server.post(f"/activelearning/{strategy}", json={"client_id": user, "prompt": "liver"}).json()
         given.append(sample["id"])
         submit(server, sample["id"], shapes.draw(int(sample["id"].split("--")[1]))[1]["liver"], user)

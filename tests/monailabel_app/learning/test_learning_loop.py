@@ -6,6 +6,7 @@ import json
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import numpy as np
 import pytest
@@ -72,10 +73,11 @@ def test_next_sample_submit_train_in_its_own_process_and_serve(
     first_hash = served.current().identity.weights_sha256
     store = store_of(tmp_path / "studies", shapes, range(100, 120))
     tasks = strategies(served)
+    assert [quote_plus(name) for name in tasks] == list(tasks), "Slicer asks for quote_plus(name)"
     given = []
     for turn in range(20):
         user = ("anna", "ben")[turn % 2]
-        chosen = tasks["most disagreement" if turn % 4 < 2 else "most uncertain"](
+        chosen = tasks["most_disagreement" if turn % 4 < 2 else "most_uncertain"](
             {"client_id": user, "prompt": "liver"}, store
         )
         given.append(chosen["id"])
