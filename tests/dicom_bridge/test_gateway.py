@@ -157,16 +157,20 @@ def test_what_can_not_be_read_is_said_and_the_rest_goes_on(gateway: Gateway, mak
     no_image = make_ct_series(1, study)
     report = pydicom.dcmread(no_image[0])
     report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
-    report.Modality = "SR"
+    report.Modality = "OT"
     del report.PixelData
     report.save_as(no_image[0])
+    skipped = make_ct_series(1, study)
+    report.Modality, report.SeriesInstanceUID = "SR", pydicom.dcmread(skipped[0]).SeriesInstanceUID
+    report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    report.save_as(skipped[0])
     gap = make_ct_series([0, 1, 2, 4, 5], study)
     mixed = make_ct_series(4, study)
     for file in mixed[2:]:
         turned = pydicom.dcmread(file)
         turned.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
         turned.save_as(file)
-    send(gateway, sound + corrupt + no_image + gap + mixed)
+    send(gateway, sound + corrupt + no_image + skipped + gap + mixed)
     jobs = {job.series_uid: job for job in gateway.wait_for_study(study, PATIENCE)}
     lines = gateway.index.lines(study)
     series = {
@@ -180,6 +184,8 @@ def test_what_can_not_be_read_is_said_and_the_rest_goes_on(gateway: Gateway, mak
             said[line.series_uid].append(line.text)
             assert "\n" not in line.text and "Traceback" not in line.text
     assert series["sound"] not in said
+    (line,) = [line for line in lines if line.series_uid == report.SeriesInstanceUID]
+    assert line.level == "info" and "skipped_modalities" in line.text and line.series_uid not in jobs
     for name in ("no_image", "gap"):
         assert len(said[series[name]]) == 1, said
         assert jobs[series[name]].state == JobState.REFUSED
