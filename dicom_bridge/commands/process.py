@@ -26,8 +26,8 @@ def process(
         raise InputError("give --study UID or --query CONDITIONS, not both")
     settings = GatewaySettings.from_yaml(config)
     if source not in settings.sources:
-        known = ", ".join(sorted(settings.sources)) or "none is configured"
-        raise InputError(f"--from {source}: no archive of this name under `sources` of {config} ({known})")
+        known = ", ".join(sorted(settings.sources)) or "none"
+        raise InputError(f"--from: no source {source!r} is configured in {config}, known are: {known}")
     order = {"source": source, "query": parse_query(query)} if query else {"source": source, "studies": study}
     told = ask_gateway(settings, order, config)
     if query:

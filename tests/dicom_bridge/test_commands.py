@@ -76,7 +76,7 @@ def test_send_says_how_a_peer_is_named(peer: str, tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize(
     ("sources", "known"),
-    [("{}", "none is configured"), ('{old: {type: dicomweb, url: "http://127.0.0.1:1"}}', "(old)")],
+    [("{}", "known are: none"), ('{old: {type: dicomweb, url: "http://127.0.0.1:1"}}', "known are: old")],
 )
 def test_process_names_the_archives_that_there_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], sources: str, known: str
@@ -85,7 +85,7 @@ def test_process_names_the_archives_that_there_are(
     config.write_text(f"sources: {sources}\n")
     assert status_of("process", "--from", "pacs", "--study", "1.2", "--config", str(config)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--from pacs" in line and known in line and str(config) in line
+    assert "no source 'pacs'" in line and known in line and str(config) in line
 
 
 def test_send_says_that_nobody_answers(make_ct_series: Any, capsys: pytest.CaptureFixture[str]) -> None:
