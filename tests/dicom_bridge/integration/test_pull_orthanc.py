@@ -104,6 +104,7 @@ def test_a_study_and_then_the_archive(
 
 def test_where_no_gateway_runs_the_command_says_so(tmp_path: Path, free_port: Callable[[], int]) -> None:
     config = tmp_path / "gateway.yaml"
-    config.write_text(json.dumps({"web": {"port": free_port()}}))
+    pacs = {"type": "dicomweb", "url": "http://127.0.0.1:1"}
+    config.write_text(json.dumps({"web": {"port": free_port()}, "sources": {"pacs": pacs}}))
     with pytest.raises(ConfigurationError, match="start it with rcmed serve"):
         process("pacs", config, ["1.2.3"])

@@ -22,6 +22,8 @@ from rcmed.errors import ConfigurationError
 from rcmed.model.packaged import file_sha256
 from rcmed.training.corrections import CorrectionSettings
 
+pytestmark = pytest.mark.slow
+
 # What a server's app folder holds; the names are what the viewer shows.
 MAIN = """
 import sys
@@ -36,8 +38,6 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel_app.served import ServedAssistant
 from monailabel_app.train import trainers
 from rcmed.training.corrections import CorrectionSettings
-
-pytestmark = pytest.mark.slow
 
 
 class LearningApp(MONAILabelApp):
