@@ -29,6 +29,7 @@ from monailabel_app.points import GridPointing, PointMemory, as_hints, chosen_pa
 from monailabel_app.resident import ResidentAssistant
 from rcmed.errors import InputError
 from rcmed.findings import Finding, Findings
+from rcmed.hints import Hint
 from rcmed.image import Image, Modality
 from rcmed.vocabulary import load_targets, resolve_targets
 
@@ -132,12 +133,12 @@ class FindTask(InferTask):  # type: ignore[misc]
             image = replace(image, is_volume=False)
         read = time.perf_counter()
         pointing = self._pointing(question, image, path)
-        findings = self._find(question, image, pointing)
-        if pointing and not self._is_hinted(question, pointing):
-            findings, kept_whole = _with_chosen_parts(findings, pointing, image)
-        else:
-            kept_whole = []
-        answers, unresolved = self._answers(question, findings, pointing)
+        hints = as_hints(pointing) if self._is_hinted(question, pointing) else {}
+        findings = self._find(question, image, pointing, hints)
+        # What the weights were told need not be chosen from.
+        choosing = GridPointing() if hints else pointing
+        findings, kept_whole = _with_chosen_parts(findings, choosing, image)
+        answers, unresolved = self._answers(question, findings, choosing)
         if pointing.inside and all(answer.mask is None or not answer.mask.any() for answer in answers):
             # An empty answer would take the place of the segment that the user was mending.
             raise InputError("nothing was found at the clicks; the segment stays as it is: click elsewhere, or draw")
@@ -171,7 +172,7 @@ class FindTask(InferTask):  # type: ignore[misc]
             return GridPointing()
         return on_grid(given, image)
 
-    def _find(self, question: Question, image: Image, pointing: GridPointing) -> Findings:
+    def _find(self, question: Question, image: Image, pointing: GridPointing, hints: Mapping[int, Hint]) -> Findings:
         if self._one_segment and question.asked is Asked.NOTHING and not pointing.inside:
             raise InputError(
                 "nothing says what to find: name the segment after its target, type a prompt in Options, or click on it"
@@ -183,7 +184,6 @@ class FindTask(InferTask):  # type: ignore[misc]
             words = [word for word in words if word in known]
             if not words:
                 return Findings((), self._resident.assistant.identity, image.grid, image.modality)
-        hints = as_hints(pointing) if self._is_hinted(question, pointing) else {}
         return self._resident.find(image, words, hints)
 
     def _is_hinted(self, question: Question, pointing: GridPointing) -> bool:
@@ -195,20 +195,19 @@ class FindTask(InferTask):  # type: ignore[misc]
         return question.asked is not Asked.NOTHING or (assistant.takes_hints_without_name and bool(pointing.inside))
 
     def _answers(
-        self, question: Question, findings: Findings, pointing: GridPointing
+        self, question: Question, findings: Findings, choosing: GridPointing
     ) -> tuple[list[_Answer], list[str]]:
         unresolved = [f.reason or f"`{f.prompt}` names no target" for f in findings.findings if f.target is None]
         by_target = {f.target.name: f for f in reversed(findings.findings) if f.target is not None}
         named = [f for f in findings.findings if f.target is not None and by_target[f.target.name] is f]
         if unresolved and not named:
             raise InputError("; ".join(unresolved))
-        masks = {id(f): f.mask for f in named}
-        if question.asked is Asked.NOTHING and pointing.inside and not self._is_hinted(question, pointing):
-            named = _smallest_touched(named, pointing)
+        if question.asked is Asked.NOTHING and choosing.inside:
+            named = _smallest_touched(named, choosing)
         if self._one_segment:
-            return [_Answer(f, 1, masks[id(f)]) for f in named], unresolved
+            return [_Answer(f, 1, f.mask) for f in named], unresolved
         values = self._values(question, named)
-        return [_Answer(f, values[id(f)], masks[id(f)]) for f in named if id(f) in values], unresolved
+        return [_Answer(f, values[id(f)], f.mask) for f in named if id(f) in values], unresolved
 
     def _values(self, question: Question, named: Sequence[Finding]) -> dict[int, int]:
         """The value of each finding, by identity: 1..N, or for OHIF an advertised one."""

@@ -22,3 +22,5 @@ REPORT_FILE = "report.dcm"
 KEY_OBJECTS_FILE = "key-objects.dcm"
 STRUCTURE_SET_FILE = "contours.dcm"
 CAPTURE_FILE = "capture-{}.dcm"
+FILE_PATTERNS = (SEGMENTATION_FILE, REPORT_FILE, KEY_OBJECTS_FILE, STRUCTURE_SET_FILE, CAPTURE_FILE.format("[0-9]*"))
+"""Of the names of all files of results."""

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dicom_bridge.results.kinds import (
-    CAPTURE_FILE,
-    DEFAULT_RESULTS,
-    KEY_OBJECTS_FILE,
-    REPORT_FILE,
-    SEGMENTATION_FILE,
-    STRUCTURE_SET_FILE,
-    ResultKind,
-)
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, FILE_PATTERNS, ResultKind
 from rcmed.answering import AnswerWriter
 from rcmed.errors import InputError
 from rcmed.findings import Findings
@@ -23,10 +15,7 @@ from rcmed.image import Image
 class _DicomWriter:
     """The objects beside the other answers of one image (`rcmed.answering.AnswerWriter`)."""
 
-    file_names: Sequence[str] = (
-        *(SEGMENTATION_FILE, REPORT_FILE, KEY_OBJECTS_FILE, STRUCTURE_SET_FILE),
-        CAPTURE_FILE.format("[0-9]*"),
-    )
+    file_names: Sequence[str] = FILE_PATTERNS
 
     def require_kinds(self, kinds: Sequence[str]) -> None:
         """Whether all of them are of `ResultKind`; raises InputError where one is not."""
