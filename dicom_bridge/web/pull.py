@@ -56,6 +56,7 @@ def pull(orders: PullOrders, sources: Collection[str], on_order: Callable[[], No
 
     @router.get("")
     def state() -> dict[str, Any]:
+        counts = orders.counts()  # before the rows: what is counted as done then shows its end below
         rows = [
             {
                 "source": row.source,
@@ -67,6 +68,6 @@ def pull(orders: PullOrders, sources: Collection[str], on_order: Callable[[], No
             }
             for row in orders.latest()
         ]
-        return {"orders": orders.counts(), "latest": rows}
+        return {"orders": counts, "latest": rows}
 
     return router

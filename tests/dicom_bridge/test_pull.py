@@ -18,6 +18,7 @@ from dicom_bridge.pull.source import RemoteSeries, SourceUnavailableError, Take,
 from dicom_bridge.settings import PullSettings
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.ledger import JobLedger
+from dicom_bridge.store.tables import PullRow
 from dicom_bridge.web.application import build_application
 from dicom_bridge.web.pull import pull
 from rcmed.errors import InputError
@@ -242,3 +243,25 @@ def test_the_api_writes_orders_down_and_tells_how_they_stand(line: Line) -> None
     ):
         assert client.post("/api/pull", json=order).status_code == status
     assert line.orders.counts() == {"waiting": 2}
+
+
+def test_what_is_counted_as_done_shows_its_end_among_the_latest(line: Line) -> None:
+    class EndsBetweenTwoLooks(PullOrders):
+        """Another thread ends the order as soon as the page has looked once."""
+
+        def counts(self) -> dict[str, int]:
+            told = super().counts()
+            self.finish("pacs/1.2.3", PullState.DONE, "3 instances fetched, 0 were there")
+            return told
+
+        def latest(self, limit: int = 200) -> list[PullRow]:
+            rows = super().latest(limit)
+            self.finish("pacs/1.2.3", PullState.DONE, "3 instances fetched, 0 were there")
+            return rows
+
+    orders = EndsBetweenTwoLooks(line.stored.database)
+    orders.add_studies("pacs", ["1.2.3"])
+    client = TestClient(build_application([pull(orders, ["pacs"], lambda: None)]), base_url="http://127.0.0.1")
+    told = client.get("/api/pull").json()
+    assert told["orders"].get("done", 0) <= [row["state"] for row in told["latest"]].count("done")
+    assert client.get("/api/pull").json()["latest"][0]["text"] == "3 instances fetched, 0 were there"
