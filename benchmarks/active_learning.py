@@ -26,9 +26,9 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.training.corrections import CorrectionSettings, fine_tune
-from rcmed.training.judging import score_pairs
-from rcmed.training.packed import PackedTriplet, pack
+from rcmed.site_learning.corrections import CorrectionSettings, fine_tune
+from rcmed.site_learning.judging import score_pairs
+from rcmed.training.batches.packed import PackedTriplet, pack
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
 from rcmed.uncertainty import uncertainty

@@ -162,9 +162,9 @@ class Served:
 
     def ended_job(self, study_uid: str) -> tuple[str, str]:
         """How the job of a study ended, and why."""
+        from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, JobLedger
         from dicom_bridge.store.database import Database
         from dicom_bridge.store.index import StudyIndex
-        from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger
 
         database = Database(self.state / "index.sqlite")
         try:

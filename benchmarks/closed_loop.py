@@ -21,7 +21,7 @@ import numpy as np
 from rcmed import Assistant
 from rcmed.data.triplets import Triplet, read_index
 from rcmed.evaluation.metrics import score_mask
-from rcmed.model.inference import SliceReader
+from rcmed.inference.logits import SliceReader
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
 

@@ -19,9 +19,9 @@ import numpy as np
 from rcmed import Assistant
 from rcmed.data.triplets import Triplet, read_index
 from rcmed.evaluation.metrics import score_mask
-from rcmed.model.exemplar import Exemplar
-from rcmed.model.inference import SliceReader
-from rcmed.training.few_shot import FIT_STEPS, learn_from_examples
+from rcmed.inference.exemplar import Exemplar
+from rcmed.inference.logits import SliceReader
+from rcmed.site_learning.few_shot import FIT_STEPS, learn_from_examples
 
 EXAMPLES = 5
 SEEDS = (0, 1, 2)

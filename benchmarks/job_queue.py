@@ -25,13 +25,13 @@ from dbos import DBOS  # noqa: E402
 from pydicom.uid import generate_uid  # noqa: E402
 from sqlalchemy import insert, text  # noqa: E402
 
+from dicom_bridge.jobs.ledger import UNFINISHED_JOB_STATES, JobLedger, JobState  # noqa: E402
 from dicom_bridge.jobs.worker import Submission  # noqa: E402
 from dicom_bridge.jobs.workflow import JobEngine  # noqa: E402
-from dicom_bridge.priority import Priority  # noqa: E402
 from dicom_bridge.settings import JobSettings  # noqa: E402
 from dicom_bridge.store.database import Database  # noqa: E402
-from dicom_bridge.store.ledger import UNFINISHED_JOB_STATES, JobLedger, JobState  # noqa: E402
 from dicom_bridge.store.tables import AssociationRow, InstanceRow, JobRow, SeriesRow, StudyRow  # noqa: E402
+from dicom_bridge.studies.priority import Priority  # noqa: E402
 from machines import Machines  # noqa: E402
 from postgresql_server import PACKAGE, PostgresqlServer, server_programs  # noqa: E402
 from synthetic_study import ct_slice  # noqa: E402

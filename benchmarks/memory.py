@@ -42,7 +42,7 @@ class MadeReader:
     """Says of every target that a large ellipsoid of it is there; each lies over others."""
 
     def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[Any]:
-        from rcmed.model.inference import MASK_PIXELS_AT_ONCE, PIXELS_AT_ONCE, SliceAnswers
+        from rcmed.inference.logits import MASK_PIXELS_AT_ONCE, PIXELS_AT_ONCE, SliceAnswers
 
         slices, rows, columns = pixels.shape[:3]
         batch = max(1, min(8, PIXELS_AT_ONCE // (rows * columns)))
@@ -83,9 +83,9 @@ def measure(files: list[Path], targets: int) -> dict[str, int]:
     """Peaks of the steps in MB, in this process."""
     from dicom_bridge.jobs.libraries import load_libraries
     from dicom_bridge.jobs.memory import JobMemory
-    from dicom_bridge.results.writer import write_results
-    from dicom_bridge.series.extent import pixel_extent
-    from dicom_bridge.series.read import read_series
+    from dicom_bridge.results.dicom_writer import write_results
+    from dicom_bridge.series.headers.extent import pixel_extent
+    from dicom_bridge.series.images import read_series
     from rcmed.description import DeterministicDescriber, describe_findings
     from rcmed.findings import Findings
     from rcmed.image import Modality

@@ -19,9 +19,9 @@ import torch
 
 from rcmed.assistant import Assistant
 from rcmed.image import Grid, Image, Modality
-from rcmed.model.inference import SliceReader
+from rcmed.inference.logits import SliceReader
+from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.model.processor import to_image_grid
-from rcmed.model.prompt_graph import PromptGraph
 
 ROWS, COLUMNS = 256, 256
 NAMES = ("liver", "spleen", "stomach", "aorta", "pancreas", "left kidney", "right kidney", "gallbladder")

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from rcmed.data.triplets import Triplet
 from rcmed.model.processor import RCMedProcessor, to_masks
-from rcmed.training.batches import BatchMaker
+from rcmed.training.batches.making import BatchMaker
+from rcmed.training.batches.packed import PackedTriplet, pack
 from rcmed.training.checkpoints import CHECKPOINT, resume, write_checkpoint
 from rcmed.training.losses import prompt_losses, total_loss
-from rcmed.training.packed import PackedTriplet, pack
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import TrainingSettings
 

@@ -31,8 +31,8 @@ from rcmed.data.triplets import Triplet, read_index
 from rcmed.evaluation.metrics import score_mask
 from rcmed.evaluation.scoring import score_triplet
 from rcmed.image import Modality
-from rcmed.training.packed import PackedTriplet
-from rcmed.training.sampler import BalancedSampler
+from rcmed.training.batches.packed import PackedTriplet
+from rcmed.training.batches.sampler import BalancedSampler
 from rcmed.training.settings import TrainingSettings
 
 Group = tuple[str, Modality]

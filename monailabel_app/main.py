@@ -17,22 +17,22 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from monailabel_app.app_folder import SETTINGS
-from monailabel_app.batch import BatchFind
-from monailabel_app.collecting import modality_told
 from monailabel_app.datastores.opening import open_datastore
-from monailabel_app.infer import make_tasks
 from monailabel_app.names import require_id
-from monailabel_app.resident import FindsTargets, ResidentAssistant
-from monailabel_app.scoring import scoring_methods
-from monailabel_app.served import ServedAssistant
-from monailabel_app.sessions import ExpiringSessions
+from monailabel_app.server.sessions import ExpiringSessions
 from monailabel_app.settings import AnnotateSettings
-from monailabel_app.strategy import strategies
-from monailabel_app.train import trainers
+from monailabel_app.tasks.batch import BatchFind
+from monailabel_app.tasks.collecting import modality_told
+from monailabel_app.tasks.infer import make_tasks
+from monailabel_app.tasks.resident_assistant import FindsTargets, ResidentAssistant
+from monailabel_app.tasks.scoring import scoring_methods
+from monailabel_app.tasks.served_version import ServedAssistant
+from monailabel_app.tasks.strategy import strategies
+from monailabel_app.tasks.train import trainers
 from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
 from rcmed.readers import modality_from_name
-from rcmed.training.versions import VersionStore
+from rcmed.site_learning.versions import VersionStore
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from dicom_bridge.app import Gateway
+from dicom_bridge.delivery.sending import send_files
 from dicom_bridge.demo.line import gateway_settings
 from dicom_bridge.demo.orthanc import LocalOrthanc
 from dicom_bridge.demo.studies import DemoStudy, own_studies, packaged_studies
-from dicom_bridge.sending import send_files
-from monailabel_app.running import AnnotationServer
+from dicom_bridge.gateway.composition import Gateway
+from monailabel_app.server.lifetime import AnnotationServer
 from monailabel_app.settings import AnnotateSettings
 from rcmed.assistant import Assistant
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcmed.asking import POINTED_AT, Wanted, read_prompts, split_prompts, words_for_model
 from rcmed.description import Describer, DeterministicDescriber, describe_findings
 from rcmed.description.vision_language import VisionLanguageDescriber
 from rcmed.devices import ONNX, usable_device
@@ -22,20 +21,21 @@ from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.hints import Hint
 from rcmed.image import Image, Modality
+from rcmed.inference.decision import PresenceRule, decide, judged_together
+from rcmed.inference.exemplar import Exemplar
+from rcmed.inference.logits import SliceAnswers, SliceReader, VolumeAnswers
+from rcmed.inference.prompt_graph import PromptGraph
+from rcmed.inference.viewing import ReaderView
 from rcmed.judgement import judge
 from rcmed.model.config import RCMedConfig
-from rcmed.model.decision import PresenceRule, decide, judged_together
-from rcmed.model.exemplar import Exemplar
-from rcmed.model.inference import SliceAnswers, SliceReader, VolumeAnswers
+from rcmed.model.heads.regions import likely_regions
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.knowledge import known_targets, own_targets, unknown_because
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
-from rcmed.model.prompt_graph import PromptGraph
-from rcmed.model.regions import likely_regions
-from rcmed.model.viewing import ReaderView
 from rcmed.plausibility import regions_shown
+from rcmed.prompts import POINTED_AT, Wanted, read_prompts, split_prompts, words_for_model
 from rcmed.vocabulary import Target
 from rcmed.vocabulary.table import regions_imaged_by
 
@@ -135,7 +135,7 @@ class Assistant:
             InputError: there is no image, the modalities differ, or no mask holds anything.
             GridMismatchError: a mask does not lie on its image's grid.
         """
-        from rcmed.training.few_shot import learn_from_examples
+        from rcmed.site_learning.few_shot import learn_from_examples
 
         target = learnable_target(name, images)
         pixels, shown = example_slices(images, masks)

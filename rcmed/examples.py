@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from rcmed.errors import InputError
 from rcmed.image import Image, Modality
-from rcmed.label_maps import read_mask
+from rcmed.inference.viewing import ReaderView
 from rcmed.model.processor import to_eight_bit
-from rcmed.model.viewing import ReaderView
 from rcmed.readers import read_images
+from rcmed.readers.label_maps import read_mask
 from rcmed.vocabulary import Target, load_targets
 from rcmed.vocabulary.named import LONGEST_NAME, private_target
 

@@ -14,7 +14,7 @@ from rcmed.errors import GeometryError, GridMismatchError
 
 if TYPE_CHECKING:
     from rcmed.vocabulary import BodyRegion
-from rcmed.packed_mask import PackedMask
+from rcmed.findings.packed_mask import PackedMask
 
 
 class Modality(StrEnum):

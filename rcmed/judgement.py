@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from rcmed.findings import Finding, FindingStatus
 from rcmed.image import Image
+from rcmed.inference.decision import Decision
 from rcmed.measurements import find_boxes, measure
-from rcmed.model.decision import Decision
 from rcmed.plausibility import impossible_because, misplaced_because
 from rcmed.vocabulary import BodyRegion, Target
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from rcmed.assistant import MOST_ANSWERED_SLICES, Assistant
 from rcmed.image import Grid, Image
+from rcmed.inference.decision import PresenceRule, decide
 from rcmed.model.config import RCMedConfig
-from rcmed.model.decision import PresenceRule, decide
-from rcmed.training.judging import agreement
+from rcmed.site_learning.judging import agreement
 from rcmed.vocabulary import Target
 
 MOST_WORDINGS = 3

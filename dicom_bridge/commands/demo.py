@@ -21,7 +21,7 @@ def demo(
 
     from dicom_bridge.demo.line import run_line
     from dicom_bridge.demo.studies import own_studies, packaged_studies
-    from rcmed.answer_folders import require_writable
+    from rcmed.answers.folders import require_writable
     from rcmed.assistant import Assistant
 
     require_writable(output)

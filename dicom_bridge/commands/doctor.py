@@ -17,7 +17,7 @@ def doctor(
     from rich.console import Console
     from rich.text import Text
 
-    from dicom_bridge.doctor import Verdict, examine
+    from dicom_bridge.operations.doctor import Verdict, examine
     from dicom_bridge.settings import GatewaySettings
 
     settings = GatewaySettings() if config is None else GatewaySettings.from_yaml(config)

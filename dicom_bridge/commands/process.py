@@ -17,8 +17,8 @@ def process(
     ] = "",
 ) -> None:
     """Order studies; the gateway that runs on this configuration fetches them one after another and answers them."""
-    from dicom_bridge.pull.asking import ask_gateway
-    from dicom_bridge.pull.source import parse_query
+    from dicom_bridge.ingest.pull.ordering import ask_gateway
+    from dicom_bridge.ingest.pull.source import parse_query
     from dicom_bridge.settings import GatewaySettings
     from rcmed.errors import InputError
 

@@ -37,7 +37,7 @@ def run_gateway(settings: GatewaySettings, receives: bool = True) -> None:
     # Read when tqdm is imported: progress bars between lines of a log are of no use to anyone.
     os.environ.setdefault("TQDM_DISABLE", "1")
 
-    from dicom_bridge.app import Gateway
+    from dicom_bridge.gateway.composition import Gateway
     from dicom_bridge.jobs.loading import LoadingAssistant
     from dicom_bridge.logs import set_up_logging
 

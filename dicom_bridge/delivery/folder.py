@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
-from dicom_bridge.store.files import UnsafeUidError, require_uid, write_durably
+from dicom_bridge.store.instance_files import UnsafeUidError, require_uid, write_durably
 
 
 class FolderTarget:

@@ -15,15 +15,15 @@ from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
 from rich.console import Console
 
-from dicom_bridge.app import Gateway
+from dicom_bridge.delivery.sending import send_files
 from dicom_bridge.demo.archive import Archive
 from dicom_bridge.demo.returned import find_problems, is_report
 from dicom_bridge.demo.studies import DESTINATION, DemoStudy
 from dicom_bridge.demo.table import Row, print_table, rows_of
+from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.worker import FINDINGS_FILE, FindsInImages, job_folder
-from dicom_bridge.results.reading import is_segmentation, read_segments
-from dicom_bridge.sending import send_files
-from dicom_bridge.series.read import read_series
+from dicom_bridge.results.segmentations.reading import is_segmentation, read_segments
+from dicom_bridge.series.images import read_series
 from dicom_bridge.settings import GatewaySettings
 from rcmed.errors import InputError
 from rcmed.evaluation.overlays import best_slice, paint_overlay

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
-from dicom_bridge.results.reading import is_segmentation
+from dicom_bridge.results.segmentations.reading import is_segmentation
 
 REPORT_CLASSES = (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage)
 TRACKING_UID = ("112040", "DCM")

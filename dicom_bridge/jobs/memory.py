@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_bridge.series.extent import PixelExtent, pixel_extent
+from dicom_bridge.series.headers.extent import PixelExtent, pixel_extent
 from rcmed.errors import InputError
 
 SHARE = 1 / 3

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_bridge.jobs.memory import require_memory
-from dicom_bridge.store.files import prefetch
+from dicom_bridge.store.instance_files import prefetch
 from rcmed.errors import RCMedError
 
 if TYPE_CHECKING:
-    from dicom_bridge.results.source import KnownSources
-    from dicom_bridge.series.read import SeriesReading
+    from dicom_bridge.results.sources.source import KnownSources
+    from dicom_bridge.series.images import SeriesReading
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 10.0
@@ -111,8 +111,8 @@ def read_files(files: Sequence[Path], memory_bytes: int | None = None) -> JobRea
     Raises:
         TooLargeError: it would take more; nothing is decoded then.
     """
-    from dicom_bridge.results.source import KnownSources
-    from dicom_bridge.series.read import read_series
+    from dicom_bridge.results.sources.source import KnownSources
+    from dicom_bridge.series.images import read_series
 
     if memory_bytes is not None:
         require_memory(files, memory_bytes)

@@ -17,19 +17,19 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
+from dicom_bridge.events.sink import Observer
+from dicom_bridge.jobs.ledger import Attempt, DeliveryState, JobLedger, JobState
 from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
-from dicom_bridge.observer import Observer
-from dicom_bridge.priority import Priority
 from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
-from dicom_bridge.routing import Route
 from dicom_bridge.settings import DeliverySettings
-from dicom_bridge.store.files import InstanceFiles, write_durably
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.ledger import Attempt, DeliveryState, JobLedger, JobState
+from dicom_bridge.store.instance_files import InstanceFiles, write_durably
 from dicom_bridge.store.tables import JobRow
+from dicom_bridge.studies.priority import Priority
+from dicom_bridge.studies.routing import Route
 from rcmed.findings import Findings, ModelIdentity
-from rcmed.findings_json import write_findings_json
+from rcmed.findings.json_file import write_findings_json
 from rcmed.image import Image
 
 FINDINGS_FILE = "findings.json"
@@ -429,7 +429,7 @@ class JobWorker:
         return self._results.get(job.route, DEFAULT_RESULTS)
 
     def _predecessors(self, job: JobRow, image_folder: Path) -> list[Dataset]:
-        from dicom_bridge.results.predecessors import earlier_reports
+        from dicom_bridge.results.reports.predecessors import earlier_reports
 
         earlier = [self.job_folder(one.job_id) for one in self._ledger.earlier_generations(job)]
         return earlier_reports(earlier, image_folder.relative_to(self.job_folder(job.job_id)).as_posix())

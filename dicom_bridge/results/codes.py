@@ -8,7 +8,7 @@ from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
-from dicom_bridge.maker import MANUFACTURER
+from dicom_bridge.manufacturer import MANUFACTURER
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, ModelIdentity
 

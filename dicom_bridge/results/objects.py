@@ -10,7 +10,6 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.results.capture import build_captures
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.key_objects import build_key_objects
 from dicom_bridge.results.kinds import (
     CAPTURE_FILE,
     DEFAULT_RESULTS,
@@ -20,10 +19,11 @@ from dicom_bridge.results.kinds import (
     STRUCTURE_SET_FILE,
     ResultKind,
 )
-from dicom_bridge.results.report import build_report
-from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.slides import NoSlideSegmentationError
-from dicom_bridge.results.source import KnownSources, read_source, sources_read_once
+from dicom_bridge.results.reports.key_objects import build_key_objects
+from dicom_bridge.results.reports.report import build_report
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
+from dicom_bridge.results.segmentations.slides import NoSlideSegmentationError
+from dicom_bridge.results.sources.source import KnownSources, read_source, sources_read_once
 from dicom_bridge.results.structure_set import build_structure_set
 from rcmed.errors import InputError
 from rcmed.findings import Findings

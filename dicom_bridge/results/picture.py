@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from dicom_bridge.results.making import RESEARCH
+from dicom_bridge.results.provenance import RESEARCH
 from rcmed.evaluation.overlays import paint_overlay
 from rcmed.findings import Finding
 from rcmed.image import Image

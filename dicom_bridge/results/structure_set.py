@@ -13,9 +13,9 @@ from pydicom.valuerep import DA, TM
 from dicom_bridge.results.codes import concept, long_string, model_name, tracking_id
 from dicom_bridge.results.contours import outlines
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.making import ResultObject, making_in_words, short_text, tell_making
-from dicom_bridge.results.segments import segmented_findings
-from dicom_bridge.results.source import Plane, Source, read_source
+from dicom_bridge.results.provenance import ResultObject, making_in_words, short_text, tell_making
+from dicom_bridge.results.segmentations.segments import segmented_findings
+from dicom_bridge.results.sources.source import Plane, Source, read_source
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.findings import Finding, Findings
 from rcmed.image import Image

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_bridge.series.instance import Instance, numbers
+from dicom_bridge.series.headers.instance import Instance, numbers
 from rcmed.image import Image, Modality
 
 # What names of DICOM files end with, where they end with anything.

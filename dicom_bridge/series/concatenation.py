@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dicom_bridge.series.instance import Instance, numbers, shown, text
+from dicom_bridge.series.headers.instance import Instance, numbers, shown, text
 
 # What the parts of one object have in common.
 _SHARED = (

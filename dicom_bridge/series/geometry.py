@@ -14,7 +14,7 @@ from highdicom.spatial import get_normal_vector
 from numpy.typing import NDArray
 
 from dicom_bridge.errors import SeriesGeometryError
-from dicom_bridge.series.instance import Instance, functional_group, numbers, value
+from dicom_bridge.series.headers.instance import Instance, functional_group, numbers, value
 from rcmed.image import Grid
 
 UNIT_TOLERANCE = 1e-2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dicom_bridge.series.concatenation import concatenation_of, in_order, not_whole, uncounted
-from dicom_bridge.series.instance import Instance, numbers, text, value
+from dicom_bridge.series.headers.instance import Instance, numbers, text, value
 from dicom_bridge.series.tiles import is_thumbnail, is_tiled
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."

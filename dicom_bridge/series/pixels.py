@@ -16,9 +16,9 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from dicom_bridge.errors import TransferSyntaxError
-from dicom_bridge.series.instance import Instance, functional_group, numbers, shown, text, value
-from dicom_bridge.series.rescaling import rescale
-from dicom_bridge.series.streams import require_true_streams
+from dicom_bridge.series.headers.instance import Instance, functional_group, numbers, shown, text, value
+from dicom_bridge.series.headers.streams import require_true_streams
+from dicom_bridge.series.quantities.rescaling import rescale
 from rcmed.errors import UnreadableFileError
 from rcmed.image import Modality
 

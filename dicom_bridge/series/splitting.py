@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_bridge.series.geometry import ORIENTATION_TOLERANCE, SAME_POSITION_MM, FramePlane
-from dicom_bridge.series.instance import Instance, functional_group, numbers, shown, text, value
+from dicom_bridge.series.headers.instance import Instance, functional_group, numbers, shown, text, value
 
 Frame = tuple[Instance, int]
 """An instance and the index of its frame, from 0."""

@@ -10,7 +10,15 @@ import numpy as np
 from highdicom.spatial import is_tiled_image
 from numpy.typing import NDArray
 
-from dicom_bridge.series.instance import MAX_PIXEL_BYTES, Instance, functional_group, numbers, shown, text, value
+from dicom_bridge.series.headers.instance import (
+    MAX_PIXEL_BYTES,
+    Instance,
+    functional_group,
+    numbers,
+    shown,
+    text,
+    value,
+)
 from rcmed.errors import GeometryError
 
 

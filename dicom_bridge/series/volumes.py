@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dicom_bridge.errors import SeriesGeometryError
 from dicom_bridge.series.completeness import announced_shortfall
 from dicom_bridge.series.geometry import FramePlane, arrange_stack
-from dicom_bridge.series.instance import MAX_PIXEL_BYTES, functional_group, text
+from dicom_bridge.series.headers.instance import MAX_PIXEL_BYTES, functional_group, text
 from dicom_bridge.series.pixels import decode_frames, frame_values
 from dicom_bridge.series.splitting import (
     FRAME_TYPES,

@@ -10,7 +10,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from dicom_bridge.completion import CompletionRules
 from dicom_bridge.settings.base import FOLDER, READS_FILES, Settings
 from dicom_bridge.settings.database import DatabaseSettings, WorkerSettings
 from dicom_bridge.settings.network import ReceiveSettings, WebSettings
@@ -19,10 +18,11 @@ from dicom_bridge.settings.reading import SettingsFile, validate
 from dicom_bridge.settings.retention import RetentionSettings
 from dicom_bridge.settings.routing import DeliverySettings, RoutingSettings, Url
 from dicom_bridge.settings.sources import FollowedOrthancSettings, WatchedFolderSettings
+from dicom_bridge.studies.completion import CompletionRules
 
 
 class CompletionSettings(Settings):
-    """When a study is complete; see `dicom_bridge.completion`."""
+    """When a study is complete; see `dicom_bridge.studies.completion`."""
 
     quiet_seconds: float = Field(default=30.0, gt=0)
     released_seconds: float | None = Field(default=5.0, ge=0)

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dicom_bridge.routing import Condition, Route, RouteField, RouteOperator
 from dicom_bridge.settings.base import AeTitle, ConfiguredFile, MisplacedError, PeerPort, Settings
 from dicom_bridge.settings.network import ClientTlsSettings
+from dicom_bridge.studies.routing import Condition, Route, RouteField, RouteOperator
 
 
 class DeliverySettings(Settings):

@@ -14,10 +14,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from dicom_bridge.completion import Arrival, CompletionMark, StudyProgress
 from dicom_bridge.errors import NotThereError
-from dicom_bridge.priority import Priority
-from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import Database, insert_if_absent
 from dicom_bridge.store.recording import Arriving, ReceivedInstance, record
 from dicom_bridge.store.tables import (
@@ -32,6 +29,9 @@ from dicom_bridge.store.tables import (
     SeriesRow,
     StudyRow,
 )
+from dicom_bridge.studies.completion import Arrival, CompletionMark, StudyProgress
+from dicom_bridge.studies.priority import Priority
+from dicom_bridge.studies.routing import SeriesFacts
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from dicom_bridge.routing import SeriesFacts
 from dicom_bridge.store.database import insert_if_absent
 from dicom_bridge.store.tables import CompletionMarkRow, InstanceRow, SeriesRow, StudyRow
+from dicom_bridge.studies.routing import SeriesFacts
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from dicom_bridge.errors import NotThereError
-from dicom_bridge.operating import Operating, Operator
-from dicom_bridge.store.control import NotPossibleError
+from dicom_bridge.jobs.control import NotPossibleError
+from dicom_bridge.operations.operator_actions import Operating, Operator
 from dicom_bridge.web.pages import page_templates
 
 

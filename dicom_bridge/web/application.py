@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from dicom_bridge.web.door import Door
+from dicom_bridge.web.auth import Door
 
 # Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
 _HOSTS = ("127.0.0.1", "localhost", "[::1]")

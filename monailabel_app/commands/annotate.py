@@ -42,7 +42,7 @@ def annotate(
             f"studies: {settings.studies}: no such folder; give a folder, or the URL of a DICOMweb server"
         )
 
-    from monailabel_app.running import AnnotationServer
+    from monailabel_app.server.lifetime import AnnotationServer
 
     # Blocked before any thread starts, so that every thread inherits it and `sigwait` alone takes the signal.
     stops = {signal.SIGTERM, signal.SIGINT}

@@ -13,15 +13,15 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_bridge.results.reading import read_segments
+from dicom_bridge.results.segmentations.reading import read_segments
 from monailabel_app.datastores.label_names import names_of_values
-from rcmed.alignment import bring_onto
 from rcmed.errors import InputError, UnreadableFileError
 from rcmed.image import Image
-from rcmed.label_maps import read_label_map, whole_numbers
 from rcmed.readers import suffix_of
-from rcmed.stored_pixels import MAX_VOXELS
-from rcmed.volume_files import NIFTIS
+from rcmed.readers.alignment import bring_onto
+from rcmed.readers.label_maps import read_label_map, whole_numbers
+from rcmed.readers.stored_pixels import MAX_VOXELS
+from rcmed.readers.volume_files import NIFTIS
 
 MOST_SEGMENTS = 255
 _MAX_LAYERS = 256

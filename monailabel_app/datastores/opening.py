@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monailabel_app.datastores.access import PeerAccess
+from monailabel_app.datastores.dicom.access import PeerAccess
 from rcmed.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ def open_datastore(
     Raises:
         ConfigurationError: neither URL nor folder, or the access contradicts itself.
     """
-    from monailabel_app.datastores.dicom_datastore import DicomDatastore
+    from monailabel_app.datastores.dicom.datastore import DicomDatastore
 
     if studies.lower().startswith(("http://", "https://")):
-        from monailabel_app.datastores.dicomweb import DicomWeb
+        from monailabel_app.datastores.dicom.dicomweb import DicomWeb
 
         archive = DicomWeb(studies, access if access is not None else PeerAccess.from_environment(), filters)
         return DicomDatastore(archive, _own_state(state, archive.name))
     folder = Path(studies)
     if not folder.is_dir():
         raise ConfigurationError(f"studies: {studies}: no such folder; give a folder, or the URL of a DICOMweb server")
-    from monailabel_app.datastores.dicom_folder import DicomFolder, holds_dicom
+    from monailabel_app.datastores.dicom.folder import DicomFolder, holds_dicom
 
     if holds_dicom(folder):
         return DicomDatastore(DicomFolder(folder, without=state), _own_state(state, str(folder.resolve())))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dicom_bridge.store.files import write_durably
+from dicom_bridge.store.instance_files import write_durably
 from monailabel_app import names
 from rcmed.errors import InputError
 

@@ -14,7 +14,7 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from dicom_bridge.results.reading import Segment, SegmentLayers
+from dicom_bridge.results.segmentations.reading import Segment, SegmentLayers
 from rcmed.codes import Code
 from rcmed.image import Grid, Image
 

@@ -28,7 +28,7 @@ def convert(
     """Convert a data set to an index of images and masks; a conversion that was stopped goes on."""
     from rich.progress import track
 
-    from rcmed.answer_folders import require_writable
+    from rcmed.answers.folders import require_writable
     from rcmed.data.conversion import convert as convert_cases
     from rcmed.data.conversion import load_layouts
     from rcmed.data.conversion.labelled import cases_of_layout, cases_of_own

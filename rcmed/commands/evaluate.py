@@ -51,7 +51,7 @@ def evaluate(
     triplets = read_index(index, root)
     from rich.progress import track
 
-    from rcmed.answer_folders import require_writable
+    from rcmed.answers.folders import require_writable
     from rcmed.assistant import Assistant
     from rcmed.devices import usable_device
     from rcmed.errors import InputError

@@ -41,8 +41,8 @@ def find(
         for path in inputs:
             typer.echo(f"rcmed: {path}: no such file or folder", err=True)
         raise typer.Exit(2)
-    from rcmed.answer_folders import AnswerFolders, require_writable
-    from rcmed.answering import remove_answer, require_kinds, require_no_input, write_answer
+    from rcmed.answers.folders import AnswerFolders, require_writable
+    from rcmed.answers.writing import remove_answer, require_kinds, require_no_input, write_answer
     from rcmed.devices import usable_device
     from rcmed.errors import ConfigurationError, InputError
     from rcmed.model.packaged import require_complete

@@ -13,7 +13,7 @@ def import_checkpoint(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for `--model`.")],
 ) -> None:
     """Bring the published weights into a model folder, shard by shard."""
-    from rcmed.importing import import_checkpoint as bring_in
+    from rcmed.published import import_checkpoint as bring_in
 
     bring_in(folder, output, on_file=lambda name: typer.echo(f"writing {name}", err=True))
     typer.echo(f"model written to {output}")

@@ -33,7 +33,7 @@ def train(
     for given in (data, config):
         if given is not None and not given.exists():
             raise ConfigurationError(f"{given}: no such file or folder")
-    from rcmed.answer_folders import require_writable
+    from rcmed.answers.folders import require_writable
     from rcmed.data.conversion import convert
     from rcmed.data.conversion.converter import index_file
     from rcmed.data.conversion.labelled import cases_of_own

@@ -33,10 +33,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rcmed.errors import RCMedError
 from rcmed.image import Image, Modality
-from rcmed.label_maps import read_label_map
+from rcmed.inference.viewing import ReaderView
 from rcmed.model.processor import to_eight_bit
-from rcmed.model.viewing import ReaderView
 from rcmed.readers import mask_suffix, read_images, suffix_of, write_mask
+from rcmed.readers.label_maps import read_label_map
 from rcmed.vocabulary import resolve_targets
 
 # Neighbouring slices say nearly the same.

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from rcmed.model import short_reading
 from rcmed.model.config import RCMedConfig
-from rcmed.model.grounding import of_images
+from rcmed.model.grounding.decoder import of_images
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from rcmed.inference.exemplar import Exemplar
 from rcmed.model.config import RCMedConfig
-from rcmed.model.exemplar import Exemplar
-from rcmed.model.grounding import GroundingDecoder, ImageMaps
-from rcmed.model.hint_prompts import PlacedHints
+from rcmed.model.grounding.decoder import GroundingDecoder, ImageMaps
+from rcmed.model.grounding.hint_prompts import PlacedHints
+from rcmed.model.grounding.sam import SamGroundingDecoder
+from rcmed.model.heads.presence import PresenceHead
+from rcmed.model.heads.regions import RegionHead, region_evidence
 from rcmed.model.language import EncodedPrefix, LanguageDecoder, Opening
 from rcmed.model.loop import RegionLoop
 from rcmed.model.packaged import model_folder
-from rcmed.model.presence import PresenceHead
-from rcmed.model.regions import RegionHead, region_evidence
-from rcmed.model.sam_grounding import SamGroundingDecoder
 from rcmed.model.vision import vision_tower
 
 

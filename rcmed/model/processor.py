@@ -19,11 +19,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from rcmed.errors import CheckpointError
 from rcmed.hints import Hint
 from rcmed.image import Image, Modality
-from rcmed.model.hint_prompts import MASK_STRIDE, PlacedHints, PointLabel
+from rcmed.model.grounding.hint_prompts import MASK_STRIDE, PlacedHints, PointLabel
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, SEGMENTATION_MARK, prompt_to_seg
 from rcmed.model.modeling import PromptTokens
 from rcmed.model.packaged import model_folder
-from rcmed.pixel_values import hounsfield_doubt
+from rcmed.readers.pixel_values import hounsfield_doubt
 
 # A window that shows soft tissue, as the training slices do: centre and width in HU.
 SOFT_TISSUE_WINDOW = (40.0, 400.0)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rcmed.data.controls import HealthyControl
 from rcmed.errors import ConfigurationError
 from rcmed.model.config import EFFICIENTNET
-from rcmed.training.shown_regions import ShownRegions
+from rcmed.training.batches.shown_regions import ShownRegions
 
 
 class Conversations(StrEnum):
@@ -55,7 +55,7 @@ class TrainingSettings(BaseModel):
             0: everything is trained.
         loop_turns: extra turns of the closed loop (`rcmed.model.loop`), each of which is taught the whole answer.
         conversations: "one target each", as the model is asked in use, so that a mask depends on nothing else that is
-            asked; or "as published" (`rcmed.training.conversations`): several to an answer that is learned word for
+            asked; or "as published" (see `batches.conversations`): several to an answer that is learned word for
             word, partly with a description of the regions. Not with turns of the closed loop.
         steps: optimiser steps of the first stage; 0: only presence is trained, on the weights that the run starts from.
         batch_images: images per step, of all processes together.
@@ -67,13 +67,13 @@ class TrainingSettings(BaseModel):
         dataset_regions: what the images of a data set show of the body: targets that lie elsewhere are absent from
             them, and the weights learn to tell the regions. Or a YAML file that tells it.
         absent_rate: probability of an absent target beside the present ones.
-        reflection_rate: probability that an image is reflected beside a target (`rcmed.training.reflection`).
+        reflection_rate: probability that an image is reflected beside a target (`rcmed.training.batches.reflection`).
         reflection_rates: other probabilities by data set.
         reflection_start: step of the first reflections; before it the model learns what targets look like.
         hint_rate: probability that the prompts of a step come with clicks, boxes or rough masks of simulated users;
             above 0 the weights take such hints from then on.
         unnamed_rate: probability that a prompt with a hint names no target (`rcmed.model.instruction.UNNAMED`).
-        close_up_rate: probability that a part of the image fills the grid (`rcmed.training.augmentation`).
+        close_up_rate: probability that a part of the image fills the grid (`rcmed.training.batches.augmentation`).
         fill_rate: probability that what a radiological image shows fills the grid, as in tightly cropped series.
         elastic_rate: probability that an image is bent softly.
         colour_rate: probability that hue and saturation of a picture in visible light are changed.

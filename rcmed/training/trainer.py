@@ -16,27 +16,33 @@ from rcmed.data.triplets import read_index, without_targets
 from rcmed.errors import ConfigurationError
 from rcmed.evaluation.rows import ScoreRow
 from rcmed.model.config import Lesson, RCMedConfig
+from rcmed.model.heads.regions import region_evidence
 from rcmed.model.modeling import PromptTokens, RCMedModel
-from rcmed.model.regions import region_evidence
 from rcmed.model.vision.folding import folded
 from rcmed.training.adapters import LanguageAdapters
-from rcmed.training.batches import Batch, BatchMaker
+from rcmed.training.batches.conversations import conversation_tokens
+from rcmed.training.batches.making import Batch, BatchMaker
+from rcmed.training.batches.packed import pack, pack_control
+from rcmed.training.batches.prefetching import made_ahead
+from rcmed.training.batches.true_negatives import with_learnable_absences
 from rcmed.training.checkpoints import CHECKPOINT, resume, write_checkpoint
-from rcmed.training.conversations import conversation_tokens
 from rcmed.training.curve import Curve
 from rcmed.training.losses import as_share, prompt_losses, region_loss, total_loss
-from rcmed.training.packed import pack, pack_control
 from rcmed.training.parameters import freeze_norm, parameter_groups
-from rcmed.training.prefetching import made_ahead
-from rcmed.training.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of, presence_head
 from rcmed.training.processes import Processes, fill, own_part, whole
-from rcmed.training.region_stage import fit_regions
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import Conversations, PresenceFit, TowerKind, TrainingSettings
+from rcmed.training.stages.presence_stage import (
+    PresenceSamples,
+    calibrate_presence,
+    fit_presence,
+    generator_of,
+    presence_head,
+)
+from rcmed.training.stages.region_stage import fit_regions
+from rcmed.training.stages.thresholds import choose_thresholds
 from rcmed.training.start import start_model
-from rcmed.training.thresholds import choose_thresholds
 from rcmed.training.training_pass import Answered, TrainingPass
-from rcmed.training.true_negatives import with_learnable_absences
 from rcmed.training.validation import dice_by_target, hold_out, score_held_out, write_validation
 
 
@@ -223,7 +229,7 @@ class Trainer:
         return pixels if self.processor.pads_before_normalising else pixels * batch.inside.to(self.device)
 
     def train_presence(self, advance: Callable[[], None] = lambda: None) -> None:
-        """The second stage, on the averaged weights: see `rcmed.training.presence_stage`."""
+        """The second stage, on the averaged weights: see `rcmed.training.stages.presence_stage`."""
         settings = self.settings
         if not settings.presence_steps:
             return
@@ -261,7 +267,7 @@ class Trainer:
             fill(self.averaged[f"{place}.{name}"], value)
 
     def train_regions(self) -> None:
-        """The last stage, on the averaged weights: see `rcmed.training.region_stage`. All processes do the same."""
+        """The last stage, on the averaged weights: see `stages.region_stage`. All processes do the same."""
         if not self.settings.region_steps:
             return
         if not self.settings.dataset_regions:

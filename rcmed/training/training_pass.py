@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcmed.model.hint_prompts import PlacedHints
+from rcmed.model.grounding.hint_prompts import PlacedHints
 from rcmed.model.modeling import PromptTokens, RCMedModel
-from rcmed.training.shares import Rows
+from rcmed.training.batches.shares import Rows
 
 # Mask logits and presence logits of every turn of the closed loop.
 Turns = tuple[tuple[Tensor, Tensor | None], ...]

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dicom_bridge.audit import AuditError, AuditEvent, AuditTrail, Outcome, Rotation, trail_files, verified, verify
+from dicom_bridge.events.audit import (
+    AuditError,
+    AuditEvent,
+    AuditTrail,
+    Outcome,
+    Rotation,
+    trail_files,
+    verified,
+    verify,
+)
 
 
 @pytest.fixture
@@ -72,7 +81,7 @@ def json_lines(content: bytes) -> list[object] | None:
 
 def test_an_altered_record_with_a_new_digest_breaks_the_chain(trail: Path) -> None:
     """Who rewrites one record must rewrite all that follow, and the head that was logged elsewhere gives it away."""
-    from dicom_bridge.audit import _digest
+    from dicom_bridge.events.audit import _digest
 
     lines = trail.read_text().splitlines()
     record = json.loads(lines[2])

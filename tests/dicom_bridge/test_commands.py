@@ -12,11 +12,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_bridge.app import Gateway
+from dicom_bridge.delivery.sending import send_files
 from dicom_bridge.demo.returned import find_problems
-from dicom_bridge.results.reading import read_segments
-from dicom_bridge.sending import send_files
-from dicom_bridge.series.read import read_series
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.results.segmentations.reading import read_segments
+from dicom_bridge.series.images import read_series
 from dicom_bridge.settings import GatewaySettings
 from rcmed import Assistant, cli
 
@@ -130,8 +130,8 @@ def test_no_patient_name_reaches_the_log(make_ct_series: Any, tmp_path: Path) ->
     code = (
         "import sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
         "from synthetic_study import ThresholdAssistant\n"
-        "from dicom_bridge.results.writer import write_results\n"
-        "from dicom_bridge.series.read import read_series\n"
+        "from dicom_bridge.results.dicom_writer import write_results\n"
+        "from dicom_bridge.series.images import read_series\n"
         "(image,) = read_series([pathlib.Path(sys.argv[2])]).images\n"
         "print(write_results(image, ThresholdAssistant().find(image, 'liver'), pathlib.Path(sys.argv[3])))\n"
     )

@@ -15,14 +15,14 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from dicom_bridge.delivery.commitment import WELL_KNOWN_INSTANCE, CommitmentReports
-from dicom_bridge.receive.commitment import CommitmentScp
-from dicom_bridge.receive.intake import InstanceIntake
-from dicom_bridge.receive.scp import StorageScp
+from dicom_bridge.ingest.dimse.commitment import CommitmentScp
+from dicom_bridge.ingest.dimse.scp import StorageScp
+from dicom_bridge.ingest.intake import InstanceIntake
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.instance_files import InstanceFiles
 
 PATIENCE = 30.0
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_bridge.completion import Arrival, CompletionMark, CompletionRules, study_progress
+from dicom_bridge.studies.completion import Arrival, CompletionMark, CompletionRules, study_progress
 
 QUIET = CompletionRules(quiet_seconds=10)
 BOTH = CompletionRules(quiet_seconds=10, released_seconds=2)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
-from dicom_bridge.receive.intake import InstanceIntake, Origin, RefusedInstanceError, Taken
-from dicom_bridge.series.deflated import InflatedStart, inflated
+from dicom_bridge.ingest.intake import InstanceIntake, Origin, RefusedInstanceError, Taken
+from dicom_bridge.series.headers.deflated import InflatedStart, inflated
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.instance_files import InstanceFiles
 from synthetic_study import ct_slice
 
 ZEROS = 400_000_000

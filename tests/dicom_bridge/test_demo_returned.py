@@ -12,11 +12,11 @@ from dicom_bridge.demo import instances
 from dicom_bridge.demo.returned import find_problems, is_report
 from dicom_bridge.demo.table import print_table, rows_of
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.reading import read_segments
-from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.segmentations.reading import read_segments
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
-from rcmed.findings_json import findings_to_json
+from rcmed.findings.json_file import findings_to_json
 from rcmed.image import Grid, Image, Modality, SourceInstance
 from rcmed.measurements import measure
 from rcmed.vocabulary import target_named

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dicom_bridge.app import Gateway
-from dicom_bridge.doctor import Verdict, examine
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.operations.doctor import Verdict, examine
 from dicom_bridge.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dicom_bridge.audit import AuditEvent, AuditTrail, Outcome
-from dicom_bridge.doctor import Check, Verdict, examine
+from dicom_bridge.events.audit import AuditEvent, AuditTrail, Outcome
+from dicom_bridge.operations.doctor import Check, Verdict, examine
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.database import Database
 from rcmed import cli

@@ -15,11 +15,11 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage  # type: ignore[attr-defined]
 
-from dicom_bridge.app import Gateway
 from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.settings import GatewaySettings
-from dicom_bridge.store.ledger import JobState
 from rcmed.errors import ConfigurationError
 
 PATIENCE = 60.0

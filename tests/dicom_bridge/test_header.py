@@ -20,9 +20,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from dicom_bridge.receive.header import Header, read_header
-from dicom_bridge.series.facts import series_facts
-from dicom_bridge.series.skimming import skim
+from dicom_bridge.ingest.header import Header, read_header
+from dicom_bridge.series.headers.facts import series_facts
+from dicom_bridge.series.headers.skimming import skim
 from synthetic_study import ct_slice
 
 

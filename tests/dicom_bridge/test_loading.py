@@ -14,13 +14,13 @@ import httpx
 import pydicom
 import pytest
 
-from dicom_bridge.app import Gateway
 from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.worker import GatewayStoppingError
 from dicom_bridge.settings import GatewaySettings, ModelSettings
-from dicom_bridge.store.ledger import JobState
 from rcmed.errors import CheckpointError
 from rcmed.model.packaged import file_sha256, model_folder, model_identity
 
@@ -162,9 +162,9 @@ def test_a_model_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
 RECEIVES = """
 import sys, threading
 from pathlib import Path
-from dicom_bridge.app import Gateway
+from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.loading import LoadingAssistant
-from dicom_bridge.sending import send_files
+from dicom_bridge.delivery.sending import send_files
 from dicom_bridge.settings import GatewaySettings
 
 settings = GatewaySettings.model_validate(
@@ -203,7 +203,7 @@ load_libraries()
 loaded = set(sys.modules)
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.series.read import read_series
+from dicom_bridge.series.images import read_series
 from rcmed.evaluation.overlays import best_slice, paint_overlay
 from synthetic_study import ThresholdAssistant
 

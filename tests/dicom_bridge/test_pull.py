@@ -12,12 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import URL
 
-from dicom_bridge.pull.orders import PullOrders, PullState
-from dicom_bridge.pull.puller import Puller
-from dicom_bridge.pull.source import RemoteSeries, SourceUnavailableError, Take, parse_query
+from dicom_bridge.ingest.pull.orders import PullOrders, PullState
+from dicom_bridge.ingest.pull.puller import Puller
+from dicom_bridge.ingest.pull.source import RemoteSeries, SourceUnavailableError, Take, parse_query
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.settings import PullSettings
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.ledger import JobLedger
 from dicom_bridge.store.tables import PullRow
 from dicom_bridge.web.application import build_application
 from dicom_bridge.web.pull import pull

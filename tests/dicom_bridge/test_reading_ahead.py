@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dicom_bridge.jobs.reading_ahead import ReadingAhead
-from dicom_bridge.results.source import read_source
-from dicom_bridge.series.read import read_series
+from dicom_bridge.results.sources.source import read_source
+from dicom_bridge.series.images import read_series
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import OperationalError
 
-from dicom_bridge.receive.intake import InstanceIntake
-from dicom_bridge.receive.scp import StorageScp
+from dicom_bridge.ingest.dimse.scp import StorageScp
+from dicom_bridge.ingest.intake import InstanceIntake
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.instance_files import InstanceFiles
 
 
 class Receiver(SimpleNamespace):

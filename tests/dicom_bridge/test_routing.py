@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
-from dicom_bridge.priority import Priority, most_urgent
-from dicom_bridge.routing import (
+from dicom_bridge.series.headers.facts import series_facts
+from dicom_bridge.studies.priority import Priority, most_urgent
+from dicom_bridge.studies.routing import (
     Condition,
     Route,
     RouteField,
@@ -17,7 +18,6 @@ from dicom_bridge.routing import (
     job_priority,
     match_routes,
 )
-from dicom_bridge.series.facts import series_facts
 
 CT_ABDOMEN = SeriesFacts(modality="CT", body_part="ABDOMEN", series_description="Abdomen 3.0 B30f ", calling_ae="CT01")
 

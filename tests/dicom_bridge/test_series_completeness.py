@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydicom.uid import PositronEmissionTomographyImageStorage, generate_uid
 
-from dicom_bridge.series.read import read_series
-from dicom_bridge.series.reader import read_dicom
+from dicom_bridge.series.dicom_reader import read_dicom
+from dicom_bridge.series.images import read_series
 from synthetic_study import ct_slice
 
 PAGE = b"<html>504 Gateway Time-out</html>" * 20

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dicom_bridge.series.reader import read_dicom
+from dicom_bridge.series.dicom_reader import read_dicom
 from rcmed.errors import InputError
 from rcmed.image import Image, Modality
 

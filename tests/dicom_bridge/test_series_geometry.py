@@ -16,8 +16,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from dicom_bridge.errors import SeriesGeometryError
-from dicom_bridge.series.read import read_series
-from dicom_bridge.series.reader import read_dicom
+from dicom_bridge.series.dicom_reader import read_dicom
+from dicom_bridge.series.images import read_series
 from rcmed.errors import NotAnImageError, UnknownFormatError, UnreadableFileError
 from rcmed.image import Modality
 from rcmed.readers import read_images

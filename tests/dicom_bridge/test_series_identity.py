@@ -14,8 +14,8 @@ from pydicom.uid import EnhancedCTImageStorage
 from dicom_bridge.errors import SeriesGeometryError
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.series.read import read_series
-from dicom_bridge.series.reader import read_dicom
+from dicom_bridge.series.dicom_reader import read_dicom
+from dicom_bridge.series.images import read_series
 from synthetic_study import ThresholdAssistant, ct_slice
 
 STUDY, SERIES, FRAME = (f"1.2.826.0.1.3680043.8.498.{number}" for number in (11, 12, 13))

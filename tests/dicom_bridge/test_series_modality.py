@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from dicom_bridge.series.read import SeriesReading, read_series
+from dicom_bridge.series.images import SeriesReading, read_series
 from rcmed.image import Modality
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."

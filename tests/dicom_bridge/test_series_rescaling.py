@@ -11,8 +11,8 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from dicom_bridge.errors import SeriesGeometryError
-from dicom_bridge.series.read import read_series
-from dicom_bridge.series.reader import read_dicom
+from dicom_bridge.series.dicom_reader import read_dicom
+from dicom_bridge.series.images import read_series
 from rcmed.image import UNKNOWN_UNIT, Image
 from rcmed.measurements import measure
 from synthetic_study import ct_slice

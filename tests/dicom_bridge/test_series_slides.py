@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from dicom_bridge.series.read import read_series
+from dicom_bridge.series.images import read_series
 from tests.dicom_bridge.support import slides
 
 generator = np.random.default_rng(5)

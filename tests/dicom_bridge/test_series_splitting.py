@@ -16,10 +16,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from dicom_bridge.errors import SeriesGeometryError
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.series.dicom_reader import read_dicom
 from dicom_bridge.series.geometry import FramePlane
-from dicom_bridge.series.instance import Instance
-from dicom_bridge.series.read import read_series
-from dicom_bridge.series.reader import read_dicom
+from dicom_bridge.series.headers.instance import Instance
+from dicom_bridge.series.images import read_series
 from dicom_bridge.series.splitting import split_volumes
 from synthetic_study import ThresholdAssistant, ct_slice
 

@@ -14,8 +14,8 @@ from PIL import Image as PillowImage
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 
-from dicom_bridge.series.reader import read_dicom
-from dicom_bridge.series.streams import stream_size
+from dicom_bridge.series.dicom_reader import read_dicom
+from dicom_bridge.series.headers.streams import stream_size
 from mutation_sources import write_sources
 from rcmed.errors import UnreadableFileError
 

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
 
-from dicom_bridge.series.read import read_series
+from dicom_bridge.series.images import read_series
 from rcmed.image import STANDARDISED_UPTAKE, UNKNOWN_UNIT, Image
 from rcmed.measurements import measure
 

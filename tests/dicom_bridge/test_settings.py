@@ -6,10 +6,10 @@ import pytest
 import yaml
 from sqlalchemy import URL
 
-from dicom_bridge.routing import Route, RouteField
-from dicom_bridge.series.modality import BY_MODALITY
+from dicom_bridge.series.headers.modality import BY_MODALITY
 from dicom_bridge.settings import CStoreDestination, DeliverySettings, GatewaySettings
 from dicom_bridge.store.database import index_address
+from dicom_bridge.studies.routing import Route, RouteField
 from rcmed.errors import ConfigurationError
 from rcmed.model.config import RCMedConfig
 from rcmed.model.knowledge import known_targets

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL
 
-from dicom_bridge.completion import CompletionRules, StudyProgress, study_progress
-from dicom_bridge.routing import SeriesFacts
+from dicom_bridge.jobs.ledger import DeliveryState, JobLedger, JobState
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.files import InstanceFiles, UnsafeUidError, prefetch, require_uid, write_durably
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
-from dicom_bridge.store.ledger import DeliveryState, JobLedger, JobState
+from dicom_bridge.store.instance_files import InstanceFiles, UnsafeUidError, prefetch, require_uid, write_durably
 from dicom_bridge.store.tables import JobRow
+from dicom_bridge.studies.completion import CompletionRules, StudyProgress, study_progress
+from dicom_bridge.studies.routing import SeriesFacts
 
 
 class Clock:

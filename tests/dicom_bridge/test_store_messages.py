@@ -23,14 +23,14 @@ from pynetdicom.dsutils import create_file_meta, encode, encode_file_meta
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_bridge.receive.fragments import Fragments
-from dicom_bridge.receive.intake import InstanceIntake
-from dicom_bridge.receive.scp import StorageScp
-from dicom_bridge.receive.store_messages import StoreRequest, _success
+from dicom_bridge.ingest.dimse.fragments import Fragments
+from dicom_bridge.ingest.dimse.scp import StorageScp
+from dicom_bridge.ingest.dimse.store_messages import StoreRequest, _success
+from dicom_bridge.ingest.intake import InstanceIntake
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.instance_files import InstanceFiles
 
 PATIENCE = 30.0
 UIDS = st.from_regex(r"[1-9]{1,4}(\.(0|[1-9][0-9]{0,8})){0,6}", fullmatch=True)

@@ -13,17 +13,17 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from dicom_bridge.app import Gateway
-from dicom_bridge.completion import Arrival, CompletionRules, study_progress
 from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.events.telemetry import Telemetry, open_telemetry
+from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings, TelemetrySettings
 from dicom_bridge.store.tables import JobRow
-from dicom_bridge.telemetry import Telemetry, open_telemetry
+from dicom_bridge.studies.completion import Arrival, CompletionRules, study_progress
 from dicom_bridge.web.server import WebServer
 from rcmed.errors import ConfigurationError
 
-tracing = pytest.importorskip("dicom_bridge.tracing", reason="OpenTelemetry is not installed")
+tracing = pytest.importorskip("dicom_bridge.events.tracing", reason="OpenTelemetry is not installed")
 PATIENCE = 60.0
 
 
@@ -210,7 +210,7 @@ def test_without_a_collector_there_is_none(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_collector_without_the_package_is_told_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dicom_bridge.tracing", None)
+    monkeypatch.setitem(sys.modules, "dicom_bridge.events.tracing", None)
     with pytest.raises(ConfigurationError, match=r"telemetry\.endpoint: .*rcmed\[telemetry\]"):
         open_telemetry(TelemetrySettings(endpoint="http://127.0.0.1:1"), "w", {})
 
@@ -218,10 +218,10 @@ def test_a_collector_without_the_package_is_told_with_its_mend(monkeypatch: pyte
 @pytest.mark.slow
 def test_nothing_of_it_is_imported_unless_it_is_configured() -> None:
     script = (
-        "import sys, dicom_bridge.app\n"
+        "import sys, dicom_bridge.gateway.composition\n"
         "from dicom_bridge.settings import TelemetrySettings\n"
-        "dicom_bridge.app.open_telemetry(TelemetrySettings(), 'w', {})\n"
-        "names = ('opentelemetry.exporter', 'dicom_bridge.tracing')\n"
+        "dicom_bridge.gateway.composition.open_telemetry(TelemetrySettings(), 'w', {})\n"
+        "names = ('opentelemetry.exporter', 'dicom_bridge.events.tracing')\n"
         "assert not [name for name in sys.modules if name.startswith(names)]"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

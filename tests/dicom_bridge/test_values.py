@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.valuerep import DSfloat, validate_value
 
-from dicom_bridge.values import of_representation
+from dicom_bridge.value_representation import of_representation
 
 REPRESENTATIONS = ("DA", "TM", "DT", "AS", "DS", "IS", "PN", "CS", "AE", "UI", "SH", "LO", "ST", "LT", "US")
 

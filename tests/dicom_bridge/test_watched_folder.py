@@ -12,7 +12,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_bridge.receive.watched_folder import PATIENCE_SECONDS, WatchedFolder
+from dicom_bridge.ingest.watched_folder import PATIENCE_SECONDS, WatchedFolder
 from dicom_bridge.settings import WatchedFolderSettings
 from stored import Stored
 

@@ -18,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_bridge.receive.wholeness import is_cut_short
+from dicom_bridge.ingest.wholeness import is_cut_short
 from synthetic_study import ct_slice
 
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless)

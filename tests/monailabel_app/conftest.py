@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from monailabel_app.main import RCMedApp
-from monailabel_app.server import create_server
+from monailabel_app.server.application import create_server
 from monailabel_app.settings import AnnotateSettings
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.hints import Hint

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monailabel_app.asking import Asked, read_question
-from monailabel_app.labels import LARGEST_VALUE, PROMPT_SLOTS, AdvertisedLabels
+from monailabel_app.tasks.labels import LARGEST_VALUE, PROMPT_SLOTS, AdvertisedLabels
+from monailabel_app.tasks.question import Asked, read_question
 from rcmed.errors import InputError
 from rcmed.image import Modality
 

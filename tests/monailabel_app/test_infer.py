@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 from fastapi.testclient import TestClient
 from requests_toolbelt import MultipartDecoder
 
-from monailabel_app.labels import AdvertisedLabels
+from monailabel_app.tasks.labels import AdvertisedLabels
 
 Make = Callable[..., TestClient]
 Stubs = Callable[..., Any]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from monailabel_app.label_map import paint, write_nrrd
+from monailabel_app.tasks.label_map import paint, write_nrrd
 from rcmed.image import Grid, Image, Modality
 from rcmed.readers import read_images
 

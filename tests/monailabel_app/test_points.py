@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monailabel_app.asking import Pointing
-from monailabel_app.points import GridPointing, PointMemory, as_hints, choose_parts, on_grid
+from monailabel_app.tasks.points import GridPointing, PointMemory, as_hints, choose_parts, on_grid
+from monailabel_app.tasks.question import Pointing
 from rcmed.errors import InputError
 from rcmed.image import Grid, Image, Modality
 

@@ -200,7 +200,7 @@ def test_names_of_the_server(make_client: Make) -> None:
 
 def test_ohif_is_served_with_its_nested_assets(client: TestClient) -> None:
     """Stock joins paths with ':' and gives index.html for every nested file."""
-    from monailabel_app.routes.viewer import ohif_folder
+    from monailabel_app.server.routes.viewer import ohif_folder
 
     nested = [path for path in ohif_folder().rglob("*") if path.is_file() and path.parent != ohif_folder()]
     assert nested

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from rcmed import cli
-from rcmed.answer_folders import AnswerFolders, distinct_names, require_writable
-from rcmed.answering import remove_answer, write_answer
+from rcmed.answers.folders import AnswerFolders, distinct_names, require_writable
+from rcmed.answers.writing import remove_answer, write_answer
 from rcmed.assistant import Assistant
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
@@ -122,7 +122,7 @@ def test_what_fails_leaves_the_folder_as_it_was(boxes: Boxes, tmp_path: Path, mo
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr("rcmed.answering.write_findings_json", fail)
+        context.setattr("rcmed.answers.writing.write_findings_json", fail)
         with pytest.raises(OSError):
             write_answer(a, boxes.find(a, "skin lesion"), output)
         assert not (tmp_path / "out").exists()
@@ -130,7 +130,7 @@ def test_what_fails_leaves_the_folder_as_it_was(boxes: Boxes, tmp_path: Path, mo
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     (output / ".answer-killed.part").mkdir()
     with monkeypatch.context() as context:
-        context.setattr("rcmed.answering.write_findings_json", fail)
+        context.setattr("rcmed.answers.writing.write_findings_json", fail)
         with pytest.raises(OSError):
             write_answer(b, boxes.find(b, "skin lesion"), output)
     assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before

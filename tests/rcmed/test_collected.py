@@ -27,9 +27,9 @@ from rcmed.data.collected import (
 )
 from rcmed.errors import GridMismatchError
 from rcmed.image import Modality
-from rcmed.label_maps import read_label_map
 from rcmed.readers import read_images
-from rcmed.training.packed import pack_collected
+from rcmed.readers.label_maps import read_label_map
+from rcmed.training.batches.packed import pack_collected
 
 SHAPE = (6, 12, 10)
 START = datetime(2025, 1, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.training.conversations import (
+from rcmed.training.batches.conversations import (
     ALL_RATE,
     DESCRIBED_RATE,
     Conversation,

@@ -13,15 +13,15 @@ from rcmed.errors import ConfigurationError, InputError
 from rcmed.findings import ModelIdentity
 from rcmed.hints import Hint
 from rcmed.image import Grid, Image, Modality
+from rcmed.inference.decision import PresenceRule, decide
+from rcmed.inference.viewing import ReaderView
+from rcmed.inference.volume import presence_window
 from rcmed.model.config import RCMedConfig
-from rcmed.model.decision import PresenceRule, decide
-from rcmed.model.hint_prompts import PointLabel
+from rcmed.model.grounding.hint_prompts import PointLabel
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.model.viewing import ReaderView
-from rcmed.model.volume import presence_window
-from rcmed.training.simulated_hints import simulate_hints
+from rcmed.training.batches.simulated_hints import simulate_hints
 
 SIZE = 64
 

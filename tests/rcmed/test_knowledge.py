@@ -11,8 +11,8 @@ from rcmed.model.knowledge import known_targets, modalities_of, unknown_because
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.training.judging import other_targets
-from rcmed.training.packed import PackedTriplet
+from rcmed.site_learning.judging import other_targets
+from rcmed.training.batches.packed import PackedTriplet
 from rcmed.vocabulary import target_named
 
 

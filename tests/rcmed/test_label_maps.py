@@ -18,8 +18,8 @@ from PIL import Image as PillowImage
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.examples import read_examples
 from rcmed.image import Grid, Image, Modality
-from rcmed.label_maps import read_label_map, read_mask
 from rcmed.readers import read_images, write_mask
+from rcmed.readers.label_maps import read_label_map, read_mask
 
 AFFINE = np.array([[-1.5, 0, 0, 48], [0, -1.5, 0, 40], [0, 0, 5, -20], [0, 0, 0, 1.0]])
 LABELS = np.random.default_rng(3).integers(0, 4, (6, 7, 5)).astype(np.uint8)

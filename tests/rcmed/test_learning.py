@@ -17,11 +17,11 @@ from rcmed.image import Modality
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.packaged import file_sha256
 from rcmed.model.processor import RCMedProcessor
-from rcmed.training.corrections import CorrectionSettings, Part, fine_tune
-from rcmed.training.judging import mean_by_target, score_pairs
-from rcmed.training.learning import HELD_OUT_SHARE, learn
-from rcmed.training.packed import PackedTriplet, pack_collected
-from rcmed.training.versions import VersionStatus, VersionStore
+from rcmed.site_learning.corrections import CorrectionSettings, Part, fine_tune
+from rcmed.site_learning.judging import mean_by_target, score_pairs
+from rcmed.site_learning.learning import HELD_OUT_SHARE, learn
+from rcmed.site_learning.versions import VersionStatus, VersionStore
+from rcmed.training.batches.packed import PackedTriplet, pack_collected
 
 pytestmark = pytest.mark.slow
 

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from rcmed.findings import FindingStatus
 from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality
-from rcmed.model.cache import EncodedImageCache
+from rcmed.inference.cache import EncodedImageCache
+from rcmed.inference.decision import PresenceRule, decide
+from rcmed.inference.logits import SliceReader
+from rcmed.inference.volume import presence_of_best, presence_window
 from rcmed.model.config import RCMedConfig
-from rcmed.model.decision import PresenceRule, decide
-from rcmed.model.inference import SliceReader
 from rcmed.model.instruction import answer, prompt_to_seg, question
 from rcmed.model.loop import RegionLoop
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.processor import RCMedProcessor, resized_shape, to_eight_bit, to_image_grid, to_model_grid
 from rcmed.model.tokenizer import build_tokenizer
-from rcmed.model.volume import presence_of_best, presence_window
 
 NAMES = ("liver", "left kidney", "right kidney", "optic disc")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rcmed.answering import write_answer
+from rcmed.answers.writing import write_answer
 from rcmed.errors import GeometryError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image, Modality

@@ -13,7 +13,7 @@ from rcmed.codes import Code
 from rcmed.errors import GridMismatchError
 from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Box, Finding, Findings, FindingStatus, Measurement, ModelIdentity
-from rcmed.findings_json import findings_to_json, write_findings_json
+from rcmed.findings.json_file import findings_to_json, write_findings_json
 from rcmed.image import Grid, Image, Modality
 from rcmed.vocabulary.table import Target
 

@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from rcmed.errors import InputError
 from rcmed.image import Modality
-from rcmed.picture_labels import DRAWN_FIRST_COLOUR, read_labels
+from rcmed.readers.picture_labels import DRAWN_FIRST_COLOUR, read_labels
 
 BLACK, WHITE, RED, GREEN = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0)
 DRAWN = np.zeros((12, 10), bool)

@@ -16,8 +16,8 @@ from rcmed.errors import UnreadableFileError
 from rcmed.image import UNKNOWN_UNIT, Modality
 from rcmed.measurements import measure
 from rcmed.model.processor import to_eight_bit
-from rcmed.pixel_values import hounsfield_doubt
 from rcmed.readers import read_images
+from rcmed.readers.pixel_values import hounsfield_doubt
 
 
 def body(noise: float = 0.0) -> NDArray[np.float32]:

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from rcmed.assistant import Assistant
 from rcmed.findings import Finding, FindingStatus, ModelIdentity
-from rcmed.findings_json import findings_to_json
+from rcmed.findings.json_file import findings_to_json
 from rcmed.image import STANDARDISED_UPTAKE, Grid, Image, Modality
+from rcmed.inference.decision import Decision
+from rcmed.inference.logits import SliceAnswers
 from rcmed.judgement import judge
 from rcmed.model.config import Lesson, RCMedConfig
-from rcmed.model.decision import Decision
-from rcmed.model.inference import SliceAnswers
-from rcmed.model.regions import likely_regions
+from rcmed.model.heads.regions import likely_regions
 from rcmed.plausibility import misplaced_because, regions_shown
 from rcmed.vocabulary import BodyRegion, load_targets, target_named
 from rcmed.vocabulary.named import private_target

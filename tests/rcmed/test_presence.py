@@ -11,10 +11,10 @@ import torch
 from rcmed.assistant import Assistant
 from rcmed.findings import FindingStatus, ModelIdentity
 from rcmed.image import Grid, Image, Modality
+from rcmed.inference.logits import SliceAnswers
 from rcmed.model.config import RCMedConfig
-from rcmed.model.inference import SliceAnswers
-from rcmed.model.presence import PresenceHead, evidence_size, mask_sureness, presence_evidence
-from rcmed.training.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of
+from rcmed.model.heads.presence import PresenceHead, evidence_size, mask_sureness, presence_evidence
+from rcmed.training.stages.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of
 from rcmed.vocabulary import target_named
 
 

@@ -13,10 +13,10 @@ import torch
 from rcmed import Assistant
 from rcmed.errors import ConfigurationError
 from rcmed.image import Grid, Image, Modality
-from rcmed.model.inference import SliceReader
+from rcmed.inference.logits import SliceReader
+from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
-from rcmed.model.prompt_graph import PromptGraph
 
 pytestmark = pytest.mark.slow
 

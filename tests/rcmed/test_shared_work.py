@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rcmed.hints import Hint
 from rcmed.image import Grid, Image, Modality
+from rcmed.inference.logits import SliceReader
 from rcmed.model.config import RCMedConfig
-from rcmed.model.inference import SliceReader
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import ChannelOrder, RCMedProcessor, to_eight_bit, to_image_grid, to_masks
 from rcmed.model.tokenizer import build_tokenizer

@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaModel, SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 
 from rcmed.model import short_reading
+from rcmed.model.grounding.two_way import attend_both_ways
 from rcmed.model.language import filled_cache
-from rcmed.model.two_way import attend_both_ways
 
 HIDDEN, LAYERS, PAST, LENGTH = 32, 3, 7, 5
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcmed.evaluation.rows import ScoreRow
-from rcmed.training.thresholds import MOST_FALSE, MOST_MISSED, choose_thresholds
+from rcmed.training.stages.thresholds import MOST_FALSE, MOST_MISSED, choose_thresholds
 
 
 def rows(present: list[float], absent: list[float]) -> list[ScoreRow]:

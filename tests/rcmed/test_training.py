@@ -16,7 +16,7 @@ from rcmed.errors import ConfigurationError, InputError
 from rcmed.image import Modality
 from rcmed.model.instruction import UNNAMED
 from rcmed.model.modeling import RCMedModel
-from rcmed.training.augmentation import (
+from rcmed.training.batches.augmentation import (
     Intensity,
     bend,
     change_contrast,
@@ -28,8 +28,8 @@ from rcmed.training.augmentation import (
     swap_sides,
     warp,
 )
-from rcmed.training.batches import BatchMaker
-from rcmed.training.packed import pack
+from rcmed.training.batches.making import BatchMaker
+from rcmed.training.batches.packed import pack
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import PresenceFit, TrainingSettings
 from rcmed.training.trainer import Trainer

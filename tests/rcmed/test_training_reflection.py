@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcmed.training.reflection import reflect_beside
+from rcmed.training.batches.reflection import reflect_beside
 
 
 def picture(column: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,13 +13,13 @@ from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError
 from rcmed.image import Modality
 from rcmed.model.modeling import RCMedModel
+from rcmed.training.batches.packed import PackedTriplet
+from rcmed.training.batches.sampler import BalancedSampler
+from rcmed.training.batches.shown_regions import REGIONS, ShownRegions
+from rcmed.training.batches.true_negatives import negatives_by_dataset, with_learnable_absences
 from rcmed.training.losses import region_loss
-from rcmed.training.packed import PackedTriplet
-from rcmed.training.sampler import BalancedSampler
 from rcmed.training.settings import TrainingSettings
-from rcmed.training.shown_regions import REGIONS, ShownRegions
 from rcmed.training.trainer import Trainer
-from rcmed.training.true_negatives import negatives_by_dataset, with_learnable_absences
 from rcmed.vocabulary.body_regions import BodyRegion
 
 SIZE = 64

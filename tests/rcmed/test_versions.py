@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from rcmed.errors import CheckpointError, ConfigurationError
 from rcmed.model.packaged import file_sha256
-from rcmed.training.verdict import Figures, Kind, Verdict
-from rcmed.training.versions import VersionStatus, VersionStore
+from rcmed.site_learning.verdict import Figures, Kind, Verdict
+from rcmed.site_learning.versions import VersionStatus, VersionStore
 
 ACCEPTED = Verdict(
     accepted=True,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcmed.image import Grid
-from rcmed.model.viewing import ReaderView
+from rcmed.inference.viewing import ReaderView
 
 ORDERS = list(itertools.permutations(range(3)))
 # What a display shows: (slice, row, column) directions in LPS for axial, sagittal and coronal slices.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rcmed.image import Modality
-from rcmed.volume_axes import slicing_axes
+from rcmed.readers.volume_axes import slicing_axes
 
 SHAPE = (30, 27, 48)
 

@@ -24,8 +24,8 @@ from PIL import Image as PillowImage
 from rcmed.data.conversion.labelled import LabelledCase
 from rcmed.errors import RCMedError
 from rcmed.image import Image
+from rcmed.inference.viewing import ReaderView
 from rcmed.model.processor import to_eight_bit
-from rcmed.model.viewing import ReaderView
 
 PROVENANCE = "provenance.jsonl"
 # Neighbouring slices say nearly the same.

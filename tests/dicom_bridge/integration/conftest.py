@@ -20,7 +20,7 @@ from orthanc_api_client import OrthancApiClient
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_bridge.app import Gateway
+from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings
 
 PATIENCE = 120.0

@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dicom_bridge.app import Gateway
 from dicom_bridge.commands.serve import start_anew
+from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image

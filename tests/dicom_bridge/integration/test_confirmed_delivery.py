@@ -9,19 +9,19 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_bridge.app import Gateway
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.jobs.ledger import DeliveryState, JobState
 from dicom_bridge.results.kinds import ResultKind
-from dicom_bridge.sending import send_files
 from dicom_bridge.settings import (
     CStoreDestination,
     DeliverySettings,
     OrthancDestination,
     StowDestination,
 )
-from dicom_bridge.store.ledger import DeliveryState, JobState
 
 pytestmark = pytest.mark.integration
 PATIENCE = 120.0

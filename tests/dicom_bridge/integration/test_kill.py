@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE
 
+from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, DeliveryState, JobLedger, JobState
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.ledger import FINAL_JOB_STATES, DeliveryState, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
 
 pytestmark = pytest.mark.integration

@@ -13,13 +13,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE
 
-from dicom_bridge.app import Gateway
-from dicom_bridge.completion import CompletionRules, study_progress
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
 from dicom_bridge.store.tables import JobRow
+from dicom_bridge.studies.completion import CompletionRules, study_progress
 from machines import Machines
 from postgresql_server import PostgresqlServer
 
@@ -205,8 +205,8 @@ def test_a_job_that_was_written_down_and_not_begun_is_begun(
 
 
 def open_one_study(index: StudyIndex, study_uid: str, series_uid: str, instance_uid: str) -> None:
-    from dicom_bridge.routing import SeriesFacts
     from dicom_bridge.store.index import ReceivedInstance
+    from dicom_bridge.studies.routing import SeriesFacts
 
     instance = ReceivedInstance(
         study_uid, series_uid, instance_uid, "1.2", "1.2", "instances/other.dcm", SeriesFacts(modality="CT")

@@ -10,11 +10,11 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_bridge.app import Gateway
 from dicom_bridge.delivery.destination import DestinationUnavailableError
-from dicom_bridge.orthanc import OrthancFollower
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.ingest.orthanc import OrthancFollower
+from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.settings import FollowedOrthancSettings
-from dicom_bridge.store.ledger import JobState
 from stored import Stored
 
 pytestmark = pytest.mark.integration

@@ -11,11 +11,11 @@ import pydicom
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from dicom_bridge.app import Gateway
 from dicom_bridge.demo.returned import find_problems
-from dicom_bridge.results.reading import read_segments
-from dicom_bridge.series.read import read_series
-from dicom_bridge.store.ledger import JobState
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.jobs.ledger import JobState
+from dicom_bridge.results.segmentations.reading import read_segments
+from dicom_bridge.series.images import read_series
 
 pytestmark = pytest.mark.integration
 PATIENCE = 120.0

@@ -9,9 +9,9 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_bridge.app import Gateway
-from dicom_bridge.audit import verify
-from dicom_bridge.store.ledger import JobState
+from dicom_bridge.events.audit import verify
+from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.jobs.ledger import JobState
 
 pytestmark = pytest.mark.integration
 PATIENCE = 120.0

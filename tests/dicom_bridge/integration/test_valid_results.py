@@ -14,7 +14,7 @@ import pytest
 from corpus import CASES, results_of, uids_of
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.series.read import read_series
+from dicom_bridge.series.images import read_series
 from slips import SLIPS, Slip, put_stray_item, spoil
 
 pytestmark = pytest.mark.integration

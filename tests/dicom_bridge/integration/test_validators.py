@@ -18,7 +18,7 @@ from dicom_bridge.demo.instances import fundus_photograph
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import ResultKind
-from dicom_bridge.series.read import read_series
+from dicom_bridge.series.images import read_series
 from rcmed.description import LONGEST_DESCRIPTION, DeterministicDescriber
 from rcmed.findings import Findings, FindingStatus
 from rcmed.image import Image

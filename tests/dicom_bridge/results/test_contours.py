@@ -21,7 +21,7 @@ from dicom_bridge.results.contours import outlines
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import ResultKind
-from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
 from dicom_bridge.results.structure_set import build_structure_set
 from rcmed.errors import InputError
 from rcmed.image import Grid

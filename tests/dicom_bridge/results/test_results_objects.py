@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_bridge.results.dicom_writer import write_results
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import ResultKind
 from dicom_bridge.results.objects import build_objects
-from dicom_bridge.results.writer import write_results
-from dicom_bridge.series.read import read_series
+from dicom_bridge.series.images import read_series
 from rcmed.errors import InputError
 from rcmed.findings import Findings
 from rcmed.image import Image, Modality

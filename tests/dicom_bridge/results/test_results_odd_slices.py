@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import KEY_OBJECTS_FILE, REPORT_FILE, SEGMENTATION_FILE, ResultKind
 from dicom_bridge.results.objects import build_objects
-from dicom_bridge.results.source import KnownSources
-from dicom_bridge.series.read import read_series
+from dicom_bridge.results.sources.source import KnownSources
+from dicom_bridge.series.images import read_series
 from rcmed.errors import InputError, UnreadableFileError
 from rcmed.image import Image
 

@@ -23,10 +23,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.reading import read_segments
-from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.writing import write_result
-from dicom_bridge.series.read import read_series
+from dicom_bridge.results.result_files import write_result
+from dicom_bridge.results.segmentations.reading import read_segments
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
+from dicom_bridge.series.images import read_series
 from rcmed.image import Image
 
 AXES = {

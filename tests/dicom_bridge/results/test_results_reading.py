@@ -19,8 +19,8 @@ from pydicom.pixels import pack_bits
 from pydicom.uid import RLELossless, generate_uid
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.reading import read_layers, read_segments
-from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.segmentations.reading import read_layers, read_segments
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
 from rcmed.image import Image
 

@@ -11,10 +11,10 @@ from highdicom.sr import srread
 from pydicom.dataset import Dataset
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.reading import read_segments
-from dicom_bridge.results.report import build_report
-from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.writing import write_result
+from dicom_bridge.results.reports.report import build_report
+from dicom_bridge.results.result_files import write_result
+from dicom_bridge.results.segmentations.reading import read_segments
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
 from rcmed.codes import Code
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.findings import Finding, FindingStatus, Measurement

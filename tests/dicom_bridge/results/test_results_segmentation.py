@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.segmentation import build_segmentation
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
 from rcmed.codes import Code
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.findings import FindingStatus

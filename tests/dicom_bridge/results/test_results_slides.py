@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread
 from dicom_bridge.results.filing import FiledResults, file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import ResultKind
-from dicom_bridge.series.reader import read_dicom
+from dicom_bridge.series.dicom_reader import read_dicom
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image
 from rcmed.measurements import find_boxes, measure

@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from dicom_bridge.results.filing import FiledResults, file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import ResultKind
-from dicom_bridge.results.reading import read_segments
-from dicom_bridge.series.read import read_series
+from dicom_bridge.results.segmentations.reading import read_segments
+from dicom_bridge.series.images import read_series
 from slips import SLIPS, Slip, put_stray_item, spoil
 
 

@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_bridge.audit import verify
+from dicom_bridge.events.audit import verify
 from rcmed import cli
 
 LOOPBACK = "127.0.0.1"

@@ -19,9 +19,9 @@ from fastapi import APIRouter, Request
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
-from dicom_bridge.doctor import examine
-from dicom_bridge.metrics import Metrics
-from dicom_bridge.observer import Observer
+from dicom_bridge.events.metrics import Metrics
+from dicom_bridge.events.sink import Observer
+from dicom_bridge.operations.doctor import examine
 from dicom_bridge.security.oidc import (
     PAUSE_SECONDS,
     STALE_SECONDS,
@@ -32,8 +32,8 @@ from dicom_bridge.security.oidc import (
 )
 from dicom_bridge.settings import GatewaySettings, OidcSettings, WebSettings
 from dicom_bridge.web.application import build_application
-from dicom_bridge.web.door import open_door
-from dicom_bridge.web.operations import operations
+from dicom_bridge.web.auth import open_door
+from dicom_bridge.web.probes import operations
 from identity_provider import AUDIENCE, CLIENT, IdentityProvider
 
 SECRET = "s" * 40

@@ -11,13 +11,13 @@ import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
-from dicom_bridge.metrics import Metrics
+from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.security.token import Token
 from dicom_bridge.settings import ServerTlsSettings
 from dicom_bridge.web.application import build_application
-from dicom_bridge.web.door import Door
-from dicom_bridge.web.operations import operations
+from dicom_bridge.web.auth import Door
+from dicom_bridge.web.probes import operations
 from dicom_bridge.web.server import WebServer
 from rcmed.errors import ConfigurationError
 

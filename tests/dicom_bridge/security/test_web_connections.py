@@ -15,8 +15,8 @@ from fastapi.responses import Response
 
 from dicom_bridge.security.token import Token
 from dicom_bridge.web.application import build_application
+from dicom_bridge.web.auth import Door
 from dicom_bridge.web.connections import ConnectionLimits
-from dicom_bridge.web.door import Door
 from dicom_bridge.web.server import WebServer
 
 PATIENCE = 30.0

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pydicom
 
-from dicom_bridge.app import Gateway
 from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.worker import FindsInImages
 from dicom_bridge.settings import GatewaySettings
 from rcmed.findings import Findings, ModelIdentity

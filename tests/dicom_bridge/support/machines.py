@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.settings import DatabaseSettings
 from dicom_bridge.store.database import Database, index_address
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.ledger import JobLedger
 
 _SCRIPT = Path(__file__).with_name("member_process.py")
 _PATIENCE = 120.0

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dicom_bridge.app import Gateway
+from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings
-from dicom_bridge.store.files import InstanceFiles
+from dicom_bridge.store.instance_files import InstanceFiles
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image
 from rcmed.vocabulary import target_named

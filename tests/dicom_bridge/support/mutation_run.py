@@ -133,11 +133,11 @@ class _Reader:
     """Intake and reading, with an intact series in the study."""
 
     def __init__(self, folder: Path) -> None:
-        from dicom_bridge.receive.intake import InstanceIntake, Origin
+        from dicom_bridge.ingest.intake import InstanceIntake, Origin
         from dicom_bridge.settings import ReceiveSettings
         from dicom_bridge.store.database import Database
-        from dicom_bridge.store.files import InstanceFiles
         from dicom_bridge.store.index import StudyIndex
+        from dicom_bridge.store.instance_files import InstanceFiles
 
         self._files = InstanceFiles(folder / "state")
         self._files.prepare()
@@ -169,7 +169,7 @@ class _Reader:
         return (taken, was_read), fault or self._neighbour_in_store()
 
     def _take(self, content: bytes) -> str:
-        from dicom_bridge.receive.intake import RefusedInstanceError
+        from dicom_bridge.ingest.intake import RefusedInstanceError
 
         try:
             return str(self._intake.take([content], self._origin).outcome)
@@ -179,7 +179,7 @@ class _Reader:
             return "not taken"
 
     def _read(self) -> tuple[str, str]:
-        from dicom_bridge.series.read import read_series
+        from dicom_bridge.series.images import read_series
 
         reading = read_series([self._neighbours[0], self._damaged, *self._neighbours[1:]])
         for refusal in reading.refusals:

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from dicom_bridge.audit import AuditTrail
-from dicom_bridge.observer import Observer
-from dicom_bridge.receive.intake import InstanceIntake
+from dicom_bridge.events.audit import AuditTrail
+from dicom_bridge.events.sink import Observer
+from dicom_bridge.ingest.intake import InstanceIntake
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.instance_files import InstanceFiles
 
 
 class Stored:

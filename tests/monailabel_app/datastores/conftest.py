@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from dicom_bridge.demo.orthanc import PROGRAM_FOLDERS, LocalOrthanc
-from dicom_bridge.series.read import read_series
-from monailabel_app.datastores.access import PeerAccess
-from monailabel_app.datastores.dicom_datastore import DicomDatastore
-from monailabel_app.datastores.dicom_folder import DicomFolder
+from dicom_bridge.series.images import read_series
+from monailabel_app.datastores.dicom.access import PeerAccess
+from monailabel_app.datastores.dicom.datastore import DicomDatastore
+from monailabel_app.datastores.dicom.folder import DicomFolder
 from rcmed.errors import ConfigurationError
 from rcmed.image import Grid, Image
 from result_sources import Sources

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from monailabel_app.datastores.access import PeerAccess, PeerError
-from monailabel_app.datastores.dicom_datastore import DicomDatastore
-from monailabel_app.datastores.dicomweb import DicomWeb
+from monailabel_app.datastores.dicom.access import PeerAccess, PeerError
+from monailabel_app.datastores.dicom.datastore import DicomDatastore
+from monailabel_app.datastores.dicom.dicomweb import DicomWeb
 from monailabel_app.datastores.opening import open_datastore
 from rcmed.errors import ConfigurationError
 

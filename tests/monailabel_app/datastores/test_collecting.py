@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monailabel_app.collecting import collect
-from monailabel_app.datastores.dicom_datastore import DicomDatastore
+from monailabel_app.datastores.dicom.datastore import DicomDatastore
 from monailabel_app.datastores.folder import FolderDatastore
 from monailabel_app.datastores.volumes_as_nrrd import image_as_nrrd
+from monailabel_app.tasks.collecting import collect
 from rcmed.data.collected import list_corrections, read_slices
 
 

@@ -14,9 +14,9 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.writing import write_result
-from monailabel_app.datastores.dicom_datastore import DicomDatastore
+from dicom_bridge.results.result_files import write_result
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
+from monailabel_app.datastores.dicom.datastore import DicomDatastore
 from monailabel_app.datastores.errors import UnknownImageError, UnknownLabelError
 from rcmed.errors import InputError
 from rcmed.readers import read_images

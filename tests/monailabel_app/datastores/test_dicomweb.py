@@ -18,12 +18,12 @@ from scipy.spatial.transform import Rotation
 
 from dicom_bridge.demo.instances import fundus_photograph
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.reading import read_segments
-from dicom_bridge.results.segmentation import build_segmentation
-from dicom_bridge.results.writing import write_result
-from monailabel_app.datastores.access import PeerAccess, PeerError
-from monailabel_app.datastores.dicom_datastore import DicomDatastore
-from monailabel_app.datastores.dicomweb import DicomWeb
+from dicom_bridge.results.result_files import write_result
+from dicom_bridge.results.segmentations.reading import read_segments
+from dicom_bridge.results.segmentations.segmentation import build_segmentation
+from monailabel_app.datastores.dicom.access import PeerAccess, PeerError
+from monailabel_app.datastores.dicom.datastore import DicomDatastore
+from monailabel_app.datastores.dicom.dicomweb import DicomWeb
 from rcmed.errors import InputError
 from rcmed.readers import read_images
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from monailabel_app.datastores.access import PeerAccess
-from monailabel_app.datastores.dicom_datastore import DicomDatastore
-from monailabel_app.datastores.dicom_folder import DicomFolder
-from monailabel_app.datastores.dicomweb import DicomWeb
+from monailabel_app.datastores.dicom.access import PeerAccess
+from monailabel_app.datastores.dicom.datastore import DicomDatastore
+from monailabel_app.datastores.dicom.dicomweb import DicomWeb
+from monailabel_app.datastores.dicom.folder import DicomFolder
 from monailabel_app.datastores.opening import open_datastore
 from rcmed.errors import ConfigurationError
 

@@ -14,13 +14,13 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.utils.async_tasks.utils import run_background_task
 from PIL import Image as PillowImage
 
-from monailabel_app.scoring import DISAGREEMENT, ENTROPY, known_score, scoring_methods
-from monailabel_app.served import ServedAssistant
-from monailabel_app.strategy import Leases, strategies
-from monailabel_app.train import trainers
+from monailabel_app.tasks.scoring import DISAGREEMENT, ENTROPY, known_score, scoring_methods
+from monailabel_app.tasks.served_version import ServedAssistant
+from monailabel_app.tasks.strategy import Leases, strategies
+from monailabel_app.tasks.train import trainers
 from rcmed.errors import ConfigurationError
 from rcmed.model.packaged import file_sha256
-from rcmed.training.corrections import CorrectionSettings
+from rcmed.site_learning.corrections import CorrectionSettings
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +35,9 @@ from pathlib import Path
 
 from monailabel.interfaces.app import MONAILabelApp
 
-from monailabel_app.served import ServedAssistant
-from monailabel_app.train import trainers
-from rcmed.training.corrections import CorrectionSettings
+from monailabel_app.tasks.served_version import ServedAssistant
+from monailabel_app.tasks.train import trainers
+from rcmed.site_learning.corrections import CorrectionSettings
 
 
 class LearningApp(MONAILabelApp):

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rcmed.image import Modality
-from rcmed.importing import import_checkpoint
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, prompt_to_seg
 from rcmed.model.tokenizer import build_tokenizer
+from rcmed.published import import_checkpoint
 from rcmed.training.settings import TrainingSettings
 
 NAMES = ("liver", "left kidney", "right kidney", "optic disc")

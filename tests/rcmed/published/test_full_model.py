@@ -17,12 +17,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from rcmed.assistant import Assistant
 from rcmed.findings import FindingStatus
 from rcmed.image import Grid, Image, Modality
-from rcmed.importing import import_checkpoint
-from rcmed.importing.names import our_name, published_names
 from rcmed.model.config import FULL_LANGUAGE, RCMedConfig
 from rcmed.model.instruction import AFTER_IMAGE, open_answer
 from rcmed.model.modeling import PromptTokens, RCMedModel
 from rcmed.model.processor import to_image_grid
+from rcmed.published import import_checkpoint
+from rcmed.published.names import our_name, published_names
 
 NAMES = ("liver", "left kidney", "optic disc")
 

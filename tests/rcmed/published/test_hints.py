@@ -11,10 +11,10 @@ import torch
 
 from rcmed.assistant import Assistant
 from rcmed.hints import Hint
-from rcmed.importing import import_checkpoint
-from rcmed.model.hint_prompts import encode_hints
+from rcmed.model.grounding.hint_prompts import encode_hints
+from rcmed.model.grounding.sam import SamGroundingDecoder
 from rcmed.model.processor import ROUGH_MASK_LOGIT
-from rcmed.model.sam_grounding import SamGroundingDecoder
+from rcmed.published import import_checkpoint
 
 SIZE = 128
 

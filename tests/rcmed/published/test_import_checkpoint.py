@@ -22,8 +22,8 @@ from rcmed.assistant import Assistant
 from rcmed.cli import main
 from rcmed.errors import CheckpointError
 from rcmed.image import Modality
-from rcmed.importing import checkpoint, import_checkpoint
 from rcmed.model.processor import to_image_grid
+from rcmed.published import checkpoint, import_checkpoint
 
 State = dict[str, Tensor]
 

@@ -1,0 +1,1 @@
+"""The DICOM port: C-ECHO, C-STORE and storage commitment as a service class provider."""

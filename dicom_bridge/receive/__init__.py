@@ -1,1 +1,0 @@
-"""Receiving over DIMSE: on disk and in the index before success is answered."""

@@ -1,0 +1,1 @@
+"""Findings in words and codes: TID 1500 reports and key object selections."""

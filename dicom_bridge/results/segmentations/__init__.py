@@ -1,0 +1,1 @@
+"""Segmentations, written and read."""

@@ -1,0 +1,1 @@
+"""Studies: when one is complete, how urgent it is, and which routes take its series."""

@@ -1,0 +1,105 @@
+"""The one decision of presence: whether a target is there, of a slice, of a volume, in use and in training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcmed.findings import FindingStatus
+from rcmed.image import Image
+from rcmed.inference.volume import drop_islands, presence_of_best, presence_window, smooth
+from rcmed.model.config import RCMedConfig
+
+
+@dataclass(frozen=True)
+class PresenceRule:
+    """Where presence becomes a word; it travels with the weights (`RCMedConfig`).
+
+    Attributes:
+        absent_below: presence below it is "absent", unless the mask is sure.
+        found_from: presence from here on is "found"; between the two it is "uncertain".
+        sure_mask_logit: a mask as sure as this is not "absent", whatever presence says; None: presence alone decides.
+    """
+
+    absent_below: float
+    found_from: float
+    sure_mask_logit: float | None = None
+
+    @classmethod
+    def of(cls, config: RCMedConfig) -> PresenceRule:
+        """The rule of some weights."""
+        absent_below, found_from = config.presence_thresholds
+        return cls(absent_below, found_from, config.sure_mask_logit)
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What is said of one target.
+
+    Attributes:
+        status: found, uncertain or absent.
+        presence: 0 to 1; None where the weights know no presence.
+        mask: bool (slice, row, column), what is shown of it: nothing where it is absent.
+    """
+
+    status: FindingStatus
+    presence: float | None
+    mask: NDArray[np.bool_]
+
+
+def judged_together(image: Image) -> int | None:
+    """Number of neighbouring slices that are judged together; None where each slice is an image of its own."""
+    if not image.is_volume:
+        return None
+    return presence_window(image.grid.spacing[0] if image.grid.in_millimetres else None)
+
+
+def decide(
+    masks: NDArray[np.bool_],
+    presence: NDArray[np.float32],
+    sureness: NDArray[np.float32],
+    rule: PresenceRule,
+    together: int | None = None,
+    asserted: Collection[int] = (),
+) -> Decision:
+    """Decide whether a target is there, and what is shown of it.
+
+    Presence and sureness are means of neighbouring slices where slices are judged together. A slice keeps its mask
+    where its presence is not below `absent_below` or its mask is sure. The target is absent where no slice says more,
+    uncertain where presence and mask disagree or presence lies between the thresholds, else found. Weights without
+    presence find whatever they mark.
+
+    Args:
+        masks: bool (slice, row, column), each slice on its own.
+        presence: float32 (slice,), 0 to 1; NaN where the weights have none.
+        sureness: float32 (slice,), mean of the highest mask logits (`rcmed.model.heads.presence.mask_sureness`).
+        rule: thresholds.
+        together: see `judged_together`.
+        asserted: slices of which a user says that they show the target; they keep their masks.
+    """
+    is_stack = together is not None
+    if np.isnan(presence).any():
+        shown = drop_islands(masks) if is_stack else masks
+        return Decision(FindingStatus.FOUND if shown.any() else FindingStatus.ABSENT, None, shown)
+    window = min(together or 1, len(presence))
+    smoothed = smooth(presence, window)
+    smoothed[list(asserted)] = 1.0
+    is_kept = smoothed >= rule.absent_below
+    is_sure = np.zeros_like(is_kept)
+    if rule.sure_mask_logit is not None:
+        is_sure = smooth(sureness, window) >= rule.sure_mask_logit
+    windows = max(1.0, len(presence) / window) if is_stack else 1.0
+    probability = presence_of_best(float(smoothed.max()), windows)
+    if probability < rule.absent_below and not is_sure.any():
+        return Decision(FindingStatus.ABSENT, probability, np.zeros_like(masks))
+    shown = masks & (is_kept | is_sure)[:, None, None]
+    if is_stack:
+        shown = drop_islands(shown)
+        for index in asserted:
+            shown[index] = masks[index]
+    # Likely there, but nowhere to point at: neither a finding nor a clean "absent".
+    is_found = probability >= rule.found_from and bool(shown.any())
+    return Decision(FindingStatus.FOUND if is_found else FindingStatus.UNCERTAIN, probability, shown)

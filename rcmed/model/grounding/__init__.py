@@ -1,0 +1,1 @@
+"""From `[SEG]` states, clicks and boxes to masks."""

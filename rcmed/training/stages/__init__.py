@@ -1,0 +1,1 @@
+"""The stages after the masks are learned: presence, its thresholds, body regions."""
