@@ -28,10 +28,10 @@ from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.site_learning.corrections import CorrectionSettings, fine_tune
 from rcmed.site_learning.judging import score_pairs
+from rcmed.site_learning.uncertainty import uncertainty
 from rcmed.training.batches.packed import PackedTriplet, pack
 from rcmed.training.settings import TrainingSettings
 from rcmed.training.trainer import Trainer
-from rcmed.uncertainty import uncertainty
 from rcmed.vocabulary import target_named
 
 TARGET, DATASET = "skin lesion", "isic2017"
@@ -98,7 +98,7 @@ def start(root: Path, work: Path) -> Path:
 
 
 def by_uncertainty(measure: str) -> Callable[[RCMedModel, RCMedProcessor, list[Triplet], int], list[Triplet]]:
-    """The images that a measure of `rcmed.uncertainty` is highest on."""
+    """The images that a measure of `rcmed.site_learning.uncertainty` is highest on."""
 
     def select(model: RCMedModel, processor: RCMedProcessor, pool: list[Triplet], seed: int) -> list[Triplet]:
         assistant = Assistant(model, processor, ModelIdentity("start", "", ""))

@@ -25,7 +25,7 @@ from rcmed.assistant import Assistant
 from rcmed.data.triplets import Triplet, read_index
 from rcmed.evaluation.scoring import image_of
 from rcmed.findings import FindingStatus
-from rcmed.plausibility import misplaced_because
+from rcmed.inference.plausibility import misplaced_because
 from rcmed.vocabulary import BodyRegion as Region
 from rcmed.vocabulary import load_targets
 from rcmed.vocabulary.table import canonical_name

@@ -162,9 +162,10 @@ class Served:
 
     def ended_job(self, study_uid: str) -> tuple[str, str]:
         """How the job of a study ended, and why."""
-        from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, JobLedger
+        from dicom_bridge.jobs.ledger import JobLedger
         from dicom_bridge.store.database import Database
         from dicom_bridge.store.index import StudyIndex
+        from dicom_bridge.store.states import FINAL_JOB_STATES
 
         database = Database(self.state / "index.sqlite")
         try:

@@ -19,8 +19,8 @@ import numpy as np
 from rcmed import Assistant
 from rcmed.data.triplets import Triplet, read_index
 from rcmed.evaluation.metrics import score_mask
-from rcmed.inference.exemplar import Exemplar
 from rcmed.inference.logits import SliceReader
+from rcmed.model.exemplar import Exemplar
 from rcmed.site_learning.few_shot import FIT_STEPS, learn_from_examples
 
 EXAMPLES = 5

@@ -88,7 +88,7 @@ def measure(files: list[Path], targets: int) -> dict[str, int]:
     from dicom_bridge.series.images import read_series
     from rcmed.description import DeterministicDescriber, describe_findings
     from rcmed.findings import Findings
-    from rcmed.image import Modality
+    from rcmed.modality import Modality
     from rcmed.vocabulary.named import private_target
 
     load_libraries()

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from rcmed.assistant import Assistant
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
 from rcmed.inference.logits import SliceReader
 from rcmed.inference.prompt_graph import PromptGraph
+from rcmed.modality import Modality
 from rcmed.model.processor import to_image_grid
 
 ROWS, COLUMNS = 256, 256

@@ -30,7 +30,7 @@ from rcmed import Assistant
 from rcmed.data.triplets import Triplet, read_index
 from rcmed.evaluation.metrics import score_mask
 from rcmed.evaluation.scoring import score_triplet
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.training.batches.packed import PackedTriplet
 from rcmed.training.batches.sampler import BalancedSampler
 from rcmed.training.settings import TrainingSettings

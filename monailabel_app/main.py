@@ -19,7 +19,6 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel_app.app_folder import SETTINGS
 from monailabel_app.datastores.opening import open_datastore
 from monailabel_app.names import require_id
-from monailabel_app.server.sessions import ExpiringSessions
 from monailabel_app.settings import AnnotateSettings
 from monailabel_app.tasks.batch import BatchFind
 from monailabel_app.tasks.collecting import modality_told
@@ -29,8 +28,9 @@ from monailabel_app.tasks.scoring import scoring_methods
 from monailabel_app.tasks.served_version import ServedAssistant
 from monailabel_app.tasks.strategy import strategies
 from monailabel_app.tasks.train import trainers
+from monailabel_app.upload_sessions import ExpiringSessions
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.readers import modality_from_name
 from rcmed.site_learning.versions import VersionStore
 

@@ -20,21 +20,22 @@ from rcmed.errors import CheckpointError, ConfigurationError, InputError
 from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.hints import Hint
-from rcmed.image import Image, Modality
+from rcmed.image import Image
 from rcmed.inference.decision import PresenceRule, decide, judged_together
-from rcmed.inference.exemplar import Exemplar
+from rcmed.inference.judgement import judge
 from rcmed.inference.logits import SliceAnswers, SliceReader, VolumeAnswers
+from rcmed.inference.plausibility import regions_shown
 from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.inference.viewing import ReaderView
-from rcmed.judgement import judge
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.heads.regions import likely_regions
 from rcmed.model.instruction import modality_words, question
 from rcmed.model.knowledge import known_targets, own_targets, unknown_because
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_identity, require_complete
 from rcmed.model.processor import RCMedProcessor, to_eight_bit
-from rcmed.plausibility import regions_shown
 from rcmed.prompts import POINTED_AT, Wanted, read_prompts, split_prompts, words_for_model
 from rcmed.vocabulary import Target
 from rcmed.vocabulary.table import regions_imaged_by

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.errors import InputError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
 from rcmed.inference.viewing import ReaderView
+from rcmed.modality import Modality
 from rcmed.model.processor import to_eight_bit
 from rcmed.readers import read_images
 from rcmed.readers.label_maps import read_mask

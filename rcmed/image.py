@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.errors import GeometryError, GridMismatchError
+from rcmed.modality import Modality
+from rcmed.packed_mask import PackedMask
 
 if TYPE_CHECKING:
     from rcmed.vocabulary import BodyRegion
-from rcmed.findings.packed_mask import PackedMask
-
-
-class Modality(StrEnum):
-    """The nine modalities that RCMed knows. The value is the prefix used in the published index."""
-
-    CT = "ct"
-    MR = "mr"
-    PET = "pet"
-    X_RAY = "x_ray"
-    ULTRASOUND = "ultrasound"
-    PATHOLOGY = "pathology"
-    DERMOSCOPY = "dermoscopy"
-    ENDOSCOPY = "endoscopy"
-    FUNDUS = "fundus"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.instruction import UNNAMED
 from rcmed.vocabulary import Target, resolve_targets
 from rcmed.vocabulary.named import private_target

@@ -9,7 +9,8 @@ from pathlib import Path
 import pydicom
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
-from dicom_bridge.store.instance_files import UnsafeUidError, require_uid, write_durably
+from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
+from rcmed.durable_files import write_durably
 
 
 class FolderTarget:

@@ -25,7 +25,7 @@ from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Any
 
-from dicom_bridge.store.instance_files import sync_folder
+from rcmed.durable_files import sync_folder
 from rcmed.errors import RCMedError
 
 _FIRST = "0" * 64

@@ -18,14 +18,16 @@ from sqlalchemy.exc import DBAPIError
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
+from dicom_bridge.delivery.shared_reports import SharedCommitmentReports
 from dicom_bridge.events.audit import AuditTrail, Rotation
 from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.events.sink import Observer
 from dicom_bridge.events.telemetry import open_telemetry
 from dicom_bridge.gateway.listening import Inside, Listening
+from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.ingest.pull.orders import PullOrders
 from dicom_bridge.jobs.control import JobControl
-from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.memory import memory_of_a_job
 from dicom_bridge.jobs.time_limit import end_process
@@ -41,10 +43,9 @@ from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.removals import Removals
-from dicom_bridge.store.shared_reports import SharedCommitmentReports
+from dicom_bridge.store.states import FINAL_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.timeline import StudyStory
-from dicom_bridge.studies.watch import StudyWatch
 from rcmed.errors import ConfigurationError
 
 _LOG = logging.getLogger(__name__)

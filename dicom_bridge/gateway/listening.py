@@ -11,9 +11,10 @@ from fastapi import APIRouter
 
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
-from dicom_bridge.events.gauges import show_state
 from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.events.sink import Observer
+from dicom_bridge.gateway.gauges import show_state
+from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.ingest.dimse.commitment import CommitmentScp
 from dicom_bridge.ingest.dimse.scp import StorageScp
 from dicom_bridge.ingest.intake import InstanceIntake
@@ -33,7 +34,6 @@ from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.timeline import StudyStory
-from dicom_bridge.studies.watch import StudyWatch
 from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
 from dicom_bridge.web.auth import open_door

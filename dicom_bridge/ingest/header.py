@@ -13,8 +13,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from dicom_bridge.series.headers.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.series.headers.peeking import HeaderLook, uid_text
+from dicom_bridge.studies.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.studies.routing import SeriesFacts
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")

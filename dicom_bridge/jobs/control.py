@@ -14,14 +14,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from dicom_bridge.errors import NotThereError
-from dicom_bridge.jobs.ledger import (
-    FINAL_DELIVERY_STATES,
-    FINAL_JOB_STATES,
-    DeliveryState,
-    JobState,
-    locked_job,
-)
+from dicom_bridge.jobs.ledger import locked_job
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.states import FINAL_DELIVERY_STATES, FINAL_JOB_STATES, DeliveryState, JobState
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 from rcmed.errors import RCMedError
 

@@ -11,20 +11,15 @@ from sqlalchemy.orm import Session
 
 from dicom_bridge.errors import NotThereError
 from dicom_bridge.store.database import Database, insert_if_absent
+from dicom_bridge.store.states import (
+    FINAL_DELIVERY_STATES,
+    FINAL_JOB_STATES,
+    UNFINISHED_JOB_STATES,
+    DeliveryState,
+    JobState,
+)
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 from dicom_bridge.studies.priority import Priority
-
-
-class JobState(StrEnum):
-    """QUEUED, RUNNING and DELIVERING go on after a restart; the others are final."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DELIVERING = "delivering"
-    DONE = "done"
-    REFUSED = "refused"  # the series holds nothing that can be looked at; its lines say why
-    FAILED = "failed"
-    CANCELLED = "cancelled"  # by an operator
 
 
 class Attempt(StrEnum):
@@ -33,27 +28,6 @@ class Attempt(StrEnum):
     BEGUN = "begun"
     ENDED = "ended"  # it has its end already
     TOO_MANY = "too many"  # it was begun as often as it may be, and never came to an end
-
-
-class DeliveryState(StrEnum):
-    """Where one job's results stand with one destination. WAITING: it is sick and is asked again later."""
-
-    PENDING = "pending"
-    WAITING = "waiting"
-    DELIVERED = "delivered"
-    REFUSED = "refused"  # answered, but at least one object was not taken
-    FAILED = "failed"  # given up
-    CANCELLED = "cancelled"  # with its job, by an operator
-
-
-FINAL_JOB_STATES = (JobState.DONE, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED)
-UNFINISHED_JOB_STATES = tuple(state for state in JobState if state not in FINAL_JOB_STATES)
-FINAL_DELIVERY_STATES = (
-    DeliveryState.DELIVERED,
-    DeliveryState.REFUSED,
-    DeliveryState.FAILED,
-    DeliveryState.CANCELLED,
-)
 
 
 class JobLedger:

@@ -18,16 +18,18 @@ from pydicom.dataset import Dataset
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
 from dicom_bridge.events.sink import Observer
-from dicom_bridge.jobs.ledger import Attempt, DeliveryState, JobLedger, JobState
+from dicom_bridge.jobs.ledger import Attempt, JobLedger
 from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
 from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles, write_durably
+from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.states import DeliveryState, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.priority import Priority
 from dicom_bridge.studies.routing import Route
+from rcmed.durable_files import write_durably
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings.json_file import write_findings_json
 from rcmed.image import Image

@@ -22,12 +22,12 @@ from dbos import error as dbos_error
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.jobs.pace import QueuePace
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.time_limit import TimeLimit, end_process
 from dicom_bridge.jobs.worker import GatewayStoppingError, JobWorker
 from dicom_bridge.settings import JobSettings
+from dicom_bridge.store.states import JobState
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 from dicom_bridge.studies.priority import Priority
 

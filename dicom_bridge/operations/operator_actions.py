@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from dicom_bridge.events.sink import Observer
 from dicom_bridge.jobs.control import DeadLetter, JobControl, NotPossibleError
-from dicom_bridge.jobs.ledger import FINAL_DELIVERY_STATES, DeliveryState, JobLedger
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.states import FINAL_DELIVERY_STATES, DeliveryState
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 _AT_ONCE = 100_000

@@ -14,7 +14,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
 from dicom_bridge.results.objects import build_objects
 from dicom_bridge.results.sources.source import KnownSources
-from dicom_bridge.store.instance_files import write_durably
+from rcmed.durable_files import write_durably
 from rcmed.errors import InputError
 from rcmed.findings import Findings
 from rcmed.image import Image

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom_bridge.series.headers.instance import Instance, numbers
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 
 # What names of DICOM files end with, where they end with anything.
 _SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")

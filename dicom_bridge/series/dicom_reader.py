@@ -9,7 +9,8 @@ from pathlib import Path
 from dicom_bridge.series.completeness import is_like_a_slice
 from dicom_bridge.series.images import Refusal, read_series
 from rcmed.errors import UnknownFormatError, UnreadableFileError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 
 MAX_FILES = 100_000
 """Most files of a folder that are looked at."""

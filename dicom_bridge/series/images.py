@@ -27,7 +27,8 @@ from dicom_bridge.series.splitting import Frame
 from dicom_bridge.series.tiles import assemble_tiles, is_tiled
 from dicom_bridge.series.volumes import build_volumes, frame_arrays, stacked
 from rcmed.errors import InputError, NotAnImageError, UnknownFormatError, UnreadableFileError
-from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality, SourceInstance
+from rcmed.image import UNKNOWN_UNIT, Grid, Image, SourceInstance
+from rcmed.modality import Modality
 from rcmed.readers.pixel_values import checked_values
 
 logger = logging.getLogger(__name__)

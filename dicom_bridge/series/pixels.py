@@ -20,7 +20,7 @@ from dicom_bridge.series.headers.instance import Instance, functional_group, num
 from dicom_bridge.series.headers.streams import require_true_streams
 from dicom_bridge.series.quantities.rescaling import rescale
 from rcmed.errors import UnreadableFileError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 # Modalities whose numbers mean something in themselves: MONOCHROME1 is then a wish about display, not an inversion.
 _MEASURED = (Modality.CT, Modality.PET)

@@ -24,7 +24,8 @@ from dicom_bridge.series.splitting import (
     split_volumes,
     without_copies,
 )
-from rcmed.image import Grid, Modality
+from rcmed.image import Grid
+from rcmed.modality import Modality
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from dicom_bridge.store.file_system import names_follow_files
+from rcmed.durable_files import sync_folder
 from rcmed.errors import InputError
 
 # PS3.5 9.1: digits and dots, at most 64 characters. Leading zeros of a component are forbidden there but met in
@@ -175,28 +176,3 @@ def prefetch(paths: Iterable[Path]) -> None:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
             finally:
                 os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable (fsync on a directory, POSIX)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_durably(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)

@@ -16,8 +16,8 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from dicom_bridge.jobs.ledger import DeliveryState, JobState
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.states import DeliveryState, JobState
 from dicom_bridge.store.tables import (
     AssociationRow,
     CommitmentRow,

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from dicom_bridge.store.instance_files import sync_folder
+from rcmed.durable_files import sync_folder
 
 
 class RemovedFiles:

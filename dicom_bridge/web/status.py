@@ -15,10 +15,11 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from dicom_bridge.delivery.condition import Condition
 from dicom_bridge.errors import NotThereError
 from dicom_bridge.jobs.control import JobControl
-from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.states import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.timeline import StudyStory
 from dicom_bridge.studies.routing import Route, explain_routes

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 
 def annotate(

@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from monailabel_app.datastores.volumes_as_nrrd import image_as_nrrd
+from rcmed.durable_files import replaced
 from rcmed.image import Image
 
 
@@ -24,18 +24,12 @@ def zip_dataset(
         description: becomes `metadata.json`.
         read: gives an image by its id.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        with zipfile.ZipFile(partial, "x", zipfile.ZIP_STORED) as archive:
-            for image_id in dict.fromkeys(str(pair["image_id"]) for pair in pairs):
-                archive.writestr(f"image/{image_id}.nrrd", image_as_nrrd(read(image_id)))
-            for pair in pairs:
-                archive.write(pair["label"], f"label/{pair['label_id']}.seg.nrrd")
-            archive.writestr("metadata.json", json.dumps({**description, "pairs": _plain(pairs)}, indent=1))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as part, zipfile.ZipFile(part, "x", zipfile.ZIP_STORED) as archive:
+        for image_id in dict.fromkeys(str(pair["image_id"]) for pair in pairs):
+            archive.writestr(f"image/{image_id}.nrrd", image_as_nrrd(read(image_id)))
+        for pair in pairs:
+            archive.write(pair["label"], f"label/{pair['label_id']}.seg.nrrd")
+        archive.writestr("metadata.json", json.dumps({**description, "pairs": _plain(pairs)}, indent=1))
 
 
 def _plain(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 from monailabel_app.datastores.label_files import read_label
 from monailabel_app.names import require_id, require_tag
 from rcmed.errors import ConfigurationError, InputError, UnreadableFileError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.readers import modality_from_name, read_images
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dicom_bridge.store.instance_files import write_durably
 from monailabel_app import names
+from rcmed.durable_files import write_durably
 from rcmed.errors import InputError
 
 MAX_BYTES = 2**20

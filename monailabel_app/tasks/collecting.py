@@ -16,7 +16,8 @@ from monailabel_app.datastores.dicom.datastore import DicomDatastore
 from monailabel_app.datastores.label_files import read_label
 from rcmed.data.collected import write_correction
 from rcmed.errors import RCMedError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 
 ModalityOf = Callable[[str, Mapping[str, Any]], Modality | None]

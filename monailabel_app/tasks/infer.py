@@ -30,7 +30,8 @@ from monailabel_app.tasks.resident_assistant import ResidentAssistant
 from rcmed.errors import InputError
 from rcmed.findings import Finding, Findings
 from rcmed.hints import Hint
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.vocabulary import load_targets, resolve_targets
 
 EXTENSION = ".nrrd"

@@ -15,7 +15,7 @@ from typing import Any
 
 from monailabel_app.tasks.labels import AdvertisedLabels
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 LONGEST_PROMPT = 4000
 MOST_POINTS = 1000

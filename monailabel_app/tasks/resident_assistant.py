@@ -12,7 +12,8 @@ from typing import Protocol
 from rcmed.errors import ConfigurationError, GeometryError, InputError
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.hints import Hint
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 from rcmed.vocabulary import Target
 

@@ -22,7 +22,7 @@ from rcmed.errors import RCMedError
 from rcmed.image import Image
 from rcmed.readers import read_images
 from rcmed.site_learning.judging import agreement
-from rcmed.uncertainty import uncertainty
+from rcmed.site_learning.uncertainty import uncertainty
 from rcmed.vocabulary import Target, resolve_targets
 
 ENTROPY, DISAGREEMENT, DICE = "presence_entropy", "disagreement", "dice"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel_app.tasks.collecting import ModalityOf, modality_told
 from monailabel_app.tasks.scoring import DISAGREEMENT, ENTROPY, known_score, score_image
 from monailabel_app.tasks.served_version import ServedAssistant
+from rcmed.durable_files import write_durably
 from rcmed.errors import RCMedError
 
 LEASE_SECONDS = 1800.0
@@ -58,9 +58,7 @@ class Leases:
             chosen = free[0] if free else (mine[0][1] if mine else None)
             if chosen is not None:
                 held[chosen] = user, self._clock()
-                partial = self._path.with_suffix(".partial")
-                partial.write_text(json.dumps(held))
-                os.replace(partial, self._path)
+                write_durably(self._path, json.dumps(held).encode())
         return chosen
 
     def _held(self) -> dict[str, tuple[str, float]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 
 from monailabel_app.tasks.collecting import ModalityOf, collect, modality_told
 from monailabel_app.tasks.served_version import ServedAssistant
+from rcmed.durable_files import write_durably
 from rcmed.errors import ConfigurationError
 from rcmed.site_learning.corrections import CorrectionSettings, LearningProgress, Part
 from rcmed.site_learning.learning import learn
@@ -150,6 +150,4 @@ class CorrectionTrainer(TrainTask):  # type: ignore[misc]
         return settings
 
     def _write_stats(self, stats: dict[str, Any]) -> None:
-        partial = self._state / ".train_stats.partial"
-        partial.write_text(json.dumps(stats))
-        os.replace(partial, self._state / "train_stats.json")
+        write_durably(self._state / "train_stats.json", json.dumps(stats).encode())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 
 def train(

@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rcmed.errors import RCMedError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
 from rcmed.inference.viewing import ReaderView
+from rcmed.modality import Modality
 from rcmed.model.processor import to_eight_bit
 from rcmed.readers import mask_suffix, read_images, suffix_of, write_mask
 from rcmed.readers.label_maps import read_label_map

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.processor import to_eight_bit
 from rcmed.readers import read_images
 

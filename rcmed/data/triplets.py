@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary.table import canonical_name
 
 _PREFIXES = {modality.value: modality for modality in Modality} | {"x": Modality.X_RAY}

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.findings import Finding
-from rcmed.findings.packed_mask import PackedMask
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 LONGEST_DESCRIPTION = 1024
 """Characters; DICOM's short texts hold no more (VR ST), and a reader wants no more."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from rcmed.findings.packed_mask import PackedMask
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 FILL = 0.3
 """How much of the colour a region's inside takes; its outline takes all."""

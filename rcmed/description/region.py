@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rcmed.findings.packed_mask import PackedMask
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 Corner = tuple[int, int, int]
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.codes import Code
-from rcmed.findings.packed_mask import PackedMask
-from rcmed.image import Grid, Modality
+from rcmed.image import Grid
+from rcmed.modality import Modality
+from rcmed.packed_mask import PackedMask
 
 if TYPE_CHECKING:
     from rcmed.vocabulary import Target

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rcmed.codes import Code
+from rcmed.durable_files import write_durably
 from rcmed.findings import Finding, Findings, FindingStatus
 from rcmed.image import Image
 
@@ -53,9 +53,7 @@ def findings_to_json(image: Image, findings: Findings, masks: Mapping[int, str] 
 def write_findings_json(image: Image, findings: Findings, masks: Mapping[int, str], path: Path) -> None:
     """Write `findings.json`; whoever reads `path` sees the whole file or none."""
     text = json.dumps(findings_to_json(image, findings, masks), indent=2, ensure_ascii=False, allow_nan=False)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_durably(path, (text + "\n").encode())
 
 
 def _finding(finding: Finding, mask: str | None) -> dict[str, Any]:

@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcmed.findings.packed_mask import PackedMask
 from rcmed.hints import Hint
-from rcmed.image import Modality
 from rcmed.inference.cache import EncodedImageCache
-from rcmed.inference.exemplar import Exemplar
 from rcmed.inference.prompt_graph import PromptGraph
+from rcmed.modality import Modality
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.grounding.hint_prompts import PlacedHints
 from rcmed.model.heads.presence import mask_sureness
 from rcmed.model.language import Opening
 from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_masks
 from rcmed.model.recognition import recognise
+from rcmed.packed_mask import PackedMask
 
 
 @dataclass(frozen=True)

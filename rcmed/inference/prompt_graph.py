@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from rcmed.durable_files import replaced
 from rcmed.errors import ConfigurationError
 from rcmed.model.grounding.decoder import GroundingDecoder, ImageMaps
 from rcmed.model.language import EncodedPrefix
@@ -130,11 +131,9 @@ def _kept_graph(model: RCMedModel) -> Path:
         return path
     _LOG.info("making a graph of these weights for ONNX Runtime, once: %s", path)
     # Another process may make the same one: each writes its own, and whichever is last stays.
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_graph(model, partial)
-        partial.replace(path)
+        with replaced(path) as part:
+            write_graph(model, part)
     except OSError as error:
         told = f"{path.parent}: can't be written ({error.strerror}); let XDG_CACHE_HOME name a folder that can"
         raise ConfigurationError(told) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "

@@ -6,7 +6,7 @@ image then, also of one that shows it, and so know nothing of it. Everything tha
 
 from __future__ import annotations
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.instruction import modality_words
 from rcmed.vocabulary import Target, load_targets

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from rcmed.inference.exemplar import Exemplar
 from rcmed.model.config import RCMedConfig
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.grounding.decoder import GroundingDecoder, ImageMaps
 from rcmed.model.grounding.hint_prompts import PlacedHints
 from rcmed.model.grounding.sam import SamGroundingDecoder

@@ -18,7 +18,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rcmed.errors import CheckpointError
 from rcmed.hints import Hint
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.model.grounding.hint_prompts import MASK_STRIDE, PlacedHints, PointLabel
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, SEGMENTATION_MARK, prompt_to_seg
 from rcmed.model.modeling import PromptTokens

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.instruction import SEGMENTATION_MARK, open_answer
 from rcmed.model.language import ReadPrompts
 from rcmed.model.modeling import EncodedImage, RCMedModel

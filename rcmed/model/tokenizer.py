@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, SPECIAL_TOKENS, prompt_to_seg
 
 

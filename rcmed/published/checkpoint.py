@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from rcmed.durable_files import replaced
 from rcmed.errors import CheckpointError
 from rcmed.model.config import RCMedConfig
 from rcmed.model.instruction import SPECIAL_TOKENS
@@ -177,8 +177,8 @@ def _write(entries: dict[Path, list[_Entry]], output: Path, on_file: Callable[[s
         on_file(name)
         with open_shard(shard) as tensors:
             kept = {entry.ours: _own(tensors[entry.published]) for entry in piece}
-            save_file(kept, output / f"{name}.partial", metadata={"format": "pt"})
-        os.replace(output / f"{name}.partial", output / name)
+            with replaced(output / name) as part:
+                save_file(kept, part, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(kept, name)
         total += sum(entry.nbytes for entry in piece)
         del kept

@@ -1,7 +1,8 @@
 """Files to images, and masks back to the file's own grid.
 
 Pictures (PNG, JPEG, TIFF) are read by `picture_files` and `tiff_files`, volumes (NIfTI, NRRD, MHA, MHD) by
-`volume_files`. What is none of these (a DICOM file, a folder) goes to the readers of the entry-point group `rcmed.readers`.
+`volume_files`. What is none of these (a DICOM file, a folder) goes to the readers of the entry-point group
+`rcmed.readers`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.errors import ConfigurationError, GeometryError, InputError, UnknownFormatError, UnreadableFileError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers.picture_files import PICTURES, read_picture
 from rcmed.readers.pixel_values import checked_values
 from rcmed.readers.tiff_files import TIFFS, read_tiff

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from rcmed.errors import UnreadableFileError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.readers.stored_pixels import require_size, to_rgb8, unused_bits_note
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")

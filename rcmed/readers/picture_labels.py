@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from rcmed.errors import InputError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import read_images, suffix_of
 from rcmed.readers.picture_files import PICTURES, opened_picture, picture_image
 from rcmed.readers.tiff_files import TIFFS

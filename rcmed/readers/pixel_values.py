@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.errors import UnreadableFileError
-from rcmed.image import UNKNOWN_UNIT, Image, Modality
+from rcmed.image import UNKNOWN_UNIT, Image
+from rcmed.modality import Modality
 
 # Air and lung are darker, all else of a patient is brighter: a CT without anything below has no HU, or shows no air.
 _DARKEST_TISSUE = -200

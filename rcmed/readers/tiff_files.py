@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from rcmed.errors import UnreadableFileError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers.picture_files import opened_picture, picture_image, picture_values
 from rcmed.readers.stored_pixels import require_size, to_rgb8, unused_bits_note
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 ISOTROPY_TOLERANCE = 0.02
 """Spacings that differ by less than this part of the largest count as equal."""

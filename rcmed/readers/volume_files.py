@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcmed.errors import GeometryError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.readers.nifti_header import LPS_FROM_RAS, mask_header, placement_of
 from rcmed.readers.stored_pixels import grey_or_rgb8, require_size, to_rgb8
 from rcmed.readers.volume_axes import slicing_axes

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.knowledge import known_targets, modalities_of
 from rcmed.model.modeling import EncodedImage, RCMedModel, RCMedOutput
@@ -63,7 +63,8 @@ class CorrectionSettings(BaseModel):
         learning_rate: of AdamW, with a cosine schedule.
         distillation: weight of the other targets' loss against that of the corrected ones.
         reflection_rate: probability that a slice is reflected beside a corrected target
-            (`rcmed.training.batches.reflection`), which also makes pictures without it: presence must not learn that it is always there.
+            (`rcmed.training.batches.reflection`), which also makes pictures without it: presence must not learn
+            that it is always there.
         check_every: steps between two looks at the corrections that took no part.
         patience: so many looks without a better result end the training.
         seed: of everything random.

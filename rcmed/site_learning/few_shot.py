@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcmed.errors import InputError
-from rcmed.image import Modality
-from rcmed.inference.exemplar import Exemplar
+from rcmed.modality import Modality
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedModel
 from rcmed.model.processor import RCMedProcessor, to_model_grid
 from rcmed.training.batches.augmentation import draw_geometry, swap_sides, vary_intensity, warp

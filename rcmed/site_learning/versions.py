@@ -23,6 +23,7 @@ from tempfile import mkdtemp
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rcmed.durable_files import sync_file, write_durably
 from rcmed.errors import CheckpointError, ConfigurationError
 from rcmed.model.packaged import model_folder, weight_files, weights_sha256
 from rcmed.site_learning.verdict import Verdict
@@ -257,8 +258,8 @@ class VersionStore:
                 folder = partial / self._model_name(version.number)
                 shutil.move(str(model), folder)
                 for path in folder.iterdir():
-                    _sync(path)
-            self._replace(partial / "version.json", version.model_dump_json(indent=2))
+                    sync_file(path)
+            write_durably(partial / "version.json", version.model_dump_json(indent=2).encode())
             os.replace(partial, self._record(version.number).parent)
 
     @contextmanager
@@ -270,16 +271,4 @@ class VersionStore:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _serve(self, number: int) -> None:
-        self._replace(self.state / "served.json", json.dumps({"number": number}))
-
-    @staticmethod
-    def _replace(path: Path, text: str) -> None:
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text + "\n")
-        _sync(partial)
-        os.replace(partial, path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as opened:
-        os.fsync(opened.fileno())
+        write_durably(self.state / "served.json", json.dumps({"number": number}).encode())

@@ -5,7 +5,6 @@ It holds whole tensors, whatever the number of processes was; a run may go on wi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rcmed.durable_files import replaced
 from rcmed.training.processes import fill, like, whole
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -30,9 +30,8 @@ def write_checkpoint(
             tensors[name] = together.cpu().contiguous()
     if not is_writer:
         return
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
-    os.replace(partial, path)
+    with replaced(path) as part:
+        save_file(tensors, part, metadata={"step": str(step)})
 
 
 def _named(model: nn.Module, averaged: dict[str, Tensor], optimiser: Any) -> Iterator[tuple[str, Tensor]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary.table import Target
 from rcmed.vocabulary.terms import (
     ANATOMICAL_STRUCTURE,

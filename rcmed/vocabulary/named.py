@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rcmed.codes import Code
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary.matching import resolve_targets
 from rcmed.vocabulary.table import Target
 

@@ -12,7 +12,7 @@ import yaml
 
 from rcmed.codes import Code
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary.body_regions import BodyRegion
 
 

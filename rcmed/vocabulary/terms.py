@@ -9,7 +9,7 @@ from itertools import pairwise
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import OSA
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary.roots import bag, is_rooted, root
 from rcmed.vocabulary.table import Target, load_generic_words, load_groups, load_targets
 from rcmed.vocabulary.words import (

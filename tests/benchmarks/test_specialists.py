@@ -14,7 +14,7 @@ import yaml
 from PIL import Image as PillowImage
 
 from rcmed.data.triplets import read_index
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.processor import RCMedProcessor
 from rcmed.training.settings import TrainingSettings
 

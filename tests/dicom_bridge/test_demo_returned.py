@@ -17,8 +17,9 @@ from dicom_bridge.results.segmentations.segmentation import build_segmentation
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.findings.json_file import findings_to_json
-from rcmed.image import Grid, Image, Modality, SourceInstance
+from rcmed.image import Grid, Image, SourceInstance
 from rcmed.measurements import measure
+from rcmed.modality import Modality
 from rcmed.vocabulary import target_named
 
 SLICES = 5

@@ -18,8 +18,8 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage  
 from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.states import JobState
 from rcmed.errors import ConfigurationError
 
 PATIENCE = 60.0

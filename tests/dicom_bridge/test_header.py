@@ -21,8 +21,8 @@ from pydicom.uid import (
 )
 
 from dicom_bridge.ingest.header import Header, read_header
-from dicom_bridge.series.headers.facts import series_facts
 from dicom_bridge.series.headers.skimming import skim
+from dicom_bridge.studies.facts import series_facts
 from synthetic_study import ct_slice
 
 

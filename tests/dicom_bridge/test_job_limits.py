@@ -18,12 +18,13 @@ from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.control import JobControl
-from dicom_bridge.jobs.ledger import Attempt, JobLedger, JobState
+from dicom_bridge.jobs.ledger import Attempt, JobLedger
 from dicom_bridge.jobs.memory import JobMemory, TooLargeError, machine_memory, memory_of_a_job, require_memory
 from dicom_bridge.jobs.time_limit import TimeLimit
 from dicom_bridge.series.headers.extent import PixelExtent, pixel_extent
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.states import JobState
 from dicom_bridge.store.tables import JobRow
 from synthetic_study import ct_slice
 

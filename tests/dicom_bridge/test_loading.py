@@ -17,10 +17,10 @@ import pytest
 from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.worker import GatewayStoppingError
 from dicom_bridge.settings import GatewaySettings, ModelSettings
+from dicom_bridge.store.states import JobState
 from rcmed.errors import CheckpointError
 from rcmed.model.packaged import file_sha256, model_folder, model_identity
 

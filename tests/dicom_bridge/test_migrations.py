@@ -15,10 +15,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, create_engine, inspect, text
 
-from dicom_bridge.jobs.ledger import JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.migrations import OlderTablesError, configuration, upgrade
+from dicom_bridge.store.states import JobState
 from dicom_bridge.store.tables import Table
 from rcmed.errors import ConfigurationError
 

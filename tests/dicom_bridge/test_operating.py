@@ -15,8 +15,8 @@ import pytest
 from dicom_bridge.delivery.sending import send_files
 from dicom_bridge.events.audit import verify
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import DeliveryState, JobState
 from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.states import DeliveryState, JobState
 from rcmed.findings import Findings
 from rcmed.image import Image
 

@@ -18,7 +18,7 @@ from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.events.audit import verify
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.ingest.intake import Origin, RefusedInstanceError, Taken
-from dicom_bridge.jobs.ledger import DeliveryState, JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.worker import job_folder
 from dicom_bridge.operations.doctor import Verdict, examine
 from dicom_bridge.operations.retention import Retention
@@ -26,6 +26,7 @@ from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.removed_files import RemovedFiles
+from dicom_bridge.store.states import DeliveryState, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.completion import StudyProgress
 from stored import Stored

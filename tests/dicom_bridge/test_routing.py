@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
-from dicom_bridge.series.headers.facts import series_facts
+from dicom_bridge.studies.facts import series_facts
 from dicom_bridge.studies.priority import Priority, most_urgent
 from dicom_bridge.studies.routing import (
     Condition,

@@ -12,7 +12,8 @@ import pytest
 
 from dicom_bridge.series.dicom_reader import read_dicom
 from rcmed.errors import InputError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 
 DATA = Path(os.environ.get("RCMED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "dicom"
 INDEX = DATA / "index.json"

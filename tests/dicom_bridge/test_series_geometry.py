@@ -19,7 +19,7 @@ from dicom_bridge.errors import SeriesGeometryError
 from dicom_bridge.series.dicom_reader import read_dicom
 from dicom_bridge.series.images import read_series
 from rcmed.errors import NotAnImageError, UnknownFormatError, UnreadableFileError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 
 ROWS, COLUMNS = 5, 7

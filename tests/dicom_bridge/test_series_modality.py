@@ -11,7 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from dicom_bridge.series.images import SeriesReading, read_series
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 

@@ -12,13 +12,13 @@ from pydicom.dataset import Dataset
 from sqlalchemy import URL
 
 from dicom_bridge.delivery.commitment import CommitmentReport, reference
+from dicom_bridge.delivery.shared_reports import SharedCommitmentReports
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.worker_registry import WorkerRoll, WorkerState
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.folder_lock import claim_name, lock_state_folder
-from dicom_bridge.store.shared_reports import SharedCommitmentReports
 from rcmed.errors import ConfigurationError
 
 

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL
 
-from dicom_bridge.jobs.ledger import DeliveryState, JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles, UnsafeUidError, prefetch, require_uid, write_durably
+from dicom_bridge.store.instance_files import InstanceFiles, UnsafeUidError, prefetch, require_uid
+from dicom_bridge.store.states import DeliveryState, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.completion import CompletionRules, StudyProgress, study_progress
 from dicom_bridge.studies.routing import SeriesFacts
+from rcmed.durable_files import write_durably
 
 
 class Clock:

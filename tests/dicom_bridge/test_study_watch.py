@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
 from dicom_bridge.studies.completion import CompletionRules
 from dicom_bridge.studies.routing import Route, SeriesFacts
-from dicom_bridge.studies.watch import StudyWatch
 
 PATIENCE = 30.0
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from monailabel_app.tasks.labels import LARGEST_VALUE, PROMPT_SLOTS, AdvertisedLabels
 from monailabel_app.tasks.question import Asked, read_question
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 LABELS = AdvertisedLabels(["liver", "spleen"])
 LIVER, SPLEEN = LABELS.targets["liver"], LABELS.targets["spleen"]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from monailabel_app.tasks.label_map import paint, write_nrrd
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 
 ANGLE = st.floats(-180, 180)

@@ -6,7 +6,8 @@ import pytest
 from monailabel_app.tasks.points import GridPointing, PointMemory, as_hints, choose_parts, on_grid
 from monailabel_app.tasks.question import Pointing
 from rcmed.errors import InputError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 
 MASK = np.zeros((3, 10, 10), bool)
 MASK[0:2, 1:3, 1:3] = True

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from monailabel_app.server.sessions import META, ExpiringSessions
+from monailabel_app.upload_sessions import META, ExpiringSessions
 
 Make = Callable[..., TestClient]
 

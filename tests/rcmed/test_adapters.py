@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rcmed.errors import CheckpointError, ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor

@@ -17,7 +17,8 @@ from rcmed.answers.writing import remove_answer, write_answer
 from rcmed.assistant import Assistant
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 from rcmed.vocabulary import target_named
 

@@ -26,7 +26,7 @@ from rcmed.data.collected import (
     write_correction,
 )
 from rcmed.errors import GridMismatchError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 from rcmed.readers.label_maps import read_label_map
 from rcmed.training.batches.packed import pack_collected

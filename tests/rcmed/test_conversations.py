@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor

@@ -21,7 +21,7 @@ from rcmed.data.conversion.converter import PROVENANCE
 from rcmed.data.conversion.labelled import cases_of_layout, cases_of_own
 from rcmed.data.triplets import Triplet, read_index
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary import load_targets
 
 SHAPE = (14, 12, 6)

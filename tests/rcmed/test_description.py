@@ -15,7 +15,8 @@ from rcmed.description.describer import shortened
 from rcmed.description.painting import PALETTE, paint_regions
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Finding, FindingStatus
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.vocabulary.table import Target
 
 ROWS, COLUMNS = np.mgrid[:120, :120]

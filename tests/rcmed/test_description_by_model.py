@@ -21,7 +21,8 @@ from transformers import (
 from rcmed.description import LONGEST_DESCRIPTION
 from rcmed.description.vision_language import VisionLanguageDescriber
 from rcmed.errors import CheckpointError, GridMismatchError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 
 WORDS = [
     "<image>",

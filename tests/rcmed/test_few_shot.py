@@ -18,8 +18,9 @@ from rcmed import Assistant
 from rcmed.cli import main
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.examples import example_slices, learnable_target, read_examples
-from rcmed.image import Grid, Image, Modality
-from rcmed.inference.exemplar import Exemplar
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
+from rcmed.model.exemplar import Exemplar
 from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedOutput
 from rcmed.site_learning.few_shot import learn_from_examples
 from rcmed.vocabulary import target_named

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from rcmed.data.controls import HealthyControl
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.training.batches.packed import pack_control
 from rcmed.training.batches.sampler import BalancedSampler
 from rcmed.training.settings import TrainingSettings

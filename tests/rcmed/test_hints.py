@@ -12,10 +12,11 @@ from rcmed import Assistant
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.findings import ModelIdentity
 from rcmed.hints import Hint
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
 from rcmed.inference.decision import PresenceRule, decide
 from rcmed.inference.viewing import ReaderView
 from rcmed.inference.volume import presence_window
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.grounding.hint_prompts import PointLabel
 from rcmed.model.modeling import RCMedModel

@@ -5,7 +5,8 @@ import torch
 
 from rcmed.assistant import Assistant
 from rcmed.findings import ModelIdentity
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.knowledge import known_targets, modalities_of, unknown_because
 from rcmed.model.modeling import RCMedModel

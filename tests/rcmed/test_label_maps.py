@@ -17,7 +17,8 @@ from PIL import Image as PillowImage
 
 from rcmed.errors import GridMismatchError, InputError
 from rcmed.examples import read_examples
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.readers import read_images, write_mask
 from rcmed.readers.label_maps import read_label_map, read_mask
 

@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 
 from rcmed.data.collected import patient_bucket, write_correction
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.packaged import file_sha256
 from rcmed.model.processor import RCMedProcessor

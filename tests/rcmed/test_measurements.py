@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcmed.errors import GridMismatchError
-from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality
+from rcmed.image import UNKNOWN_UNIT, Grid, Image
 from rcmed.measurements import MAXIMUM_BOXES, find_boxes, find_parts, measure, written
+from rcmed.modality import Modality
 
 
 def axial_grid(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Grid:

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcmed.findings import FindingStatus
-from rcmed.image import UNKNOWN_UNIT, Grid, Image, Modality
+from rcmed.image import UNKNOWN_UNIT, Grid, Image
 from rcmed.inference.cache import EncodedImageCache
 from rcmed.inference.decision import PresenceRule, decide
 from rcmed.inference.logits import SliceReader
 from rcmed.inference.volume import presence_of_best, presence_window
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.instruction import answer, prompt_to_seg, question
 from rcmed.model.loop import RegionLoop

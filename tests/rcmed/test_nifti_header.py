@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rcmed.answers.writing import write_answer
 from rcmed.errors import GeometryError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import mask_suffix, read_images, write_mask
 from rcmed.vocabulary import target_named
 

@@ -14,7 +14,8 @@ from rcmed.errors import GridMismatchError
 from rcmed.evaluation.overlays import best_slice, paint_overlay
 from rcmed.findings import Box, Finding, Findings, FindingStatus, Measurement, ModelIdentity
 from rcmed.findings.json_file import findings_to_json, write_findings_json
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.vocabulary.table import Target
 
 CODE = Code("1", "99RCMED", "thing")

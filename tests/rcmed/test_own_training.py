@@ -14,7 +14,8 @@ from rcmed.assistant import Assistant
 from rcmed.cli import build_app
 from rcmed.errors import ConfigurationError
 from rcmed.findings import FindingStatus
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 
 SIZE = 64
 SETTINGS = f"""

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from rcmed.assistant import Assistant
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
-from rcmed.findings.packed_mask import PackedMask
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
 from rcmed.inference.logits import SliceAnswers, VolumeAnswers
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
+from rcmed.packed_mask import PackedMask
 from rcmed.vocabulary.named import private_target
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=19))

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from rcmed.assistant import Assistant
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.vocabulary import load_targets, resolve_targets
 
 PARAPHRASES = yaml.safe_load(Path(__file__).with_name("paraphrases.yaml").read_text())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.readers.picture_labels import DRAWN_FIRST_COLOUR, read_labels
 
 BLACK, WHITE, RED, GREEN = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0)

@@ -13,8 +13,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from rcmed.errors import UnreadableFileError
-from rcmed.image import UNKNOWN_UNIT, Modality
+from rcmed.image import UNKNOWN_UNIT
 from rcmed.measurements import measure
+from rcmed.modality import Modality
 from rcmed.model.processor import to_eight_bit
 from rcmed.readers import read_images
 from rcmed.readers.pixel_values import hounsfield_doubt

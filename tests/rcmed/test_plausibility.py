@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from rcmed.assistant import Assistant
 from rcmed.findings import Finding, FindingStatus, ModelIdentity
 from rcmed.findings.json_file import findings_to_json
-from rcmed.image import STANDARDISED_UPTAKE, Grid, Image, Modality
+from rcmed.image import STANDARDISED_UPTAKE, Grid, Image
 from rcmed.inference.decision import Decision
+from rcmed.inference.judgement import judge
 from rcmed.inference.logits import SliceAnswers
-from rcmed.judgement import judge
+from rcmed.inference.plausibility import misplaced_because, regions_shown
+from rcmed.modality import Modality
 from rcmed.model.config import Lesson, RCMedConfig
 from rcmed.model.heads.regions import likely_regions
-from rcmed.plausibility import misplaced_because, regions_shown
 from rcmed.vocabulary import BodyRegion, load_targets, target_named
 from rcmed.vocabulary.named import private_target
 from rcmed.vocabulary.region_words import regions_named

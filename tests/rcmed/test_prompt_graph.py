@@ -12,9 +12,10 @@ import torch
 
 from rcmed import Assistant
 from rcmed.errors import ConfigurationError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
 from rcmed.inference.logits import SliceReader
 from rcmed.inference.prompt_graph import PromptGraph
+from rcmed.modality import Modality
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import RCMedProcessor
 

@@ -22,7 +22,8 @@ from rcmed.errors import (
     UnknownFormatError,
     UnreadableFileError,
 )
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import mask_suffix, read_images, write_mask
 
 DATA = Path(os.environ.get("RCMED_DATA", Path(__file__).parents[3] / "shared" / "data"))

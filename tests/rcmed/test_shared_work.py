@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rcmed.hints import Hint
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
 from rcmed.inference.logits import SliceReader
+from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import ChannelOrder, RCMedProcessor, to_eight_bit, to_image_grid, to_masks

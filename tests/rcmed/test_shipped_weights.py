@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rcmed import Assistant
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.packaged import model_folder
 from rcmed.model.processor import RCMedProcessor

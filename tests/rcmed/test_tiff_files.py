@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image as PillowImage
 
 from rcmed.errors import UnreadableFileError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 
 IN_FOLDER = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

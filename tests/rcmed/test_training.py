@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError, InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.instruction import UNNAMED
 from rcmed.model.modeling import RCMedModel
 from rcmed.training.batches.augmentation import (

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from rcmed.data.triplets import read_index
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.modeling import RCMedModel
 from rcmed.training.batches.packed import PackedTriplet
 from rcmed.training.batches.sampler import BalancedSampler

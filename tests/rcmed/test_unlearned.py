@@ -10,7 +10,8 @@ import pytest
 from rcmed import Assistant
 from rcmed.findings import FindingStatus
 from rcmed.hints import Hint
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 
 REASON = "Modality (0008,0060) is OPT: sections through the retina"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary import load_targets, resolve_targets
 
 TARGETS = load_targets()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcmed.errors import InputError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary import load_targets, target_called, target_named
 
 

@@ -12,7 +12,7 @@ from highdicom.color import CIELabColor
 from pydicom.sr.codedict import codes
 
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.vocabulary import BodyRegion, load_targets, table, target_named
 from rcmed.vocabulary.mirroring import mirrored_name
 from rcmed.vocabulary.table import canonical_name, load_generic_words, load_groups

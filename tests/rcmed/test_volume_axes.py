@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.readers.volume_axes import slicing_axes
 
 SHAPE = (30, 27, 48)

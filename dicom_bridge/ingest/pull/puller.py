@@ -12,8 +12,9 @@ from dicom_bridge.events.sink import Observer
 from dicom_bridge.ingest.intake import InstanceIntake, Origin, RefusedInstanceError
 from dicom_bridge.ingest.pull.orders import PullOrders, PullState
 from dicom_bridge.ingest.pull.source import RemoteSeries, Source, SourceUnavailableError
-from dicom_bridge.jobs.ledger import JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.settings import PullSettings
+from dicom_bridge.store.states import JobState
 from dicom_bridge.store.tables import PullRow
 from rcmed.errors import InputError
 

@@ -25,8 +25,8 @@ from dicom_bridge.results.segmentations.slides import make_slide
 from dicom_bridge.results.sources.source import Plane, Source, as_secondary_capture, read_source
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Findings
-from rcmed.findings.packed_mask import PackedMask
 from rcmed.image import Image
+from rcmed.packed_mask import PackedMask
 
 # A stand-in's SOPInstanceUID is this and the number of its slice: every reference is rewritten by it.
 _STAND_IN_ROOT = "2.25.0."

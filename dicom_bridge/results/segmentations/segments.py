@@ -15,7 +15,7 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.segmentations.authorship import Authorship
 from rcmed.errors import InputError
 from rcmed.findings import Findings, FindingStatus
-from rcmed.findings.packed_mask import PackedMask
+from rcmed.packed_mask import PackedMask
 
 
 def segmented_findings(findings: Findings) -> list[int]:

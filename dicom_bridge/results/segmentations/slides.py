@@ -16,7 +16,7 @@ from dicom_bridge.results.references import ImageReference
 from dicom_bridge.results.segmentations.segments import label_map
 from dicom_bridge.results.sources.source import Source
 from rcmed.errors import InputError
-from rcmed.findings.packed_mask import PackedMask
+from rcmed.packed_mask import PackedMask
 
 
 class NoSlideSegmentationError(InputError):

@@ -10,7 +10,8 @@ from pydicom.sequence import Sequence
 
 from dicom_bridge.series.headers.instance import Instance, text, value
 from dicom_bridge.series.headers.modality import modality_of
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.vocabulary import BodyRegion
 from rcmed.vocabulary.region_words import regions_named
 

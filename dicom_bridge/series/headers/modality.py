@@ -6,7 +6,7 @@ from pydicom.uid import UID
 
 from dicom_bridge.errors import UnsuitablePixelsError
 from dicom_bridge.series.headers.instance import Instance, shown, text
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 # Modality (0008,0060), defined terms of PS3.3 C.7.3.1.1.1.
 BY_MODALITY = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from dicom_bridge.series.headers.instance import Instance, functional_group, numbers, shown, text, value
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 _NAMES = {"RescaleIntercept": "Rescale Intercept (0028,1052)", "RescaleSlope": "Rescale Slope (0028,1053)"}
 

@@ -21,7 +21,7 @@ from monailabel.interfaces.datastore import Datastore
 from dicom_bridge.results.result_files import write_result
 from dicom_bridge.results.segmentations.reading import SegmentLayers, read_layers
 from dicom_bridge.series.headers.instance import load_instance
-from dicom_bridge.store.instance_files import require_uid, write_durably
+from dicom_bridge.store.instance_files import require_uid
 from monailabel_app.datastores.dataset_archive import zip_dataset
 from monailabel_app.datastores.dicom.access import PeerError
 from monailabel_app.datastores.dicom.archive import Archive
@@ -40,6 +40,7 @@ from monailabel_app.datastores.dicom.source_images import SourceImages
 from monailabel_app.datastores.dicom.submission import Submission, build_submission, segment_names
 from monailabel_app.datastores.records import Records, require_tag
 from monailabel_app.datastores.volumes_as_nrrd import image_as_nrrd, segments_as_nrrd
+from rcmed.durable_files import write_durably
 from rcmed.errors import InputError, RCMedError, UnknownFormatError
 from rcmed.image import Image
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dicom_bridge.errors import SeriesGeometryError
 from dicom_bridge.series.images import read_series
-from dicom_bridge.store.instance_files import write_durably
 from monailabel_app.datastores.dicom.archived_labels import ArchivedImage
 from monailabel_app.datastores.dicom.series_cache import SeriesCache
+from rcmed.durable_files import write_durably
 from rcmed.errors import InputError
 from rcmed.image import Image
 

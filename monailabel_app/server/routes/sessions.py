@@ -14,7 +14,7 @@ from monailabel_app.main import RCMedApp
 from monailabel_app.names import file_name
 from monailabel_app.server.routes.access import AnyUser
 from monailabel_app.server.routes.serving import Served
-from monailabel_app.server.sessions import ExpiringSessions
+from monailabel_app.upload_sessions import ExpiringSessions
 
 router = APIRouter(prefix="/session", tags=["Session"])
 

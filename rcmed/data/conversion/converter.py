@@ -11,7 +11,6 @@ One case is in memory at a time. A conversion that was stopped goes on after the
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from rcmed.data.conversion.labelled import LabelledCase
+from rcmed.durable_files import write_durably
 from rcmed.errors import RCMedError
 from rcmed.image import Image
 from rcmed.inference.viewing import ReaderView
@@ -156,9 +156,7 @@ def _written(path: Path) -> dict[str, int]:
             break
     counts = Counter(f"{line['dataset']}/{line['case']}" for line in lines)
     whole = [line for line in lines if counts[f"{line['dataset']}/{line['case']}"] == line["slices"]]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in whole), encoding="utf-8")
-    os.replace(partial, path)
+    write_durably(path, "".join(json.dumps(line) + "\n" for line in whole).encode())
     return Counter(f"{line['dataset']}/{line['case']}" for line in whole)
 
 

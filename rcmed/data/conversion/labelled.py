@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from rcmed.data.conversion.layouts import TARGET, Case, Layout, Split
 from rcmed.errors import ConfigurationError, InputError
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from rcmed.readers import modality_from_name, read_images, suffix_of
 from rcmed.readers.label_maps import read_label_map
 from rcmed.vocabulary.named import sole_target

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 Split = Literal["train", "test"]
 CASE, TARGET = "{case}", "{target}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcmed.inference.exemplar import emphasise_place
+from rcmed.model.exemplar import emphasise_place
 from rcmed.model.vision.tower import VisionFeatures
 
 

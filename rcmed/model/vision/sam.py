@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-from rcmed.inference.exemplar import emphasise_place
 from rcmed.model.config import RCMedConfig
+from rcmed.model.exemplar import emphasise_place
 from rcmed.model.vision.tower import VisionFeatures
 
 

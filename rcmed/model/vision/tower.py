@@ -30,5 +30,5 @@ class VisionTower(Protocol):
     dense_size: int
 
     def __call__(self, pixel_values: Tensor, place: Tensor | None = None) -> VisionFeatures:
-        """Compute the features of a batch; `place` as in `rcmed.inference.exemplar.Exemplar`."""
+        """Compute the features of a batch; `place` as in `rcmed.model.exemplar.Exemplar`."""
         ...

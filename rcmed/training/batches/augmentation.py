@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.training.batches.packed import VISIBLE_LIGHT
 from rcmed.vocabulary.mirroring import mirrored_name
 

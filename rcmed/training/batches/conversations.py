@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rcmed.description import DeterministicDescriber
 from rcmed.description.describer import shortened
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.model.instruction import SEGMENTATION_MARK, turns_of
 from rcmed.model.modeling import PromptTokens
 from rcmed.model.processor import RCMedProcessor

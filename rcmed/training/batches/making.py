@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.grounding.hint_prompts import PlacedHints
 from rcmed.model.instruction import UNNAMED
 from rcmed.training.batches.augmentation import (

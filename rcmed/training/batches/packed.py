@@ -12,7 +12,7 @@ from torch import Tensor
 from rcmed.data.collected import CollectedSlice
 from rcmed.data.controls import HealthyControl
 from rcmed.data.triplets import Triplet
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.processor import resized_shape, to_model_grid
 
 VISIBLE_LIGHT = frozenset({Modality.PATHOLOGY, Modality.DERMOSCOPY, Modality.ENDOSCOPY, Modality.FUNDUS})

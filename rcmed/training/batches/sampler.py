@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.training.batches.packed import PackedTriplet
 from rcmed.training.batches.true_negatives import negatives_by_dataset, require_consistent
 from rcmed.training.settings import TrainingSettings

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from rcmed.errors import ConfigurationError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.training.batches.packed import VISIBLE_LIGHT, PackedTriplet
 from rcmed.training.batches.shown_regions import ShownRegions
 from rcmed.vocabulary import load_targets

@@ -14,7 +14,6 @@ from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.destination import DestinationUnavailableError
 from dicom_bridge.delivery.sending import send_files
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import DeliveryState, JobState
 from dicom_bridge.results.kinds import ResultKind
 from dicom_bridge.settings import (
     CStoreDestination,
@@ -22,6 +21,7 @@ from dicom_bridge.settings import (
     OrthancDestination,
     StowDestination,
 )
+from dicom_bridge.store.states import DeliveryState, JobState
 
 pytestmark = pytest.mark.integration
 PATIENCE = 120.0

@@ -14,10 +14,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE
 
-from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, DeliveryState, JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.states import FINAL_JOB_STATES, DeliveryState, JobState
 from dicom_bridge.store.tables import JobRow
 
 pytestmark = pytest.mark.integration

@@ -14,10 +14,11 @@ from pydicom.uid import CTImageStorage
 from pynetdicom import AE
 
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.states import FINAL_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.completion import CompletionRules, study_progress
 from machines import Machines

@@ -13,8 +13,8 @@ import pytest
 from dicom_bridge.delivery.destination import DestinationUnavailableError
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.ingest.orthanc import OrthancFollower
-from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.settings import FollowedOrthancSettings
+from dicom_bridge.store.states import JobState
 from stored import Stored
 
 pytestmark = pytest.mark.integration

@@ -13,9 +13,9 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicom_bridge.demo.returned import find_problems
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.results.segmentations.reading import read_segments
 from dicom_bridge.series.images import read_series
+from dicom_bridge.store.states import JobState
 
 pytestmark = pytest.mark.integration
 PATIENCE = 120.0

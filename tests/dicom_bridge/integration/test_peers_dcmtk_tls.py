@@ -11,7 +11,7 @@ import pytest
 
 from dicom_bridge.events.audit import verify
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import JobState
+from dicom_bridge.store.states import JobState
 
 pytestmark = pytest.mark.integration
 PATIENCE = 120.0

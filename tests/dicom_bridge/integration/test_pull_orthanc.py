@@ -15,7 +15,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from dicom_bridge.commands.process import process
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.ledger import JobState
+from dicom_bridge.store.states import JobState
 from rcmed.errors import ConfigurationError, InputError
 
 pytestmark = pytest.mark.integration

@@ -14,8 +14,9 @@ import pytest
 from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.jobs.control import JobControl
-from dicom_bridge.jobs.ledger import FINAL_JOB_STATES, JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.states import FINAL_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
 
 pytestmark = pytest.mark.integration

@@ -20,7 +20,8 @@ from dicom_bridge.results.objects import build_objects
 from dicom_bridge.series.images import read_series
 from rcmed.errors import InputError
 from rcmed.findings import Findings
-from rcmed.image import Image, Modality
+from rcmed.image import Image
+from rcmed.modality import Modality
 from result_sources import MODEL
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7)

@@ -20,8 +20,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from dicom_bridge.jobs.ledger import DeliveryState, JobState
 from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.store.states import DeliveryState, JobState
 from machines import Machines
 from persistent_sender import PersistentSender
 from postgresql_server import PostgresqlServer

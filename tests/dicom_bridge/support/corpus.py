@@ -16,8 +16,9 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.uid import UID, generate_uid
 
+from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.ingest.intake import InstanceIntake, Origin, RefusedInstanceError
-from dicom_bridge.jobs.ledger import JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
@@ -26,9 +27,9 @@ from dicom_bridge.settings import DeliverySettings, ReceiveSettings
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.states import JobState
 from dicom_bridge.studies.completion import CompletionRules
 from dicom_bridge.studies.routing import Route
-from dicom_bridge.studies.watch import StudyWatch
 from rcmed.errors import InputError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image

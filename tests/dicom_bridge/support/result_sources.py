@@ -12,7 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus, Measurement, ModelIdentity
-from rcmed.image import Grid, Image, Modality, SourceInstance
+from rcmed.image import Grid, Image, SourceInstance
+from rcmed.modality import Modality
 from rcmed.vocabulary.table import Target
 from synthetic_study import ANATOMY
 

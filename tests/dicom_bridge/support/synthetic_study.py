@@ -10,8 +10,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
-from rcmed.image import Image, Modality
+from rcmed.image import Image
 from rcmed.measurements import find_boxes, measure
+from rcmed.modality import Modality
 from rcmed.vocabulary.table import Target
 
 

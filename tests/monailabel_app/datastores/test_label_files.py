@@ -17,7 +17,8 @@ from scipy.spatial.transform import Rotation
 from monailabel_app.datastores.label_files import read_label
 from monailabel_app.datastores.label_names import names_of_values
 from rcmed.errors import GridMismatchError, InputError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.readers.alignment import bring_onto
 
 SHAPE = (4, 6, 5)

@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from rcmed import Assistant
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.readers import read_images
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.instruction import AFTER_IMAGE, BEFORE_IMAGE, prompt_to_seg
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.published import import_checkpoint

@@ -16,7 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from rcmed.assistant import Assistant
 from rcmed.findings import FindingStatus
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.model.config import FULL_LANGUAGE, RCMedConfig
 from rcmed.model.instruction import AFTER_IMAGE, open_answer
 from rcmed.model.modeling import PromptTokens, RCMedModel

@@ -21,7 +21,7 @@ from torch import Tensor
 from rcmed.assistant import Assistant
 from rcmed.cli import main
 from rcmed.errors import CheckpointError
-from rcmed.image import Modality
+from rcmed.modality import Modality
 from rcmed.model.processor import to_image_grid
 from rcmed.published import checkpoint, import_checkpoint
 

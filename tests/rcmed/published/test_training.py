@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from rcmed.assistant import Assistant
 from rcmed.errors import ConfigurationError
-from rcmed.image import Grid, Image, Modality
+from rcmed.image import Grid, Image
+from rcmed.modality import Modality
 from rcmed.training.settings import Conversations, TrainingSettings
 from rcmed.training.trainer import Trainer
 

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from rcmed.findings import Finding, FindingStatus
 from rcmed.image import Image
 from rcmed.inference.decision import Decision
+from rcmed.inference.plausibility import impossible_because, misplaced_because
 from rcmed.measurements import find_boxes, measure
-from rcmed.plausibility import impossible_because, misplaced_because
 from rcmed.vocabulary import BodyRegion, Target
 
 

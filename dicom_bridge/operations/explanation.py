@@ -9,10 +9,10 @@ from pathlib import Path
 import pydicom
 
 from dicom_bridge.delivery.sending import find_dicom_files
-from dicom_bridge.series.headers.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.database import index_address, open_database
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.studies.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.studies.routing import Route, SeriesFacts, explain_routes, job_priority
 from rcmed.errors import InputError
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.ingest.dimse.scp import StorageScp
-from dicom_bridge.jobs.ledger import JobLedger, JobState
+from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.states import JobState
 
 
 def show_state(

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.jobs.identity import job_identity
-from dicom_bridge.jobs.ledger import JobState
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.states import JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.completion import Arrival, CompletionRules, StudyProgress, study_progress
 from dicom_bridge.studies.routing import Route, job_priority, match_routes
