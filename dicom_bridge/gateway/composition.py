@@ -27,13 +27,13 @@ from dicom_bridge.gateway.listening import Inside, Listening
 from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.ingest.pull.orders import PullOrders
 from dicom_bridge.jobs.control import JobControl
+from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.memory import memory_of_a_job
 from dicom_bridge.jobs.time_limit import end_process
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
 from dicom_bridge.jobs.worker_registry import WorkerRoll
-from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.operations.heartbeat import Upkeep
 from dicom_bridge.operations.operator_actions import Operating
 from dicom_bridge.operations.retention import Retention

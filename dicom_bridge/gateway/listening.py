@@ -24,8 +24,8 @@ from dicom_bridge.ingest.pull.orders import PullOrders
 from dicom_bridge.ingest.pull.puller import Puller
 from dicom_bridge.ingest.watched_folder import WatchedFolder
 from dicom_bridge.jobs.control import JobControl
+from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.ledger import JobLedger
-from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.operations.operator_actions import Operating
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.settings import GatewaySettings

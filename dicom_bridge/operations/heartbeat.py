@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
+from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.worker_registry import WorkerRoll
-from dicom_bridge.jobs.workflow import JobEngine
 from dicom_bridge.settings import WorkerSettings
 
 _LOG = logging.getLogger(__name__)
