@@ -142,6 +142,11 @@ class Observer:
             outcome = Outcome.SERIOUS_FAILURE
             self._record(AuditEvent.EXPORT, outcome, destination=destination, study=study_uid, reason=reason)
 
+    def report_downloaded(self, study_uid: str, job_id: str, address: str, user: str | None) -> None:
+        """Somebody fetched a report, which names the patient, from the status page."""
+        told = {"destination": "browser", "study": study_uid, "job": job_id, "address": address, "user": user}
+        self._record(AuditEvent.EXPORT, Outcome.SUCCESS, **told)
+
     # cleaning
 
     def study_deleted(self, removal: Removal) -> bool:

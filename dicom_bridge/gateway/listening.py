@@ -195,6 +195,7 @@ class Listening:
             inside.conditions.all,
             lambda: self._scp.association_count,
             inside.engine.steps,
+            inside.observer.report_downloaded,
         )
 
 

@@ -70,7 +70,7 @@ def _capture(
         specific_character_set="ISO_IR 192",
         **made_by(findings, identifiers),
     )
-    capture.PatientOrientation = _orientation(source, header, shown)  # type: ignore[assignment]
+    capture.PatientOrientation = picture_orientation(source, header, shown)  # type: ignore[assignment]
     capture.Laterality = header.get("Laterality") or ""
     capture.copy_patient_and_study_information(as_secondary_capture(header))
     created = identifiers.created or datetime.now()
@@ -106,7 +106,7 @@ def _source_image(source: Source, shown: int) -> Dataset:
     return item
 
 
-def _orientation(source: Source, header: Dataset, shown: int) -> list[str] | None:
+def picture_orientation(source: Source, header: Dataset, shown: int) -> list[str] | None:
     """Towards which side of the patient rows and columns run (PS3.3 C.7.6.1.1.1); empty where it is not known."""
     if source.planes is None:
         return header.get("PatientOrientation") or None

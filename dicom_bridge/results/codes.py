@@ -15,6 +15,9 @@ from rcmed.findings import Finding, Findings, ModelIdentity
 # Private codes (PS3.16 8.2) are declared with their scheme in the objects that use them.
 PRIVATE_SCHEME = "99RCMED"
 
+IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging study")
+"""What a report is called that is not about one modality (LOINC)."""
+
 
 def concept(code: Code) -> CodedConcept:
     """A code of ours as a coded concept; the meaning is cut to the 64 characters of LO."""

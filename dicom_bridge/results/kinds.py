@@ -13,6 +13,7 @@ class ResultKind(StrEnum):
     SECONDARY_CAPTURE = "secondary_capture"
     KEY_OBJECTS = "key_objects"
     RTSTRUCT = "rtstruct"
+    PDF = "pdf"
 
 
 DEFAULT_RESULTS = (ResultKind.SEG, ResultKind.SR)
@@ -21,6 +22,10 @@ SEGMENTATION_FILE = "segmentation.dcm"
 REPORT_FILE = "report.dcm"
 KEY_OBJECTS_FILE = "key-objects.dcm"
 STRUCTURE_SET_FILE = "contours.dcm"
+DOCUMENT_FILE = "document.dcm"
 CAPTURE_FILE = "capture-{}.dcm"
-FILE_PATTERNS = (SEGMENTATION_FILE, REPORT_FILE, KEY_OBJECTS_FILE, STRUCTURE_SET_FILE, CAPTURE_FILE.format("[0-9]*"))
+FILE_PATTERNS = (
+    *(SEGMENTATION_FILE, REPORT_FILE, KEY_OBJECTS_FILE, STRUCTURE_SET_FILE, DOCUMENT_FILE),
+    CAPTURE_FILE.format("[0-9]*"),
+)
 """Of the names of all files of results."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from dicom_bridge.results.capture import build_captures
+from dicom_bridge.results.document import build_document
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import (
     CAPTURE_FILE,
     DEFAULT_RESULTS,
+    DOCUMENT_FILE,
     KEY_OBJECTS_FILE,
     REPORT_FILE,
     SEGMENTATION_FILE,
@@ -108,5 +110,10 @@ def _build(
             datasets[STRUCTURE_SET_FILE] = build_structure_set(findings, image, identifiers)
         except InputError as error:
             refusals.append(f"no RTSTRUCT is written: {error}")
+    if ResultKind.PDF in kinds:
+        try:
+            datasets[DOCUMENT_FILE] = build_document(findings, image, identifiers)
+        except ImportError as error:
+            refusals.append(f"no PDF is written: it needs {error.name}; pip install 'rcmed[gateway]'")
     made = {name: built for name, built in datasets.items() if built is not None}
     return ResultObjects(made, tuple(refusals), read_source(image).losses if made else ())

@@ -18,6 +18,7 @@ from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
+from dicom_bridge.results.kinds import DOCUMENT_FILE
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.states import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
@@ -27,6 +28,7 @@ from dicom_bridge.web.actions import accepts_html
 from dicom_bridge.web.pages import page_templates
 
 _PICTURE = re.compile(r"(image-\d+/)?overlay-\d+\.png")
+_PDF = re.compile(r"(image-\d+/)?report\.pdf")
 _TROUBLE = ("error", "warning")
 
 
@@ -42,6 +44,7 @@ class Shown:
         conditions: of the destinations, by name.
         associations: how many are established now.
         steps: of a job.
+        on_download: is told of each report that somebody fetches: study, job, address and user.
     """
 
     index: StudyIndex
@@ -54,6 +57,7 @@ class Shown:
     conditions: Callable[[], Mapping[str, Condition]]
     associations: Callable[[], int]
     steps: Callable[[JobRow], Sequence[JobStep]]
+    on_download: Callable[[str, str, str, str | None], None] = lambda study, job, address, user: None
 
 
 def status_pages(shown: Shown) -> APIRouter:
@@ -129,18 +133,36 @@ def status_pages(shown: Shown) -> APIRouter:
         return JSONResponse(told)
 
     @router.get("/jobs/{job_id}/{name:path}")
-    def picture(job_id: str, name: str) -> Response:
-        if _PICTURE.fullmatch(name) is None:
+    def file(request: Request, job_id: str, name: str) -> Response:
+        """A picture, or a report to read."""
+        if _PICTURE.fullmatch(name) is None and _PDF.fullmatch(name) is None:
             raise HTTPException(404, "no such picture")
         try:
             path = job_folder(shown.root, job_id) / name
         except ValueError:
             raise HTTPException(404, "no such job") from None
+        if _PDF.fullmatch(name) is not None:
+            return _document(shown, request, job_id, path.with_name(DOCUMENT_FILE))
         if not path.is_file():
             raise HTTPException(404, "no such picture")
         return FileResponse(path, media_type="image/png")
 
     return router
+
+
+def _document(shown: Shown, request: Request, job_id: str, path: Path) -> Response:
+    """The PDF inside an object; it names the patient, so the audit trail has who fetched it."""
+    if not path.is_file():
+        raise HTTPException(404, "no such report")
+    from pydicom import dcmread
+
+    from dicom_bridge.results.document import pages_of
+
+    document = dcmread(path)
+    address = request.client.host if request.client else ""
+    shown.on_download(str(document.StudyInstanceUID), job_id, address, getattr(request.state, "user", None))
+    headers = {"Content-Disposition": f'attachment; filename="report-{job_id[:12]}.pdf"'}
+    return Response(pages_of(document), media_type="application/pdf", headers=headers)
 
 
 def _series(shown: Shown, study_uid: str, uid: str, facts: Any, jobs: Sequence[JobRow]) -> dict[str, Any]:
@@ -180,5 +202,7 @@ def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:
         for number, finding in enumerate(answer["findings"], start=1):
             name = f"{prefix}overlay-{number}.png"
             finding["picture"] = f"/jobs/{job.job_id}/{name}" if (folder / name).is_file() else None
+        has_document = path.with_name(DOCUMENT_FILE).is_file()
+        answer["document"] = f"/jobs/{job.job_id}/{prefix}report.pdf" if has_document else None
         answers.append(answer)
     return answers

@@ -28,7 +28,7 @@ def find(
     ] = None,
     results: Annotated[
         str,
-        typer.Option(help="Of DICOM input, which objects: seg, sr, secondary_capture, key_objects, rtstruct."),
+        typer.Option(help="Of DICOM input, which objects: seg, sr, secondary_capture, key_objects, rtstruct, pdf."),
     ] = "seg, sr",
     examples: Annotated[
         Path | None,

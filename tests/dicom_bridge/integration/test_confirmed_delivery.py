@@ -98,7 +98,7 @@ def test_every_kind_of_result_is_delivered_and_confirmed(
     stored = orthanc.api.get_json("instances?expand&requestedTags=Modality;StudyInstanceUID")
     assert {one["MainDicomTags"]["SOPInstanceUID"] for one in stored} == set(delivery.delivered)
     modalities = [series["MainDicomTags"]["Modality"] for series in orthanc.api.get_json("series?expand")]
-    assert sorted(modalities) == ["KO", "OT", "RTSTRUCT", "SEG", "SR"]
+    assert sorted(modalities) == ["DOC", "KO", "OT", "RTSTRUCT", "SEG", "SR"]
     assert [one["MainDicomTags"]["StudyInstanceUID"] for one in orthanc.api.get_json("studies?expand")] == [study]
 
 

@@ -26,7 +26,10 @@ from rcmed.image import Image
 pytestmark = pytest.mark.integration
 
 SAGITTAL = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])
-CHECKED = ("Segmentation", "Comprehensive3DSR", "SCImage", "KeyObjectSelectionDocument", "RTStructureSet")
+CHECKED = (
+    *("Segmentation", "Comprehensive3DSR", "SCImage", "KeyObjectSelectionDocument", "RTStructureSet"),
+    "EncapsulatedPDF",
+)
 LONGEST = ("Every word counts. " * LONGEST_DESCRIPTION)[: LONGEST_DESCRIPTION - 1] + "."
 OBLIQUE = Rotation.from_euler("zyx", (20, -35, 50), degrees=True).as_matrix()
 SOURCES: dict[str, Callable[[Any, Path], object]] = {
@@ -77,7 +80,7 @@ def results(image: Image, sources: Any, tmp_path: Path) -> dict[str, Path]:
 
 def test_dciodvfy_finds_no_error(results: dict[str, Path], tool: Callable[[str, str], str]) -> None:
     dciodvfy = tool("dciodvfy", "dicom3tools")
-    for name in ("segmentation.dcm", "report.dcm", "capture-1.dcm", "capture-2.dcm", "key-objects.dcm"):
+    for name in ("segmentation.dcm", "report.dcm", "capture-1.dcm", "capture-2.dcm", "key-objects.dcm", "document.dcm"):
         assert name in results
     for path in results.values():
         done = subprocess.run([dciodvfy, "-new", str(path)], capture_output=True, text=True, timeout=120)

@@ -58,7 +58,7 @@ def findings(image: Image, sources: Any) -> Findings:
 def test_every_object_tells_model_weights_prompt_and_time(image: Image, findings: Findings) -> None:
     objects = build_objects(image, findings, IDENTIFIERS, EVERYTHING)
     assert sorted(dataset.Modality for dataset in objects.datasets.values()) == sorted(
-        ["SEG", "SR", "OT", "OT", "KO", "RTSTRUCT"]
+        ["SEG", "SR", "OT", "OT", "KO", "RTSTRUCT", "DOC"]
     )
     assert objects.refusals == ()
     header = dcmread(image.sources[0].path, stop_before_pixels=True)
@@ -83,7 +83,7 @@ def test_every_object_tells_model_weights_prompt_and_time(image: Image, findings
         ):
             assert dataset[keyword].value == header[keyword].value, keyword
     series = {dataset.SeriesInstanceUID: dataset.SeriesNumber for dataset in objects.datasets.values()}
-    assert len(series) == len(set(series.values())) == 5  # both pictures are of one series
+    assert len(series) == len(set(series.values())) == 6  # both pictures are of one series
     segments = objects.datasets["segmentation.dcm"].SegmentSequence
     told = segments[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
     assert "prompt=liver; please" in told
@@ -94,7 +94,7 @@ def test_the_same_job_gives_the_same_files(image: Image, findings: Findings, tmp
         file_results(image, findings, IDENTIFIERS, tmp_path / name, EVERYTHING).files for name in ("first", "second")
     )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert len({dcmread(path).SOPInstanceUID for path in first}) == len(first) == 6
+    assert len({dcmread(path).SOPInstanceUID for path in first}) == len(first) == 7
 
 
 def test_only_what_was_asked_for_is_written(image: Image, findings: Findings) -> None:
@@ -102,10 +102,10 @@ def test_only_what_was_asked_for_is_written(image: Image, findings: Findings) ->
     assert list(build_objects(image, findings, IDENTIFIERS, [ResultKind.KEY_OBJECTS]).datasets) == ["key-objects.dcm"]
 
 
-def test_where_nothing_was_found_only_the_report_is_written(image: Image, sources: Any) -> None:
+def test_where_nothing_was_found_only_the_reports_are_written(image: Image, sources: Any) -> None:
     nothing = sources.findings(image, sources.absent("spleen"))
     objects = build_objects(image, nothing, IDENTIFIERS, EVERYTHING)
-    assert list(objects.datasets) == ["report.dcm"]
+    assert list(objects.datasets) == ["report.dcm", "document.dcm"]
     assert objects.refusals == ()
 
 
