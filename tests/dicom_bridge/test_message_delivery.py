@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -133,9 +134,10 @@ def gateway_settings(root: Path, told: dict[str, Any]) -> GatewaySettings:
 
 @pytest.mark.slow
 def test_a_listener_that_is_down_for_a_while_gets_each_message_once(
-    tmp_path: Path, threshold_assistant: Any, make_ct_series: Any, free_port: Callable[[], int]
+    tmp_path: Path, threshold_assistant: Any, make_ct_series: Any
 ) -> None:
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as placeholder:
+        port = placeholder.getsockname()[1]
     told = routing(port, ["sr", "hl7"], kept={"type": "folder", "path": "kept"})
     studies = []
     with Gateway(gateway_settings(tmp_path / "state", told), threshold_assistant) as gateway:

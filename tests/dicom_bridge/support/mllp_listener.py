@@ -12,7 +12,7 @@ START, END = b"\x0b", b"\x1c\r"
 def acknowledgement(message: str, code: str = "AA", error: str = "", of: str | None = None) -> bytes:
     """What a receiver answers; `of` names another message than the one that came."""
     header = message.split("\r", 1)[0].split("|")
-    lines = [f"MSH|^~\\&|RIS|WARD|RCMED||20260304050607||ACK^R01^ACK|1|P|2.5.1", f"MSA|{code}|{of or header[9]}"]
+    lines = ["MSH|^~\\&|RIS|WARD|RCMED||20260304050607||ACK^R01^ACK|1|P|2.5.1", f"MSA|{code}|{of or header[9]}"]
     if error:
         lines.append(f"ERR|||{error}^whatever^HL70357|E")
     return ("\r".join(lines) + "\r").encode()
