@@ -54,15 +54,18 @@ _WARN = ParagraphStyle(
     "warning", parent=_BODY, fontName=_BOLD, textColor=_RED, borderColor=_RED, borderWidth=0.8, borderPadding=4,
     spaceBefore=6, spaceAfter=10,
 )  # fmt: skip
+# A table names a font for cells of text even where there are none: Helvetica, which would not be in the file.
+_FONT = ("FONTNAME", (0, 0), (-1, -1), _REGULAR)
 _LINES = TableStyle(
     [
+        _FONT,
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LINEBELOW", (0, 0), (-1, -1), 0.4, _LIGHT),
         ("LEFTPADDING", (0, 0), (-1, -1), 0),
         ("RIGHTPADDING", (0, 0), (-1, -1), 4),
     ]
 )
-_SIDE_BY_SIDE = TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)])
+_SIDE_BY_SIDE = TableStyle([_FONT, ("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)])
 _SIDES = {"L": "left", "R": "right", "A": "front", "P": "back", "H": "head", "F": "feet"}
 
 
