@@ -1,4 +1,4 @@
-"""Results go to destinations: application entities, DICOMweb servers, Orthanc's REST API, folders; all alike."""
+"""Results go to destinations: application entities, DICOMweb and FHIR servers, HL7 receivers, folders; all alike."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from pathlib import Path
 from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.destination import Destination
+from dicom_bridge.delivery.fhir import FhirTarget
 from dicom_bridge.delivery.folder import FolderTarget
+from dicom_bridge.delivery.mllp import MllpTarget
 from dicom_bridge.delivery.orthanc import OrthancTarget
 from dicom_bridge.delivery.stow import StowTarget
 from dicom_bridge.settings import (
     AnyDestination,
     CStoreDestination,
     DeliverySettings,
+    FhirDestination,
+    MllpDestination,
     OrthancDestination,
     StowDestination,
 )
@@ -41,4 +45,8 @@ def open_destination(
         return StowTarget(settings, patience.timeout_seconds)
     if isinstance(settings, OrthancDestination):
         return OrthancTarget(settings, patience.timeout_seconds)
+    if isinstance(settings, MllpDestination):
+        return MllpTarget(settings, patience.timeout_seconds)
+    if isinstance(settings, FhirDestination):
+        return FhirTarget(settings, patience.timeout_seconds)
     return FolderTarget(state_folder / settings.path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dicom_bridge.results.kinds import DICOM_SUFFIX
 from rcmed.errors import RCMedError
 
 
@@ -27,7 +28,7 @@ class DeliveryReceipt:
     """What the destination said of each object.
 
     Attributes:
-        delivered: SOP Instance UIDs that it confirmed.
+        delivered: SOP Instance UIDs, and identifiers of messages, that it confirmed.
         refused: those that it did not take.
         confirmed_by: how it is known that it has them.
     """
@@ -38,7 +39,7 @@ class DeliveryReceipt:
 
 
 class Destination(Protocol):
-    """Takes DICOM files."""
+    """Takes DICOM files, or other ones of the endings that its attribute `suffixes` names."""
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
         """Deliver all files; delivering one again that is there already must not double it.
@@ -55,3 +56,9 @@ class Destination(Protocol):
             DestinationUnavailableError: it is not.
         """
         ...
+
+
+def files_for(destination: Destination, files: Sequence[Path]) -> list[Path]:
+    """Those of a job's files that a destination takes."""
+    suffixes = getattr(destination, "suffixes", (DICOM_SUFFIX,))
+    return [file for file in files if file.suffix in suffixes]

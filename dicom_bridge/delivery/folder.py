@@ -1,4 +1,4 @@
-"""A folder as destination: `<study>/<SOP Instance UID>.dcm`, each there whole or not at all."""
+"""A folder as destination: `<study>/<SOP Instance UID>.dcm`, each there whole or not at all; messages beside them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 import pydicom
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
+from dicom_bridge.delivery.message import read_message
+from dicom_bridge.results.kinds import DICOM_SUFFIX, FHIR_SUFFIX, HL7_SUFFIX
 from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
 from rcmed.durable_files import write_durably
 
 
 class FolderTarget:
     """Copies files into a folder."""
+
+    suffixes = (DICOM_SUFFIX, HL7_SUFFIX, FHIR_SUFFIX)
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,19 +32,16 @@ class FolderTarget:
         delivered: list[str] = []
         refused: list[RefusedObject] = []
         for file in files:
-            header = pydicom.dcmread(
-                file, stop_before_pixels=True, specific_tags=["StudyInstanceUID", "SOPInstanceUID"]
-            )
-            uid = str(header.get("SOPInstanceUID", ""))
+            uid, study_uid = _identity(file)
             try:
-                study = require_uid(str(header.get("StudyInstanceUID", "")), "Study Instance UID (0020,000D)")
-                name = require_uid(uid, "SOP Instance UID (0008,0018)")
+                study = require_uid(study_uid, "Study Instance UID (0020,000D)")
+                name = _file_name(file, uid)
             except UnsafeUidError as error:
                 refused.append(RefusedObject(uid, str(error)))
                 continue
             content = file.read_bytes()
             try:
-                write_durably(self._folder / study / f"{name}.dcm", content)
+                write_durably(self._folder / study / name, content)
             except OSError as error:
                 raise DestinationUnavailableError(f"folder {self._folder} can't be written: {error.strerror}") from None
             delivered.append(uid)
@@ -58,3 +59,25 @@ class FolderTarget:
         if not os.access(there, os.W_OK | os.X_OK):
             raise DestinationUnavailableError(f"folder {self._folder} can't be written: {there} may not be written")
         return f"folder {self._folder} can be written"
+
+
+def _identity(file: Path) -> tuple[str, str]:
+    """What identifies an object or a message, and its study's UID; "" where it does not tell."""
+    if file.suffix != DICOM_SUFFIX:
+        message = read_message(file)
+        return message.identifier, message.study_uid
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["StudyInstanceUID", "SOPInstanceUID"])
+    return str(header.get("SOPInstanceUID", "")), str(header.get("StudyInstanceUID", ""))
+
+
+def _file_name(file: Path, identifier: str) -> str:
+    """The name in the folder.
+
+    Raises:
+        UnsafeUidError: what should identify it is nothing that a name is made of.
+    """
+    if file.suffix == HL7_SUFFIX:
+        if not identifier.isalnum() or not identifier.isascii():
+            raise UnsafeUidError("Message Control ID (MSH-10) is not letters and digits")
+        return f"{identifier}{file.suffix}"
+    return f"{require_uid(identifier, 'SOP Instance UID (0008,0018)')}{file.suffix}"

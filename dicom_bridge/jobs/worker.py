@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
 
 from dicom_bridge.delivery.condition import DestinationConditions
-from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError
+from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError, files_for
 from dicom_bridge.events.sink import Observer
 from dicom_bridge.jobs.ledger import Attempt, JobLedger
 from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
-from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, MESSAGE_FILES, MessageKind, ResultKind
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
@@ -33,6 +33,10 @@ from rcmed.durable_files import write_durably
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.findings.json_file import write_findings_json
 from rcmed.image import Image
+
+if TYPE_CHECKING:
+    from dicom_bridge.results.filing import FiledResults
+    from dicom_bridge.results.identifiers import ResultIdentifiers
 
 FINDINGS_FILE = "findings.json"
 FIRST_RESULT_SERIES_NUMBER = 9001
@@ -247,7 +251,6 @@ class JobWorker:
 
     def build_results(self, job_id: str) -> list[str]:
         """Write what the route asks for of every image; returns the paths, relative to the state folder."""
-        from dicom_bridge.results.filing import file_results
         from dicom_bridge.results.identifiers import ResultIdentifiers
 
         job = self._ledger.job(job_id)
@@ -258,24 +261,29 @@ class JobWorker:
                 created=datetime.fromtimestamp(job.created_at, tz=UTC).astimezone().replace(tzinfo=None),
                 series_number=FIRST_RESULT_SERIES_NUMBER + 2 * number,
             )
-            folder = self._image_folder(job, number)
-            image, findings = self._image(job, number), self._findings(job, number)
-            with self._observer.step("results", job):
-                filed = file_results(
-                    image,
-                    findings,
-                    identifiers,
-                    folder,
-                    self._results_of(job),
-                    self._predecessors(job, folder),
-                    self._reading(job).sources,
-                )
-            for refusal in filed.refusals:
-                self._say(job, refusal, level="warning" if filed.files else "error")
-            for loss in filed.losses:
-                self._say(job, loss, level="warning")
-            files += [str(file.relative_to(self._root)) for file in filed.files]
+            for filed in self._file_results(job, number, identifiers):
+                for refusal in filed.refusals:
+                    self._say(job, refusal, level="warning" if filed.files else "error")
+                for loss in filed.losses:
+                    self._say(job, loss, level="warning")
+                files += [str(file.relative_to(self._root)) for file in filed.files]
         return files
+
+    def _file_results(self, job: JobRow, number: int, identifiers: ResultIdentifiers) -> list[FiledResults]:
+        """Write the objects of an image, then its messages, which may hold what was written before."""
+        from dicom_bridge.messages.filing import file_messages
+        from dicom_bridge.results.filing import file_results
+
+        image, findings, folder = self._image(job, number), self._findings(job, number), self._image_folder(job, number)
+        wanted, known = self._results_of(job), self._reading(job).sources
+        objects = [kind for kind in wanted if isinstance(kind, ResultKind)]
+        filed = []
+        with self._observer.step("results", job):
+            if objects:
+                earlier = self._predecessors(job, folder)
+                filed.append(file_results(image, findings, identifiers, folder, objects, earlier, known))
+            filed.append(file_messages(image, findings, identifiers, folder, wanted, known))
+        return filed
 
     def hand_over(self, job_id: str) -> list[str]:
         """Write the deliveries that are to be made; returns the destinations."""
@@ -311,7 +319,7 @@ class JobWorker:
             if target is None:
                 raise DestinationUnavailableError("is not configured any more")
             with self._observer.step("deliver", job, destination=destination, attempt=attempt):
-                receipt = target.deliver([self._root / file for file in files])
+                receipt = target.deliver(files_for(target, [self._root / file for file in files]))
         except DestinationUnavailableError as error:
             return self._not_delivered(job, destination, attempt, str(error), is_known=target is not None)
         for refused in receipt.refused:
@@ -338,8 +346,10 @@ class JobWorker:
         return list(self._ledger.job(job_id).destinations)
 
     def result_files(self, job_id: str) -> list[str]:
-        """What a job has to deliver, relative to the state folder: the DICOM files in its folder."""
-        return sorted(str(path.relative_to(self._root)) for path in self.job_folder(job_id).glob("**/*.dcm"))
+        """What a job has to deliver, relative to the state folder: DICOM files and messages in its folder."""
+        patterns = ("*.dcm", *MESSAGE_FILES.values())
+        found = [path for pattern in patterns for path in self.job_folder(job_id).glob(f"**/{pattern}")]
+        return sorted(str(path.relative_to(self._root)) for path in found)
 
     def submission(self, job_id: str) -> Submission:
         """What the engine has to have of an unfinished job; asked for again it is the same.
@@ -427,7 +437,7 @@ class JobWorker:
         folder = self.job_folder(job.job_id)
         return folder if len(self._images(job)) == 1 else folder / f"image-{number + 1}"
 
-    def _results_of(self, job: JobRow) -> tuple[ResultKind, ...]:
+    def _results_of(self, job: JobRow) -> tuple[ResultKind | MessageKind, ...]:
         return self._results.get(job.route, DEFAULT_RESULTS)
 
     def _predecessors(self, job: JobRow, image_folder: Path) -> list[Dataset]:

@@ -1,4 +1,4 @@
-"""Which DICOM objects answer a series, and the names of their files."""
+"""Which DICOM objects and messages answer a series, and the names of their files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ class ResultKind(StrEnum):
     PDF = "pdf"
 
 
+class MessageKind(StrEnum):
+    """A message that tells an information system of the findings; `docs/reports.md` tells what each holds."""
+
+    HL7 = "hl7"
+    FHIR = "fhir"
+
+
 DEFAULT_RESULTS = (ResultKind.SEG, ResultKind.SR)
 
 SEGMENTATION_FILE = "segmentation.dcm"
@@ -29,3 +36,6 @@ FILE_PATTERNS = (
     CAPTURE_FILE.format("[0-9]*"),
 )
 """Of the names of all files of results."""
+
+MESSAGE_FILES = {MessageKind.HL7: "report.hl7", MessageKind.FHIR: "report.fhir.json"}
+DICOM_SUFFIX, HL7_SUFFIX, FHIR_SUFFIX = ".dcm", ".hl7", ".json"

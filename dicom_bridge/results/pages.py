@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 import font_roboto
 import numpy as np
 from PIL import Image as PillowImage
+from reportlab import rl_config
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -34,6 +35,7 @@ from rcmed.findings import Finding, Findings, FindingStatus
 from rcmed.image import Image
 from rcmed.measurements import written
 
+rl_config.useA85 = 0  # streams as bytes: as text they take a quarter more
 _WARNING = f"{RESEARCH}. Made by a program and verified by nobody: not for diagnosis, not for treatment."
 _REGULAR, _BOLD = "Roboto", "Roboto-Bold"
 _MARGIN = 18 * mm
@@ -52,15 +54,18 @@ _WARN = ParagraphStyle(
     "warning", parent=_BODY, fontName=_BOLD, textColor=_RED, borderColor=_RED, borderWidth=0.8, borderPadding=4,
     spaceBefore=6, spaceAfter=10,
 )  # fmt: skip
+# A table names a font for cells of text even where there are none: Helvetica, which would not be in the file.
+_FONT = ("FONTNAME", (0, 0), (-1, -1), _REGULAR)
 _LINES = TableStyle(
     [
+        _FONT,
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LINEBELOW", (0, 0), (-1, -1), 0.4, _LIGHT),
         ("LEFTPADDING", (0, 0), (-1, -1), 0),
         ("RIGHTPADDING", (0, 0), (-1, -1), 4),
     ]
 )
-_SIDE_BY_SIDE = TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)])
+_SIDE_BY_SIDE = TableStyle([_FONT, ("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)])
 _SIDES = {"L": "left", "R": "right", "A": "front", "P": "back", "H": "head", "F": "feet"}
 
 
@@ -110,7 +115,7 @@ def _canvas_maker(footer: Sequence[str], created: datetime) -> type[Canvas]:
 
     class _Numbered(Canvas):
         def __init__(self, *arguments: object, **named: object) -> None:
-            super().__init__(*arguments, **named)
+            super().__init__(*arguments, **{**named, "initialFontName": _REGULAR})
             self.setDateFormatter(lambda *clock: f"D:{created:%Y%m%d%H%M%S}")
             self._pages: list[dict[str, object]] = []
 

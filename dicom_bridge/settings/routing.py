@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dicom_bridge.results.kinds import MessageKind, ResultKind
 from dicom_bridge.settings.base import AeTitle, ConfiguredFile, MisplacedError, PeerPort, Settings
 from dicom_bridge.settings.network import ClientTlsSettings
 from dicom_bridge.studies.routing import Condition, Route, RouteField, RouteOperator
@@ -98,8 +99,65 @@ class OrthancDestination(Settings):
     tls: ClientTlsSettings | None = None
 
 
-AnyDestination = CStoreDestination | StowDestination | OrthancDestination | FolderDestination
+# What parts an HL7 v2 message may not stand in its header, nor a control character.
+Hl7Name = Annotated[str, Field(max_length=227, pattern=r"^[^|~\\&\x00-\x1f\x7f]*$")]
+
+
+class MllpDestination(Settings):
+    """An information system that takes HL7 v2 messages over MLLP; of a route's results it gets `hl7`.
+
+    Attributes:
+        host, port: where it listens.
+        sending_application, sending_facility: our names (MSH-3, MSH-4).
+        receiving_application, receiving_facility: its names (MSH-5, MSH-6).
+        processing: P of production, T of training, D of debugging (MSH-11).
+        tls: None: plain MLLP.
+    """
+
+    type: Literal["mllp"]
+    host: str = Field(min_length=1)
+    port: PeerPort
+    sending_application: Hl7Name = "RCMED"
+    sending_facility: Hl7Name = ""
+    receiving_application: Hl7Name = ""
+    receiving_facility: Hl7Name = ""
+    processing: Literal["P", "T", "D"] = "P"
+    tls: ClientTlsSettings | None = None
+
+
+class FhirDestination(Settings):
+    """A FHIR R4 server that takes transactions; of a route's results it gets `fhir`.
+
+    Attributes:
+        url: its base, for example `https://ris.hospital.example/fhir`.
+        token_file: a bearer token; or
+        user, password_file: HTTP basic authentication.
+        tls: for https; None: the certificate authorities of the system.
+    """
+
+    type: Literal["fhir"]
+    url: Url
+    token_file: ConfiguredFile | None = None
+    user: str | None = None
+    password_file: ConfiguredFile | None = None
+    tls: ClientTlsSettings | None = None
+
+
+AnyDestination = (
+    CStoreDestination | StowDestination | OrthancDestination | FolderDestination | MllpDestination | FhirDestination
+)
 DestinationSettings = Annotated[AnyDestination, Field(discriminator="type")]
+
+
+_MESSAGES: dict[str, MessageKind] = {"mllp": MessageKind.HL7, "fhir": MessageKind.FHIR}
+
+
+def is_taken_by(kind: ResultKind | MessageKind, destination: AnyDestination) -> bool:
+    """Whether a destination takes results of this kind: a folder all, information systems their messages alone."""
+    if destination.type == "folder":
+        return True
+    wanted = _MESSAGES.get(destination.type)
+    return kind == wanted if wanted is not None else isinstance(kind, ResultKind)
 
 
 def _results_folder() -> dict[str, AnyDestination]:
@@ -194,6 +252,22 @@ class RoutingSettings(Settings):
                     known = ", ".join(sorted(self.destinations)) or "none"
                     text = f"route {route.name!r} names destination {destination!r}, known are: {known}"
                     mistakes.append((("routes", number, "destinations", place), text))
+            mistakes += self._mismatches(number, route)
         if mistakes:
             raise MisplacedError(mistakes)
         return self
+
+    def _mismatches(self, number: int, route: Route) -> list[tuple[tuple[str | int, ...], str]]:
+        """Destinations that take nothing of a route's results, and results that none of its destinations takes."""
+        known = {name: self.destinations[name] for name in route.destinations if name in self.destinations}
+        mistakes: list[tuple[tuple[str | int, ...], str]] = []
+        for place, name in enumerate(route.destinations):
+            if name in known and not any(is_taken_by(kind, known[name]) for kind in route.results):
+                wanted = _MESSAGES.get(known[name].type, "one of seg, sr, ...")
+                text = f"destination {name!r} takes nothing of route {route.name!r}: add {wanted} to its results"
+                mistakes.append((("routes", number, "destinations", place), text))
+        for place, kind in enumerate(route.results):
+            if len(known) == len(route.destinations) and not any(is_taken_by(kind, one) for one in known.values()):
+                text = f"no destination of route {route.name!r} takes {kind.value}: name one that does"
+                mistakes.append((("routes", number, "results", place), text))
+        return mistakes

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, MessageKind, ResultKind
 from dicom_bridge.studies.priority import Priority, most_urgent
 
 
@@ -117,7 +117,7 @@ class Route(BaseModel):
         prompts: what is asked; none means "recognise what is there".
         destinations: names of the destinations.
         priority: its jobs are at least as urgent; None: as urgent as the series says, else routine.
-        results: which objects are written and delivered.
+        results: which objects and messages are written and delivered, each to those destinations that take its kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,7 +127,7 @@ class Route(BaseModel):
     prompts: tuple[str, ...] = ()
     destinations: tuple[str, ...] = Field(min_length=1)
     priority: Priority | None = None
-    results: tuple[ResultKind, ...] = Field(default=DEFAULT_RESULTS, min_length=1)
+    results: tuple[ResultKind | MessageKind, ...] = Field(default=DEFAULT_RESULTS, min_length=1)
 
     def matches(self, facts: SeriesFacts) -> bool:
         """Whether every condition matches."""

@@ -1,0 +1,114 @@
+"""FHIR R4: reports go to a server as transactions, each resource created only where it is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.auth import HTTPBasicAuth
+
+from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
+from dicom_bridge.delivery.http import is_passing, open_session
+from dicom_bridge.delivery.message import OutgoingMessage, read_message
+from dicom_bridge.results.kinds import FHIR_SUFFIX
+from dicom_bridge.security.secret_file import read_secret
+from dicom_bridge.settings import FhirDestination
+
+_TYPE = "application/fhir+json"
+
+
+class FhirTarget:
+    """A FHIR server that takes reports."""
+
+    suffixes = (FHIR_SUFFIX,)
+
+    def __init__(self, settings: FhirDestination, timeout_seconds: float) -> None:
+        """Prepare; nothing is connected yet.
+
+        Raises:
+            ConfigurationError: a file of the settings can't be used.
+        """
+        self._url = settings.url.rstrip("/")
+        self._timeout = timeout_seconds
+        self._session = open_session(settings.tls, "tls of a fhir destination")
+        self._session.headers["Accept"] = _TYPE
+        if settings.token_file is not None:
+            token = read_secret(settings.token_file, "token_file of a fhir destination")
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        elif settings.user is not None and settings.password_file is not None:
+            password = read_secret(settings.password_file, "password_file of a fhir destination")
+            self._session.auth = HTTPBasicAuth(settings.user, password)
+
+    def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
+        """Post each report; one that is there already stays as it is (conditional create).
+
+        Raises:
+            DestinationUnavailableError: the server is not reachable or sick.
+        """
+        delivered: list[str] = []
+        refused: list[RefusedObject] = []
+        for file in files:
+            message = read_message(file)
+            reason = self._post(message)
+            if reason is None:
+                delivered.append(message.identifier)
+            else:
+                refused.append(RefusedObject(message.identifier, reason))
+        return DeliveryReceipt(tuple(delivered), tuple(refused), "FHIR transaction")
+
+    def check(self) -> str:
+        """Ask what it can do.
+
+        Raises:
+            DestinationUnavailableError: it does not answer as a FHIR server.
+        """
+        answer = self._ask("GET", f"{self._url}/metadata")
+        if answer.status_code != 200 or _json(answer).get("resourceType") != "CapabilityStatement":
+            raise DestinationUnavailableError(f"{self._url} does not answer as a FHIR server")
+        return f"{self._url} answers as FHIR {_json(answer).get('fhirVersion', 'of unknown version')}"
+
+    def _post(self, message: OutgoingMessage) -> str | None:
+        """None: taken; else why it was refused."""
+        answer = self._ask("POST", self._url, message.content)
+        status = answer.status_code
+        if is_passing(status):
+            raise DestinationUnavailableError(f"{self._url}: HTTP status {status}")
+        if status not in (200, 201):
+            return f"HTTP status {status}{_issues(answer)}"
+        entries = _json(answer).get("entry")
+        if _json(answer).get("type") != "transaction-response" or not isinstance(entries, list):
+            raise DestinationUnavailableError(f"{self._url} does not answer as a FHIR server")
+        told = [str(entry.get("response", {}).get("status", "")) for entry in entries if isinstance(entry, dict)]
+        failed = sorted({one[:3] for one in told if not one.startswith("2")})
+        return f"status {', '.join(failed)} of an entry" if failed or not told else None
+
+    def _ask(self, method: str, url: str, content: bytes | None = None) -> requests.Response:
+        headers = {} if content is None else {"Content-Type": f"{_TYPE}; charset=utf-8"}
+        try:
+            return self._session.request(
+                method, url, data=content, headers=headers, timeout=self._timeout, allow_redirects=False
+            )
+        except requests.exceptions.SSLError:
+            told = "no TLS connection came about: look at certificate and tls.trusted"
+        except requests.Timeout:
+            told = "does not answer in time"
+        except requests.RequestException:
+            told = "does not answer"
+        raise DestinationUnavailableError(f"{self._url}: {told}")
+
+
+def _json(answer: requests.Response) -> dict[str, Any]:
+    try:
+        told = answer.json()
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _issues(answer: requests.Response) -> str:
+    """Codes of an OperationOutcome; its words are left out, they may name the patient."""
+    issues = _json(answer).get("issue")
+    codes = [str(issue.get("code")) for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
+    return f" ({', '.join(code for code in codes if code.isidentifier() or '-' in code)[:100]})" if codes else ""

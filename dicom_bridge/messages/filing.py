@@ -1,0 +1,64 @@
+"""The messages of one image as files, which deliveries take from there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from pydicom import dcmread
+
+from dicom_bridge.messages.content import report_content
+from dicom_bridge.messages.oru import build_oru
+from dicom_bridge.messages.resources import build_bundle
+from dicom_bridge.results.document import pages_of
+from dicom_bridge.results.filing import FiledResults
+from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.kinds import DOCUMENT_FILE, MESSAGE_FILES, MessageKind, ResultKind
+from dicom_bridge.results.sources.source import KnownSources, sources_read_once
+from rcmed.durable_files import write_durably
+from rcmed.errors import InputError
+from rcmed.findings import Findings
+from rcmed.image import Image
+
+_BUILDERS = {MessageKind.HL7: build_oru, MessageKind.FHIR: build_bundle}
+
+
+def file_messages(
+    image: Image,
+    findings: Findings,
+    identifiers: ResultIdentifiers,
+    folder: Path,
+    kinds: Collection[ResultKind | MessageKind],
+    known: KnownSources | None = None,
+) -> FiledResults:
+    """Write the messages among `kinds` into `folder`, each there whole or not at all.
+
+    Where the report to read is among them, too, its file lies in `folder` already and the messages hold its pages.
+
+    Args:
+        image, findings, identifiers, known: as `build_objects` has them.
+        folder: where.
+        kinds: all that is asked for.
+    Raises:
+        OSError: the folder can't be written.
+    """
+    wanted = [kind for kind in MessageKind if kind in kinds]
+    if not wanted:
+        return FiledResults(())
+    document = folder / DOCUMENT_FILE
+    pages = pages_of(dcmread(document)) if ResultKind.PDF in kinds and document.is_file() else None
+    try:
+        with sources_read_once(known):
+            content = report_content(image, findings, identifiers, pages)
+    except InputError as error:
+        return FiledResults((), (f"no message is written: {error}",))
+    files, refusals = [], []
+    for kind in wanted:
+        try:
+            built = _BUILDERS[kind](content)
+        except ImportError as error:
+            refusals.append(f"no {kind.upper()} is written: it needs {error.name}; pip install 'rcmed[gateway]'")
+            continue
+        files.append(folder / MESSAGE_FILES[kind])
+        write_durably(files[-1], built)
+    return FiledResults(tuple(files), tuple(refusals))
