@@ -21,7 +21,7 @@ import pydicom
 import torch
 from pydicom.uid import generate_uid
 
-from dicom_bridge.delivery.sending import find_dicom_files, send_files
+from dicom_bridge.delivery.dimse.sending import find_dicom_files, send_files
 from dicom_bridge.demo.instances import brain_series
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.loading import LoadingAssistant

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ct_instances import write_study
 
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 
 PATIENCE_SECONDS = 300.0
 REST_SECONDS = 3.0

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.demo.line import gateway_settings
 from dicom_bridge.demo.orthanc import LocalOrthanc
 from dicom_bridge.demo.studies import DemoStudy, own_studies, packaged_studies

@@ -20,7 +20,7 @@ def send(
     key: Annotated[Path | None, typer.Option(help="PEM, its private key.")] = None,
 ) -> None:
     """Send DICOM files to the gateway or to any PACS, each in the transfer syntax it is stored in."""
-    from dicom_bridge.delivery.sending import find_dicom_files, send_files
+    from dicom_bridge.delivery.dimse.sending import find_dicom_files, send_files
     from dicom_bridge.security.tls import client_context
     from dicom_bridge.settings import ClientTlsSettings
     from rcmed.errors import ConfigurationError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dicom_bridge.delivery.c_store import CStoreTarget
-from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.destination import Destination
+from dicom_bridge.delivery.dimse.c_store import CStoreTarget
+from dicom_bridge.delivery.dimse.commitment import CommitmentReports
 from dicom_bridge.delivery.fhir import FhirTarget
 from dicom_bridge.delivery.folder import FolderTarget
 from dicom_bridge.delivery.mllp import MllpTarget

@@ -10,8 +10,8 @@ from orthanc_api_client import OrthancApiClient
 from orthanc_api_client import exceptions as orthanc_errors
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.delivery.http import open_session
-from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.security.secret_file import read_secret
 from dicom_bridge.settings import ClientTlsSettings, OrthancDestination
 

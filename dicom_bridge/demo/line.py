@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
 from rich.console import Console
 
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.demo.archive import Archive
 from dicom_bridge.demo.returned import find_problems, is_report
 from dicom_bridge.demo.studies import DESTINATION, DemoStudy

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from dicom_bridge.delivery.sending import find_dicom_files
+from dicom_bridge.delivery.dimse.sending import find_dicom_files
 from dicom_bridge.demo import instances
 from dicom_bridge.studies.routing import Condition, Route, RouteField
 

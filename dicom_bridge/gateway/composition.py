@@ -16,9 +16,9 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.delivery import open_destination
-from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
-from dicom_bridge.delivery.shared_reports import SharedCommitmentReports
+from dicom_bridge.delivery.dimse.commitment import CommitmentReports
+from dicom_bridge.delivery.dimse.shared_reports import SharedCommitmentReports
 from dicom_bridge.events.audit import AuditTrail, Rotation
 from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.events.sink import Observer

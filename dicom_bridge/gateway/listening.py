@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
-from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
+from dicom_bridge.delivery.dimse.commitment import CommitmentReports
 from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.events.sink import Observer
 from dicom_bridge.gateway.gauges import show_state

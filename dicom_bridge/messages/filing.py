@@ -10,7 +10,7 @@ from pydicom import dcmread
 from dicom_bridge.messages.content import report_content
 from dicom_bridge.messages.oru import build_oru
 from dicom_bridge.messages.resources import build_bundle
-from dicom_bridge.results.document import pages_of
+from dicom_bridge.results.documents.encapsulated_pdf import pages_of
 from dicom_bridge.results.filing import FiledResults
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import DOCUMENT_FILE, MESSAGE_FILES, MessageKind, ResultKind

@@ -20,8 +20,8 @@ from dicom_bridge.messages.content import (
     ReportContent,
 )
 from dicom_bridge.results.codes import IMAGING_REPORT, PRIVATE_SCHEME, finding_name, model_name
+from dicom_bridge.results.documents.wording import in_words
 from dicom_bridge.results.provenance import RESEARCH
-from dicom_bridge.results.wording import in_words
 from rcmed.codes import Code
 from rcmed.findings import Finding
 

@@ -12,9 +12,9 @@ from typing import Any
 from dicom_bridge.manufacturer import MANUFACTURER
 from dicom_bridge.messages.content import PRESENCE, PROBABILITY, ReportContent
 from dicom_bridge.results.codes import IMAGING_REPORT, PRIVATE_SCHEME, finding_name, model_name
+from dicom_bridge.results.documents.wording import in_words, outcome, shown_date, shown_name
 from dicom_bridge.results.identifiers import derive_uid
 from dicom_bridge.results.provenance import RESEARCH
-from dicom_bridge.results.wording import in_words, outcome, shown_date, shown_name
 from rcmed.codes import Code
 from rcmed.findings import Finding, FindingStatus
 

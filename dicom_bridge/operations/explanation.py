@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 
-from dicom_bridge.delivery.sending import find_dicom_files
+from dicom_bridge.delivery.dimse.sending import find_dicom_files
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.database import index_address, open_database
 from dicom_bridge.store.index import StudyIndex

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicom_bridge.results.capture import build_captures
-from dicom_bridge.results.document import build_document
+from dicom_bridge.results.documents.encapsulated_pdf import build_document
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import (
     CAPTURE_FILE,
@@ -21,6 +20,7 @@ from dicom_bridge.results.kinds import (
     STRUCTURE_SET_FILE,
     ResultKind,
 )
+from dicom_bridge.results.pictures.capture import build_captures
 from dicom_bridge.results.reports.key_objects import build_key_objects
 from dicom_bridge.results.reports.report import build_report
 from dicom_bridge.results.segmentations.segmentation import build_segmentation

@@ -156,7 +156,7 @@ def _document(shown: Shown, request: Request, job_id: str, path: Path) -> Respon
         raise HTTPException(404, "no such report")
     from pydicom import dcmread
 
-    from dicom_bridge.results.document import pages_of
+    from dicom_bridge.results.documents.encapsulated_pdf import pages_of
 
     document = dcmread(path)
     address = request.client.host if request.client else ""

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from dicom_bridge.delivery.commitment import reference
+from dicom_bridge.delivery.dimse.commitment import reference
 from dicom_bridge.events.sink import Observer
 from dicom_bridge.ingest.intake import Arrived, InstanceIntake, Origin, RefusedInstanceError
 from dicom_bridge.web.multipart import MultipartError, PartSplitter

@@ -62,9 +62,8 @@ class CorrectionSettings(BaseModel):
             belong anywhere.
         learning_rate: of AdamW, with a cosine schedule.
         distillation: weight of the other targets' loss against that of the corrected ones.
-        reflection_rate: probability that a slice is reflected beside a corrected target
-            (`rcmed.training.batches.reflection`), which also makes pictures without it: presence must not learn
-            that it is always there.
+        reflection_rate: probability that a slice is reflected beside a corrected target (`batches.reflection`), which
+            also makes pictures without it: presence must not learn that it is always there.
         check_every: steps between two looks at the corrections that took no part.
         patience: so many looks without a better result end the training.
         seed: of everything random.

@@ -32,14 +32,14 @@ from rcmed.training.parameters import freeze_norm, parameter_groups
 from rcmed.training.processes import Processes, fill, own_part, whole
 from rcmed.training.schedule import warm_cosine
 from rcmed.training.settings import Conversations, PresenceFit, TowerKind, TrainingSettings
-from rcmed.training.stages.presence_stage import (
+from rcmed.training.stages.presence import (
     PresenceSamples,
     calibrate_presence,
     fit_presence,
     generator_of,
     presence_head,
 )
-from rcmed.training.stages.region_stage import fit_regions
+from rcmed.training.stages.regions import fit_regions
 from rcmed.training.stages.thresholds import choose_thresholds
 from rcmed.training.start import start_model
 from rcmed.training.training_pass import Answered, TrainingPass
@@ -229,7 +229,7 @@ class Trainer:
         return pixels if self.processor.pads_before_normalising else pixels * batch.inside.to(self.device)
 
     def train_presence(self, advance: Callable[[], None] = lambda: None) -> None:
-        """The second stage, on the averaged weights: see `rcmed.training.stages.presence_stage`."""
+        """The second stage, on the averaged weights: see `rcmed.training.stages.presence`."""
         settings = self.settings
         if not settings.presence_steps:
             return
@@ -267,7 +267,7 @@ class Trainer:
             fill(self.averaged[f"{place}.{name}"], value)
 
     def train_regions(self) -> None:
-        """The last stage, on the averaged weights: see `stages.region_stage`. All processes do the same."""
+        """The last stage, on the averaged weights: see `stages.regions`. All processes do the same."""
         if not self.settings.region_steps:
             return
         if not self.settings.dataset_regions:

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.demo.returned import find_problems
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.results.segmentations.reading import read_segments

@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, 
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from dicom_bridge.delivery.commitment import WELL_KNOWN_INSTANCE, CommitmentReports
+from dicom_bridge.delivery.dimse.commitment import WELL_KNOWN_INSTANCE, CommitmentReports
 from dicom_bridge.ingest.dimse.commitment import CommitmentScp
 from dicom_bridge.ingest.dimse.scp import StorageScp
 from dicom_bridge.ingest.intake import InstanceIntake

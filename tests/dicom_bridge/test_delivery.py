@@ -13,10 +13,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 
 from dicom_bridge.delivery import open_destination
-from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.destination import DestinationUnavailableError
+from dicom_bridge.delivery.dimse.c_store import CStoreTarget
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.delivery.folder import FolderTarget
-from dicom_bridge.delivery.outgoing import read_outgoing
 from dicom_bridge.settings import CStoreDestination, DeliverySettings, FolderDestination
 
 Peer = Callable[..., CStoreTarget]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_bridge.delivery.sending import find_dicom_files, send_files
+from dicom_bridge.delivery.dimse.sending import find_dicom_files, send_files
 from dicom_bridge.demo import instances
 from dicom_bridge.demo.archive import Archive
 from rcmed.errors import InputError

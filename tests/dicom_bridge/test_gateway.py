@@ -15,8 +15,8 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage  # type: ignore[attr-defined]
 
-from dicom_bridge.delivery.c_store import store_files
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.states import JobState

@@ -14,8 +14,8 @@ import pydicom
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless, generate_uid
 
-from dicom_bridge.delivery.c_store import store_files
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.ledger import Attempt, JobLedger

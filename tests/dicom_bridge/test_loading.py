@@ -14,8 +14,8 @@ import httpx
 import pydicom
 import pytest
 
-from dicom_bridge.delivery.c_store import store_files
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.worker import GatewayStoppingError
@@ -164,7 +164,7 @@ import sys, threading
 from pathlib import Path
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.loading import LoadingAssistant
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.settings import GatewaySettings
 
 settings = GatewaySettings.model_validate(

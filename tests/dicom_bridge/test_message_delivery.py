@@ -15,9 +15,9 @@ import pytest
 
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.delivery.fhir import FhirTarget
 from dicom_bridge.delivery.mllp import MllpTarget
-from dicom_bridge.delivery.sending import send_files
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.messages.filing import file_messages
 from dicom_bridge.results.identifiers import ResultIdentifiers

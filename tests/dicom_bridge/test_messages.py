@@ -18,7 +18,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_bridge.messages.filing import file_messages
-from dicom_bridge.results.document import pages_of
+from dicom_bridge.results.documents.encapsulated_pdf import pages_of
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import MessageKind, ResultKind

@@ -12,7 +12,7 @@ import httpx
 import pydicom
 import pytest
 
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.events.audit import verify
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from pypdf import PdfReader
 
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings
 

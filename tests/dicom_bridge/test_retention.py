@@ -13,8 +13,8 @@ import pydicom
 import pytest
 from sqlalchemy import URL
 
-from dicom_bridge.delivery.c_store import store_files
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.events.audit import verify
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.ingest.intake import Origin, RefusedInstanceError, Taken

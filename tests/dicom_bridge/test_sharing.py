@@ -11,8 +11,8 @@ import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import URL
 
-from dicom_bridge.delivery.commitment import CommitmentReport, reference
-from dicom_bridge.delivery.shared_reports import SharedCommitmentReports
+from dicom_bridge.delivery.dimse.commitment import CommitmentReport, reference
+from dicom_bridge.delivery.dimse.shared_reports import SharedCommitmentReports
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.worker_registry import WorkerRoll, WorkerState
 from dicom_bridge.settings import GatewaySettings

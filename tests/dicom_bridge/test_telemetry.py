@@ -13,8 +13,8 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from dicom_bridge.delivery.c_store import store_files
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.events.telemetry import Telemetry, open_telemetry
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings, TelemetrySettings

@@ -15,7 +15,7 @@ from rcmed.inference.logits import SliceAnswers
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.heads.presence import PresenceHead, evidence_size, mask_sureness, presence_evidence
-from rcmed.training.stages.presence_stage import PresenceSamples, calibrate_presence, fit_presence, generator_of
+from rcmed.training.stages.presence import PresenceSamples, calibrate_presence, fit_presence, generator_of
 from rcmed.vocabulary import target_named
 
 

@@ -18,7 +18,7 @@ from pynetdicom import AE, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.delivery.commitment import REQUEST, WELL_KNOWN_INSTANCE, CommitmentReports, reference
+from dicom_bridge.delivery.dimse.commitment import REQUEST, WELL_KNOWN_INSTANCE, CommitmentReports, reference
 from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import PeerSettings, ReceiveSettings
 from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests

@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from dicom_bridge.delivery.refusal import why_not_associated
+from dicom_bridge.delivery.dimse.refusal import why_not_associated
 from dicom_bridge.ingest.intake import CANNOT_UNDERSTAND, SUCCESS, RefusedInstanceError
 from dicom_bridge.ingest.pull.source import ATTRIBUTES, RemoteSeries, SourceUnavailableError, Take
 from dicom_bridge.security.tls import client_context

@@ -10,9 +10,9 @@ import pydicom
 import pytest
 
 from dicom_bridge.delivery import open_destination
-from dicom_bridge.delivery.c_store import CStoreTarget
 from dicom_bridge.delivery.destination import DestinationUnavailableError
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.c_store import CStoreTarget
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.results.kinds import ResultKind
 from dicom_bridge.settings import (

@@ -11,7 +11,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_bridge.delivery.sending import send_files
+from dicom_bridge.delivery.dimse.sending import send_files
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.states import JobState

@@ -11,8 +11,8 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicom_bridge.delivery.c_store import store_files
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.database import Database

@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pypdf import PdfReader
 
-from dicom_bridge.results.document import pages_of
+from dicom_bridge.results.documents.encapsulated_pdf import pages_of
 from dicom_bridge.results.filing import file_results
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.kinds import ResultKind
@@ -145,7 +145,7 @@ def test_without_the_library_a_line_says_what_to_install(
     sources: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "font_roboto", None)
-    monkeypatch.delitem(sys.modules, "dicom_bridge.results.pages", raising=False)
+    monkeypatch.delitem(sys.modules, "dicom_bridge.results.documents.pages", raising=False)
     image = volume(sources, tmp_path)
     objects = build_objects(image, answered(sources, image), IDENTIFIERS, [ResultKind.SR, ResultKind.PDF])
     assert list(objects.datasets) == ["report.dcm"]

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pydicom
 
-from dicom_bridge.delivery.c_store import store_files
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.jobs.worker import FindsInImages
 from dicom_bridge.settings import GatewaySettings

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.delivery.commitment import CommitmentReport, CommitmentReports
+from dicom_bridge.delivery.dimse.commitment import CommitmentReport, CommitmentReports
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.tables import AwaitedReportRow
 

@@ -13,11 +13,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_bridge.delivery.c_store_confirmation import CStoreConfirmation
-from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
-from dicom_bridge.delivery.outgoing import Outgoing, read_outgoing
-from dicom_bridge.delivery.refusal import why_not_associated
+from dicom_bridge.delivery.dimse.commitment import CommitmentReports
+from dicom_bridge.delivery.dimse.confirmation import CStoreConfirmation
+from dicom_bridge.delivery.dimse.outgoing import Outgoing, read_outgoing
+from dicom_bridge.delivery.dimse.refusal import why_not_associated
 from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import CStoreDestination
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from dicom_bridge.delivery.c_store import store_files
 from dicom_bridge.delivery.destination import DestinationUnavailableError
-from dicom_bridge.delivery.outgoing import read_outgoing
+from dicom_bridge.delivery.dimse.c_store import store_files
+from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from rcmed.errors import InputError
 
 CALLING_AE = "RCMED-SEND"

@@ -23,13 +23,13 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 from reportlab.platypus import Image as Picture
 
-from dicom_bridge.results.capture import picture_orientation
 from dicom_bridge.results.codes import model_name, tracking_id
-from dicom_bridge.results.picture import captioned_overlay
+from dicom_bridge.results.documents.wording import asked, in_words, outcome, shown_date, shown_name, shown_time
+from dicom_bridge.results.pictures.capture import picture_orientation
+from dicom_bridge.results.pictures.picture import captioned_overlay
 from dicom_bridge.results.provenance import RESEARCH
 from dicom_bridge.results.segmentations.segments import segmented_findings
 from dicom_bridge.results.sources.source import Source
-from dicom_bridge.results.wording import asked, in_words, outcome, shown_date, shown_name, shown_time
 from rcmed.evaluation.overlays import best_slice
 from rcmed.findings import Finding, Findings, FindingStatus
 from rcmed.image import Image

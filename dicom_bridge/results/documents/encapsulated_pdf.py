@@ -33,7 +33,7 @@ def build_document(findings: Findings, image: Image, identifiers: ResultIdentifi
         InputError: the source can't hold a result.
         ImportError: the library that draws pages is not installed.
     """
-    from dicom_bridge.results.pages import report_pages  # with ReportLab, which nothing else needs
+    from dicom_bridge.results.documents.pages import report_pages  # with ReportLab, which nothing else needs
 
     source = read_source(image)
     created = identifiers.created or datetime.now()

@@ -13,7 +13,7 @@ from pydicom.valuerep import DA, TM
 
 from dicom_bridge.results.codes import finding_name, model_name, tracking_id
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.picture import captioned_overlay
+from dicom_bridge.results.pictures.picture import captioned_overlay
 from dicom_bridge.results.provenance import RESEARCH, made_by, making_in_words, short_text, tell_making
 from dicom_bridge.results.segmentations.segments import segmented_findings
 from dicom_bridge.results.sources.source import Source, as_secondary_capture, read_source

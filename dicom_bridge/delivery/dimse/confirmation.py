@@ -17,15 +17,15 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from dicom_bridge.delivery.commitment import (
+from dicom_bridge.delivery.destination import DestinationUnavailableError, RefusedObject
+from dicom_bridge.delivery.dimse.commitment import (
     PASSING_REASONS,
     CommitmentRefusedError,
     CommitmentReport,
     CommitmentReports,
     request_commitment,
 )
-from dicom_bridge.delivery.destination import DestinationUnavailableError, RefusedObject
-from dicom_bridge.delivery.outgoing import Outgoing
+from dicom_bridge.delivery.dimse.outgoing import Outgoing
 from dicom_bridge.settings import CStoreDestination
 
 BY_COMMITMENT = "storage commitment"

@@ -1,0 +1,1 @@
+"""Findings as pictures, for viewers that show no SEG."""
