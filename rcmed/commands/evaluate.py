@@ -1,4 +1,4 @@
-"""`rcmed evaluate`: the published index, scored target by target."""
+"""`rcmed evaluate`: the published index, or volumes with label maps, scored target by target."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ class Prompts(StrEnum):
 
 
 def evaluate(
-    index: Annotated[Path, typer.Argument(help="An index in the published format.")],
-    root: Annotated[Path, typer.Option(help="The folder that the index's paths are relative to.")],
+    index: Annotated[
+        Path, typer.Argument(help="An index in the published format, or a folder of volumes with label maps.")
+    ],
+    root: Annotated[
+        Path | None, typer.Option(help="The folder that the index's paths are relative to; of an index alone.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Where metrics.csv, summary.md, summary.html and overlays/ go.")] = Path(
         "evaluation"
     ),
@@ -41,11 +45,26 @@ def evaluate(
     overlays: Annotated[
         int, typer.Option(min=0, help="Overlay pictures per target: the worst, the best, the false positives.")
     ] = 2,
+    trained: Annotated[
+        Path | None, typer.Option(help="Of volumes: index of the training images; their patients are left out.")
+    ] = None,
+    with_trained: Annotated[
+        bool, typer.Option("--with-trained", help="Of volumes: let patients that were trained on count in the means.")
+    ] = False,
 ) -> None:
-    """Score a model on an index: Dice, IoU, NSD and presence for every (data set, target) pair.
+    """Score a model on an index (Dice, IoU, NSD and presence for every pair of data set and target) or on volumes.
 
-    Names that no target has are counted and left out; images that can't be read are told, and end it with 2.
+    Volumes lie in folders with image.nii.gz, label.nii.gz and labels.json; they are scored in mm and ml. Names that no
+    target has are counted and left out; images that can't be read are told, and end it with 2.
     """
+    from rcmed.errors import ConfigurationError
+
+    if index.is_dir():
+        from rcmed.commands.evaluate_volumes import evaluate_volumes
+
+        return evaluate_volumes(index, output, model, device, overlays, trained, with_trained)
+    if root is None:
+        raise ConfigurationError("--root is missing: the folder that the index's paths are relative to")
     from rcmed.data.triplets import read_index
 
     triplets = read_index(index, root)

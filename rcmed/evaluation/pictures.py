@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from scipy import ndimage
 
 from rcmed.data.triplets import Triplet
 from rcmed.evaluation.rows import ScoreRow
+
+if TYPE_CHECKING:
+    from rcmed.evaluation.volumes.rows import VolumeRow
 
 _FOUND, _TRUE = (255, 60, 60), (60, 255, 60)
 WORST, MEDIAN, BEST, FALSE_POSITIVE = "worst", "median", "best", "false positive"
@@ -31,7 +35,7 @@ class Picture:
     """
 
     kind: str
-    row: ScoreRow
+    row: ScoreRow | VolumeRow
     path: Path
 
 

@@ -1,0 +1,75 @@
+"""`rcmed evaluate FOLDER`: volumes with label maps, scored in three dimensions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import typer
+
+
+def evaluate_volumes(
+    folder: Path, output: Path, model: str, device: str, overlays: int, trained: Path | None, with_trained: bool
+) -> None:
+    """Score a model on all volumes under a folder; writes metrics.csv, summary.md, summary.html and overlays/.
+
+    Args:
+        overlays: pictures of the worst and of the best answers per target.
+        trained: the index of the training images; None: nobody tells.
+        with_trained: let patients that were trained on count in the means.
+    Raises:
+        InputError: there is no volume with a label map, or the index can't be read.
+    """
+    from rcmed.data.labelled_volumes import find_labelled_volumes
+
+    cases = find_labelled_volumes(folder)
+    from rich.progress import track
+
+    from rcmed.answers.folders import require_writable
+    from rcmed.assistant import Assistant
+    from rcmed.data.training_patients import trained_on
+    from rcmed.data.triplets import read_index
+    from rcmed.devices import usable_device
+    from rcmed.errors import InputError
+    from rcmed.evaluation.page import write_page
+    from rcmed.evaluation.volumes.pictures import VolumePictures
+    from rcmed.evaluation.volumes.rows import VolumeRow, score_case
+    from rcmed.evaluation.volumes.tables import summarise_volumes, write_volume_csv
+    from rcmed.model.packaged import require_complete
+
+    usable_device(device)
+    require_complete(model)
+    require_writable(output)
+    seen = set() if trained is None else trained_on(cases, read_index(trained, trained.parent))
+    assistant = Assistant.from_pretrained(model, device)
+    output.mkdir(parents=True, exist_ok=True)
+    rows: list[VolumeRow] = []
+    unknown: Counter[str] = Counter()
+    kept = VolumePictures()
+    refused = 0
+    for case in track(cases, description="evaluating"):
+        try:
+            scored = score_case(case, assistant, seen)
+        except InputError as error:
+            typer.echo(f"rcmed: {error}", err=True)
+            refused += 1
+            continue
+        unknown.update(scored.unknown)
+        for row, found, truth in scored.answers:
+            rows.append(row)
+            if overlays:
+                kept.keep(row, found, truth)
+    write_volume_csv(rows, output / "metrics.csv")
+    summary = summarise_volumes(rows, unknown, trained is not None, with_trained)
+    (output / "summary.md").write_text(summary)
+    pictures = []
+    chosen = kept.choose(rows, overlays) if overlays else []
+    for case in cases:
+        if any(row.image == case.name for _, row in chosen):
+            pictures += kept.write(chosen, case.read()[0], case.name, output / "overlays")
+    order = {(row.image, row.target): place for place, (_, row) in enumerate(chosen)}
+    pictures.sort(key=lambda picture: order[picture.row.image, picture.row.target])
+    write_page(summary, pictures, assistant.identity, folder, len(rows), output / "summary.html")
+    typer.echo(summary)
+    if refused:
+        raise typer.Exit(2)

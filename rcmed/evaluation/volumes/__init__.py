@@ -1,0 +1,1 @@
+"""Answers in volumes, scored in millimetres and millilitres."""
