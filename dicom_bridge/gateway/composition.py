@@ -33,9 +33,9 @@ from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.memory import memory_of_a_job
 from dicom_bridge.jobs.time_limit import end_process
 from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
-from dicom_bridge.jobs.worker_registry import WorkerRoll
-from dicom_bridge.operations.heartbeat import Upkeep
-from dicom_bridge.operations.operator_actions import Operating
+from dicom_bridge.jobs.worker_registry import WorkerRegistry
+from dicom_bridge.operations.heartbeat import Heartbeat
+from dicom_bridge.operations.operator_actions import OperatorActions
 from dicom_bridge.operations.retention import Retention
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.database import Database, index_address, open_database
@@ -45,7 +45,7 @@ from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.states import FINAL_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
-from dicom_bridge.store.timeline import StudyStory
+from dicom_bridge.store.timeline import StudyTimeline
 from rcmed.errors import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Gateway:
         self._changed = threading.Condition()
         self._locks = ExitStack()
         self._turn = Turn(self.root, "retention")
-        self._upkeep: Upkeep | None = None
+        self._upkeep: Heartbeat | None = None
         self._database: Database | None = None
         self._listening: Listening | None = None
         self._engine: JobEngine | None = None
@@ -98,11 +98,11 @@ class Gateway:
         self.metrics: Metrics
         self._conditions: DestinationConditions
         self._watch: StudyWatch | None = None
-        self.operating: Operating
+        self.operating: OperatorActions
         self._files = InstanceFiles(self.root, keeps_cached=settings.receive.keep_cached)
         self.name = "gateway"
         self.index: StudyIndex
-        self.story: StudyStory
+        self.story: StudyTimeline
         self.ledger: JobLedger
 
     @property
@@ -139,7 +139,7 @@ class Gateway:
         self._files.prepare()
         self._database = open_database(address)
         self.index = StudyIndex(self._database, receiver=self.name if shared else None)
-        self.story = StudyStory(self._database)
+        self.story = StudyTimeline(self._database)
         self.ledger = JobLedger(self._database)
         self._audit = AuditTrail(self.root / audit, rotation=_rotation(self.settings.retention))
         self.metrics = Metrics()
@@ -173,7 +173,7 @@ class Gateway:
         self._engine = engine
         if self._receives:
             self._retention = self._prepare_retention(Removals(self._database), observer, engine)
-        roll = WorkerRoll(self._database) if shared else None
+        roll = WorkerRegistry(self._database) if shared else None
         if roll is not None:
             roll.enter(self.name, self._receives)
         else:
@@ -192,7 +192,7 @@ class Gateway:
             self.index.release_the_rest()
             observer.tell_the_rest()
 
-        self._upkeep = Upkeep(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
+        self._upkeep = Heartbeat(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
         self._upkeep.start()
         orders = PullOrders(self._database) if self.settings.sources else None
         if orders is not None and self._receives and not shared:
@@ -213,7 +213,7 @@ class Gateway:
         )
         self._watch.start()
         self._control = JobControl(self._database)
-        self.operating = Operating(
+        self.operating = OperatorActions(
             self._control,
             self.ledger,
             self.index,

@@ -26,14 +26,14 @@ from dicom_bridge.ingest.watched_folder import WatchedFolder
 from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.ledger import JobLedger
-from dicom_bridge.operations.operator_actions import Operating
+from dicom_bridge.operations.operator_actions import OperatorActions
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
-from dicom_bridge.store.timeline import StudyStory
+from dicom_bridge.store.timeline import StudyTimeline
 from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
 from dicom_bridge.web.auth import open_door
@@ -63,10 +63,10 @@ class Inside:
     files: InstanceFiles
     database: Database
     index: StudyIndex
-    story: StudyStory
+    story: StudyTimeline
     ledger: JobLedger
     control: JobControl
-    operating: Operating
+    operating: OperatorActions
     watch: StudyWatch
     engine: JobEngine
     observer: Observer

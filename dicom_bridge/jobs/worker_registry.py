@@ -47,7 +47,7 @@ class Worker:
     silent_seconds: float
 
 
-class WorkerRoll:
+class WorkerRegistry:
     """Who is there. On PostgreSQL only: SQLite serves one process. Safe to call from any thread."""
 
     def __init__(self, database: Database) -> None:

@@ -19,7 +19,7 @@ from dicom_bridge.delivery.destination import DestinationUnavailableError
 from dicom_bridge.events.audit import AuditError, trail_files, verified
 from dicom_bridge.ingest.pull import open_source
 from dicom_bridge.ingest.pull.source import SourceUnavailableError
-from dicom_bridge.jobs.worker_registry import WorkerRoll, WorkerState
+from dicom_bridge.jobs.worker_registry import WorkerRegistry, WorkerState
 from dicom_bridge.security.oidc import Provider, ProviderUnavailableError
 from dicom_bridge.security.tls import expiry, server_context
 from dicom_bridge.security.token import Token
@@ -122,7 +122,7 @@ def _database(settings: GatewaySettings) -> Iterator[Check]:
         return
     try:
         yield Check(about, Verdict.OK, "answers, its tables are up to date")
-        for worker in WorkerRoll(database).all():
+        for worker in WorkerRegistry(database).all():
             silent = worker.silent_seconds > settings.workers.lost_seconds and worker.state == WorkerState.ALIVE
             text = f"{worker.state} on {worker.host}, said so {worker.silent_seconds:.0f} s ago"
             yield Check(f"worker {worker.name}", Verdict.NOTE if silent else Verdict.OK, text)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.ledger import JobLedger
-from dicom_bridge.jobs.worker_registry import WorkerRoll
+from dicom_bridge.jobs.worker_registry import WorkerRegistry
 from dicom_bridge.settings import WorkerSettings
 
 _LOG = logging.getLogger(__name__)
@@ -20,14 +20,14 @@ _SUBMITTED_SECONDS = 5.0
 _SUBMITTED_AT_ONCE = 500
 
 
-class Upkeep:
+class Heartbeat:
     """Looks around every few seconds, in a thread of its own."""
 
     def __init__(
         self,
         settings: WorkerSettings,
         name: str,
-        roll: WorkerRoll | None,
+        roll: WorkerRegistry | None,
         ledger: JobLedger,
         engine: JobEngine,
         on_lost: Callable[[str], None] = lambda name: None,
@@ -95,7 +95,7 @@ class Upkeep:
                 self._engine.submit(job_id)
             self._ledger.submitted(waiting)
 
-    def _take_over(self, roll: WorkerRoll) -> None:
+    def _take_over(self, roll: WorkerRegistry) -> None:
         since = None if self._troubled_at is None else time.monotonic() - self._troubled_at
         if since is not None and since < self._settings.lost_seconds:
             return  # the database was away: nobody could say that they live, and they need a while to do so

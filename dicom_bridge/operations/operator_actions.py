@@ -23,7 +23,7 @@ class Operator:
     user: str | None = None
 
 
-class Operating:
+class OperatorActions:
     """Cancels, retries, drives again, and says that studies are complete. Safe to call from any thread."""
 
     def __init__(

@@ -32,7 +32,7 @@ class BroughtBy:
     is_aborted: bool = False
 
 
-class StudyStory:
+class StudyTimeline:
     """Reads only. Every method is safe to call from any thread."""
 
     def __init__(self, database: Database) -> None:

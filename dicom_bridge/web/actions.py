@@ -15,11 +15,11 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from dicom_bridge.errors import NotThereError
 from dicom_bridge.jobs.control import NotPossibleError
-from dicom_bridge.operations.operator_actions import Operating, Operator
+from dicom_bridge.operations.operator_actions import Operator, OperatorActions
 from dicom_bridge.web.pages import page_templates
 
 
-def actions(operating: Operating) -> APIRouter:
+def actions(operating: OperatorActions) -> APIRouter:
     """The part of the web application: everything that changes something."""
     router = APIRouter()
 

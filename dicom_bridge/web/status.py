@@ -22,7 +22,7 @@ from dicom_bridge.results.kinds import DOCUMENT_FILE
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.states import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
-from dicom_bridge.store.timeline import StudyStory
+from dicom_bridge.store.timeline import StudyTimeline
 from dicom_bridge.studies.routing import Route, explain_routes
 from dicom_bridge.web.actions import accepts_html
 from dicom_bridge.web.pages import page_templates
@@ -48,7 +48,7 @@ class Shown:
     """
 
     index: StudyIndex
-    story: StudyStory
+    story: StudyTimeline
     ledger: JobLedger
     control: JobControl
     root: Path

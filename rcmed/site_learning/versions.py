@@ -236,7 +236,7 @@ class VersionStore:
                 raise ConfigurationError("version 0 is served: there is none before it")
             self._serve(served.parent)
             left = served.model_copy(update={"status": VersionStatus.ROLLED_BACK, "quarantined": served.corrections})
-            self._replace(self._record(served.number), left.model_dump_json(indent=2))
+            write_durably(self._record(served.number), left.model_dump_json(indent=2).encode())
             with (self.state / "history.jsonl").open("a") as history:
                 line = {"time": datetime.now(UTC).isoformat(), "rolled_back": served.number, "by": by}
                 history.write(json.dumps(line) + "\n")

@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from dicom_bridge.delivery.dimse.commitment import CommitmentReport, reference
 from dicom_bridge.delivery.dimse.shared_reports import SharedCommitmentReports
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.worker_registry import WorkerRoll, WorkerState
+from dicom_bridge.jobs.worker_registry import WorkerRegistry, WorkerState
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests
 from dicom_bridge.store.database import Database
@@ -84,7 +84,7 @@ def shared_database(postgresql_of_all: Any) -> Any:
 
 @pytest.mark.integration
 def test_who_fell_silent_is_taken_over_by_one(shared_database: Any) -> None:
-    rolls = [WorkerRoll(shared_database()) for _ in range(3)]
+    rolls = [WorkerRegistry(shared_database()) for _ in range(3)]
     for number, roll in enumerate(rolls):
         roll.enter(f"w{number}", receives=number == 0)
     with rolls[1].taking_over("w1", lost_seconds=60) as names:

@@ -274,7 +274,7 @@ def test_a_file_that_does_not_say_its_modality(make_client: Make, studies: Path,
 def test_an_image_is_read_once(
     client: TestClient, studies: Path, volume_writer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from monailabel_app import resident
+    from monailabel_app.tasks import resident_assistant as resident
 
     read, real = [], resident.read_images
     monkeypatch.setattr(resident, "read_images", lambda *given: read.append(given) or real(*given))

@@ -166,7 +166,7 @@ def test_folders_of_fewer_images_than_before_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--results", "seg,pdf"), "'pdf' is no result"),
+        (("--results", "seg,docx"), "'docx' is no result"),
         (("--device", "cuda:99"), "torch can use"),
         (("--device", "gpu"), "there is none of this name"),
         (("--model", "nowhere"), "nowhere"),
