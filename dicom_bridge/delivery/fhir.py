@@ -82,7 +82,9 @@ class FhirTarget:
             raise DestinationUnavailableError(f"{self._url} does not answer as a FHIR server")
         told = [str(entry.get("response", {}).get("status", "")) for entry in entries if isinstance(entry, dict)]
         failed = sorted({one[:3] for one in told if not one.startswith("2")})
-        return f"status {', '.join(failed)} of an entry" if failed or not told else None
+        if not told:
+            return "no entry was answered"
+        return f"status {', '.join(failed)} of an entry" if failed else None
 
     def _ask(self, method: str, url: str, content: bytes | None = None) -> requests.Response:
         headers = {} if content is None else {"Content-Type": f"{_TYPE}; charset=utf-8"}

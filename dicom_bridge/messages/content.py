@@ -83,3 +83,12 @@ def report_content(
         created=identifiers.created or datetime.now(),
         document=document,
     )
+
+
+def date_of(header: Dataset, keyword: str) -> str:
+    """A date of the source as DA has it, "yyyymmdd"; "" where it is none: receivers refuse a message for it."""
+    told = str(header.get(keyword) or "").strip()
+    try:
+        return told if len(told) == 8 and told.isdecimal() and datetime.strptime(told, "%Y%m%d") else ""
+    except ValueError:
+        return ""

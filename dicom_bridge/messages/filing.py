@@ -59,6 +59,9 @@ def file_messages(
         except ImportError as error:
             refusals.append(f"no {kind.upper()} is written: it needs {error.name}; pip install 'rcmed[gateway]'")
             continue
+        except InputError as error:
+            refusals.append(f"no {kind.upper()} is written: {error}")
+            continue
         files.append(folder / MESSAGE_FILES[kind])
         write_durably(files[-1], built)
     return FiledResults(tuple(files), tuple(refusals))

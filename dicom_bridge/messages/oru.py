@@ -18,6 +18,7 @@ from dicom_bridge.messages.content import (
     SERIES,
     STUDY,
     ReportContent,
+    date_of,
 )
 from dicom_bridge.results.codes import IMAGING_REPORT, PRIVATE_SCHEME, finding_name, model_name
 from dicom_bridge.results.documents.wording import in_words
@@ -27,8 +28,10 @@ from rcmed.findings import Finding
 
 VERSION = "2.5.1"
 CHARACTER_SET = "UNICODE UTF-8"
+# Delimiters (2.7.1); a control character could end a segment (2.5.2) or a block of MLLP.
 _ESCAPED = str.maketrans(
-    {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\r": " ", "\n": " ", "\t": " "}
+    {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
+    | {chr(code): " " for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 )
 # Tables 0123 and 0085: stored, not yet verified. "Preliminary" would say that somebody verified it.
 _NOT_VERIFIED = "R"
@@ -69,7 +72,7 @@ def _patient(header: Dataset) -> str:
     identifier = _components(_text(str(header.get("PatientID") or "")), "", "", issuer)
     sex = str(header.get("PatientSex") or "")
     told = ["1", "", identifier, "", _name(str(header.get("PatientName") or "")), ""]
-    told += [str(header.get("PatientBirthDate") or ""), sex if sex in _SEXES else "U"]
+    told += [date_of(header, "PatientBirthDate"), sex if sex in _SEXES else "U"]
     return _segment("PID", told)
 
 
@@ -89,11 +92,11 @@ def _order(content: ReportContent) -> Iterator[str]:
     placer = _identifier(orders.placer)
     filler = _identifier(orders.filler or orders.accession) or _components(control_id(content.uid), "RCMED")
     yield _segment("ORC", ["RE", placer, filler])
-    study = str(content.header.get("StudyDate") or "")
+    study = date_of(content.header, "StudyDate")
     time = str(content.header.get("StudyTime") or "").partition(".")[0]
     obr = [""] * 25
     obr[0], obr[1], obr[2], obr[3] = "1", placer, filler, _service(content.header)
-    obr[6] = study + (time if study and len(time) in (4, 6) else "")
+    obr[6] = study + (time if study and len(time) in (4, 6) and time.isdecimal() else "")
     obr[17], obr[18], obr[19] = (
         _text(told) for told in (orders.accession, orders.requested_procedure, orders.scheduled_step)
     )
@@ -130,8 +133,8 @@ def _results(content: ReportContent) -> Iterator[str]:
 def _observations(content: ReportContent) -> Iterator[list[str]]:
     """The fields of each OBX from the second on."""
     header, found = content.header, content.findings
-    yield _observation("HD", _coded(STUDY), "", _components("", str(header.StudyInstanceUID), "ISO"))
-    yield _observation("HD", _coded(SERIES), "", _components("", str(header.SeriesInstanceUID), "ISO"))
+    yield _observation("HD", _coded(STUDY), "", _components("", _text(str(header.StudyInstanceUID)), "ISO"))
+    yield _observation("HD", _coded(SERIES), "", _components("", _text(str(header.SeriesInstanceUID)), "ISO"))
     for number, finding in enumerate(found.findings, start=1):
         yield from _finding(finding, str(number))
     if not found.findings:
@@ -152,7 +155,7 @@ def _finding(finding: Finding, group: str) -> Iterator[list[str]]:
     if finding.target.laterality is not None:
         yield _observation("CWE", _coded(LATERALITY), group, _coded(finding.target.laterality))
     if finding.presence is not None and math.isfinite(finding.presence):
-        yield _observation("NM", _coded(PROBABILITY), group, f"{finding.presence:.4g}", _unit("1"))
+        yield _observation("NM", _coded(PROBABILITY), group, _number(finding.presence), _unit("1"))
     for measured in finding.measurements:
         if math.isfinite(measured.value):
             yield _observation("NM", _coded(measured.code), group, _number(measured.value), _unit(measured.unit))
@@ -176,7 +179,7 @@ def _unit(unit: str) -> str:
 
 
 def _number(value: float) -> str:
-    """A value of NM: digits without an exponent, six of them where they are not all before the point."""
+    """A value of NM: digits without an exponent, six of them behind the point at most."""
     return f"{value:.0f}" if abs(value) >= 1e6 else f"{value:.6f}".rstrip("0").rstrip(".")
 
 

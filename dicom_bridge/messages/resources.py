@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from dicom_bridge.manufacturer import MANUFACTURER
-from dicom_bridge.messages.content import PRESENCE, PROBABILITY, ReportContent
+from dicom_bridge.messages.content import PRESENCE, PROBABILITY, ReportContent, date_of
 from dicom_bridge.results.codes import IMAGING_REPORT, PRIVATE_SCHEME, finding_name, model_name
 from dicom_bridge.results.documents.wording import in_words, outcome, shown_date, shown_name
 from dicom_bridge.results.identifiers import derive_uid
 from dicom_bridge.results.provenance import RESEARCH
 from rcmed.codes import Code
+from rcmed.errors import InputError
 from rcmed.findings import Finding, FindingStatus
 
 Resource = dict[str, Any]
@@ -48,6 +51,7 @@ def build_bundle(content: ReportContent) -> bytes:
         JSON in UTF-8, validated against the resources' definitions; the same content gives the same bytes.
     Raises:
         ImportError: the library that knows the definitions is not installed.
+        InputError: something of the source is what no resource may hold; the line names the element, not its value.
     Source: FHIR R4 (4.0.1; 4.3.0 has the same DiagnosticReport, Observation and Device).
     """
     from fhir.resources.R4B.bundle import Bundle  # half a second of CPU and more, which nothing else needs
@@ -64,7 +68,11 @@ def build_bundle(content: ReportContent) -> bytes:
         "timestamp": _instant(content.created),
         "entry": [_entry(resource) for resource in (report, *observations, device)],
     }
-    return (Bundle.model_validate(bundle).model_dump_json(indent=2) + "\n").encode()
+    try:
+        return (Bundle.model_validate(bundle).model_dump_json(indent=2) + "\n").encode()
+    except ValidationError as error:
+        places = {".".join(str(part) for part in one["loc"]) for one in error.errors(include_input=False)}
+        raise InputError(f"the source gives what FHIR does not take in {', '.join(sorted(places))}") from None
 
 
 def _entry(resource: Resource) -> Resource:
@@ -94,7 +102,7 @@ def _report(content: ReportContent, observations: list[Resource]) -> Resource:
         "category": [{"coding": [{"system": f"{_TERMINOLOGY}/v2-0074", "code": "RAD", "display": "Radiology"}]}],
         "code": _concept(IMAGING_REPORT),
         "subject": _patient(content),
-        "effectiveDateTime": shown_date(str(content.header.get("StudyDate") or "")),
+        "effectiveDateTime": shown_date(date_of(content.header, "StudyDate")),
         "issued": _instant(content.created),
         "result": [{"reference": _full_url(one)} for one in observations],
         "imagingStudy": [_study(content)],
@@ -117,7 +125,7 @@ def _observation(content: ReportContent, number: int, finding: Finding, device: 
         ],
         "code": {"text": finding_name(finding)} if target is None else _concept(target.type, finding_name(finding)),
         "subject": _patient(content),
-        "effectiveDateTime": shown_date(str(content.header.get("StudyDate") or "")),
+        "effectiveDateTime": shown_date(date_of(content.header, "StudyDate")),
         "issued": _instant(content.created),
         "note": [{"text": in_words(finding)}, {"text": f"{RESEARCH}, verified by nobody."}],
         "device": {"reference": _full_url(device)},

@@ -151,6 +151,42 @@ def test_fhirclient_reads_the_resources(sources: Any, image: Image, tmp_path: Pa
         assert entry.request.ifNoneExist == f"identifier={identifier.system}|{identifier.value}"
 
 
+def test_what_a_source_has_wrong_breaks_no_message(sources: Any, tmp_path: Path) -> None:
+    image = sources.planar(
+        tmp_path,
+        StudyDate="2024.1.2",
+        PatientBirthDate="19700231",
+        PatientName="Dark\x1c\x0bOne^Anna",
+        PatientID="",
+    )
+    rare = Finding("spleen", sources.target("spleen", "78961009"), FindingStatus.ABSENT, 0.00002)
+    filed = file_messages(image, sources.findings(image, rare), IDENTIFIERS, tmp_path / "out", list(MessageKind))
+    assert filed.refusals == ()
+    text = (tmp_path / "out" / "report.hl7").read_bytes().decode()
+    message = hl7.parse(text)
+    assert len(text.splitlines()) == text.count("\r")  # nothing in it that a receiver could take for a segment's end
+    assert not [character for character in text if character < " " and character != "\r"]
+    assert [str(message.segment("PID")[place]) for place in (3, 5, 7)] == ["", "Dark One^Anna^^^^^L^A", ""]
+    assert str(message.segment("OBR")[7]) == ""
+    assert ("1", "122157", "0.00002", "R") in observations(message)  # NM has no exponent
+    bundle = Bundle(json.loads((tmp_path / "out" / "report.fhir.json").read_text()), strict=True)
+    report = bundle.entry[0].resource
+    assert report.effectiveDateTime is None and report.subject.identifier is None
+    assert report.subject.display.startswith("Dark")
+
+
+def test_what_fhir_does_not_take_is_refused_without_its_value(
+    sources: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = sources.planar(tmp_path)
+    findings = sources.findings(image, sources.absent())
+    monkeypatch.setattr("dicom_bridge.messages.resources.shown_name", lambda header: 7)
+    filed = file_messages(image, findings, IDENTIFIERS, tmp_path / "out", list(MessageKind))
+    assert [path.name for path in filed.files] == ["report.hl7"]
+    (refusal,) = filed.refusals
+    assert refusal.startswith("no FHIR is written: the source gives what FHIR does not take in entry.0.resource.")
+
+
 def test_the_pages_of_the_report_are_in_both(sources: Any, image: Image, tmp_path: Path) -> None:
     folder = filed(sources, image, tmp_path / "out", EVERY)
     pages = pages_of(dcmread(folder / "document.dcm"))
