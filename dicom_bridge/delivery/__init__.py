@@ -9,7 +9,6 @@ from dicom_bridge.delivery.dimse.c_store import CStoreTarget
 from dicom_bridge.delivery.dimse.commitment import CommitmentReports
 from dicom_bridge.delivery.fhir import FhirTarget
 from dicom_bridge.delivery.folder import FolderTarget
-from dicom_bridge.delivery.mllp import MllpTarget
 from dicom_bridge.delivery.orthanc import OrthancTarget
 from dicom_bridge.delivery.stow import StowTarget
 from dicom_bridge.settings import (
@@ -46,6 +45,8 @@ def open_destination(
     if isinstance(settings, OrthancDestination):
         return OrthancTarget(settings, patience.timeout_seconds)
     if isinstance(settings, MllpDestination):
+        from dicom_bridge.delivery.mllp import MllpTarget  # with hl7, which no other destination needs
+
         return MllpTarget(settings, patience.timeout_seconds)
     if isinstance(settings, FhirDestination):
         return FhirTarget(settings, patience.timeout_seconds)

@@ -46,8 +46,8 @@ class MllpTarget:
         self._timeout = timeout_seconds
         self._name = f"{settings.host}:{settings.port}"
         self._tls = None if settings.tls is None else client_context(settings.tls, "tls of an mllp destination")
-        # Of deliveries that are not whole yet, what was acknowledged: it is not sent a second time.
-        self._taken: dict[str, RefusedObject | None] = {}
+        # Of deliveries that are not whole yet, what was accepted: it is not sent a second time.
+        self._accepted: set[str] = set()
         self._lock = threading.Lock()
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
@@ -58,16 +58,14 @@ class MllpTarget:
         """
         messages = [read_message(file) for file in files]
         with self._lock:
-            waiting = [message for message in messages if message.identifier not in self._taken]
-        if waiting:
-            asyncio.run(self._send(waiting))
+            waiting = [message for message in messages if message.identifier not in self._accepted]
+        refused = asyncio.run(self._send(waiting)) if waiting else ()
+        refusals = {refusal.instance_uid for refusal in refused}
+        identifiers = [message.identifier for message in messages]
         with self._lock:
-            taken = {message.identifier: self._taken.pop(message.identifier, None) for message in messages}
-        return DeliveryReceipt(
-            delivered=tuple(identifier for identifier, refusal in taken.items() if refusal is None),
-            refused=tuple(refusal for refusal in taken.values() if refusal is not None),
-            confirmed_by="HL7 acknowledgement",
-        )
+            self._accepted.difference_update(identifiers)
+        delivered = tuple(identifier for identifier in identifiers if identifier not in refusals)
+        return DeliveryReceipt(delivered, refused, "HL7 acknowledgement")
 
     def check(self) -> str:
         """Connect, and send nothing: HL7 has no question that a receiver would have to answer.
@@ -78,7 +76,9 @@ class MllpTarget:
         asyncio.run(self._send(()))
         return f"{self._name} takes connections{' over TLS' if self._tls else ''}"
 
-    async def _send(self, messages: Sequence[OutgoingMessage]) -> None:
+    async def _send(self, messages: Sequence[OutgoingMessage]) -> tuple[RefusedObject, ...]:
+        """Send them over one connection; returns what was refused."""
+        refused: list[RefusedObject] = []
         try:
             async with asyncio.timeout(self._timeout):
                 reader, writer = await open_hl7_connection(
@@ -91,8 +91,12 @@ class MllpTarget:
         try:
             for message in messages:
                 refusal = await self._exchange(reader, writer, message)
+                if refusal is not None:
+                    refused.append(refusal)
+                    continue
                 with self._lock:
-                    self._taken[message.identifier] = refusal
+                    self._accepted.add(message.identifier)
+            return tuple(refused)
         finally:
             writer.close()
             try:

@@ -318,8 +318,11 @@ class JobWorker:
         try:
             if target is None:
                 raise DestinationUnavailableError("is not configured any more")
+            taken = files_for(target, [self._root / file for file in files])
+            if not taken:
+                return self._nothing_to_deliver(job, destination, attempt)
             with self._observer.step("deliver", job, destination=destination, attempt=attempt):
-                receipt = target.deliver(files_for(target, [self._root / file for file in files]))
+                receipt = target.deliver(taken)
         except DestinationUnavailableError as error:
             return self._not_delivered(job, destination, attempt, str(error), is_known=target is not None)
         for refused in receipt.refused:
@@ -338,6 +341,13 @@ class JobWorker:
         if not is_first:  # this worker was paused, and another one delivered the same objects
             return True
         self._observer.delivered(destination, job.study_uid, receipt.delivered, refusals, receipt.confirmed_by)
+        self._on_change()
+        return True
+
+    def _nothing_to_deliver(self, job: JobRow, destination: str, attempt: int) -> bool:
+        """Nothing was written of the kinds that a destination takes: no picture without a finding, for example."""
+        text = "nothing was written of what it takes"
+        self._ledger.set_delivery(job.job_id, destination, DeliveryState.DELIVERED, attempts=attempt, text=text)
         self._on_change()
         return True
 

@@ -180,7 +180,8 @@ with Gateway(settings, LoadingAssistant.from_settings(settings.model)) as gatewa
     send_files([Path(sys.argv[2])], "127.0.0.1", gateway.ports.dicom, "RCMED")
     assert gateway.wait_until_idle(60)
     assert len(gateway.index.studies()) == 1 and not gateway.index.studies()[0].is_open
-    heavy = [name for name in ("torch", "transformers", "monai", "highdicom", "scipy") if name in sys.modules]
+    of_jobs = ("torch", "transformers", "monai", "highdicom", "scipy", "reportlab", "hl7", "fhir")
+    heavy = [name for name in of_jobs if name in sys.modules]
 print("loaded:", heavy)
 """
 

@@ -112,6 +112,12 @@ def test_what_was_acknowledged_before_the_connection_broke_is_not_sent_again(mes
         assert listener.control_ids[3] == first  # an operator drives it again: the same number
 
 
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
 def routing(port: int, results: list[str], **destinations: Any) -> dict[str, Any]:
     told = {"ris": {"type": "mllp", "host": "127.0.0.1", "port": port}, **destinations}
     route = {"name": "ct", "prompts": ["liver", "spleen"], "destinations": list(told), "results": results}
@@ -166,6 +172,23 @@ def test_a_listener_that_is_down_for_a_while_gets_each_message_once(
         assert set(ris.delivered) <= set(listener.control_ids) and len(kept.delivered) == 2
         names = {path.name for path in (tmp_path / "state" / "kept" / study).iterdir()}
         assert f"{ris.delivered[0]}.hl7" in names and len(names) == 2
+
+
+@pytest.mark.slow
+def test_a_destination_that_takes_nothing_of_what_was_written_is_not_asked(
+    tmp_path: Path, threshold_assistant: Any, make_ct_series: Any
+) -> None:
+    away = {"type": "orthanc", "url": f"http://127.0.0.1:{free_port()}"}
+    with MllpListener() as listener:
+        told = routing(listener.port, ["secondary_capture", "hl7"], pacs=away)
+        told["routes"][0]["prompts"] = ["spleen"]
+        with Gateway(gateway_settings(tmp_path / "state", told), threshold_assistant) as gateway:
+            files = make_ct_series(2)
+            send_files(files, "127.0.0.1", gateway.ports.dicom, "RCMED", "CT01")
+            (job,) = gateway.wait_for_study(str(pydicom.dcmread(files[0]).StudyInstanceUID), PATIENCE)
+        pacs, ris = gateway.ledger.deliveries(job.job_id)
+    assert (pacs.state, pacs.text) == (DeliveryState.DELIVERED, "nothing was written of what it takes")
+    assert (job.state, ris.state, len(listener.messages)) == (JobState.DONE, DeliveryState.DELIVERED, 1)
 
 
 class Server:
