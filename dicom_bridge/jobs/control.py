@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import String, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from dicom_bridge.errors import NotThereError
@@ -154,7 +154,7 @@ class JobControl:
         """(destination, or None for the jobs themselves; reason) -> how many."""
         dead = select(DeliveryRow.job_id).where(DeliveryRow.state.in_(_DEAD))
         # As a literal: PostgreSQL takes a parameter that occurs twice for two, and the grouping for another expression.
-        nothing = literal_column("''")
+        nothing = literal_column("''", String)
         error, reason = func.coalesce(JobRow.error, nothing), func.coalesce(DeliveryRow.text, nothing)
         jobs = (
             select(error, func.count())
