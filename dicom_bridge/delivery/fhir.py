@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from requests.auth import HTTPBasicAuth
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
-from dicom_bridge.delivery.http import is_passing, open_session
+from dicom_bridge.delivery.http import authorise, is_passing, open_session
 from dicom_bridge.delivery.message import OutgoingMessage, read_message
 from dicom_bridge.results.kinds import FHIR_SUFFIX
-from dicom_bridge.security.secret_file import read_secret
 from dicom_bridge.settings import FhirDestination
 
 _TYPE = "application/fhir+json"
@@ -34,12 +32,7 @@ class FhirTarget:
         self._timeout = timeout_seconds
         self._session = open_session(settings.tls, "tls of a fhir destination")
         self._session.headers["Accept"] = _TYPE
-        if settings.token_file is not None:
-            token = read_secret(settings.token_file, "token_file of a fhir destination")
-            self._session.headers["Authorization"] = f"Bearer {token}"
-        elif settings.user is not None and settings.password_file is not None:
-            password = read_secret(settings.password_file, "password_file of a fhir destination")
-            self._session.auth = HTTPBasicAuth(settings.user, password)
+        authorise(self._session, settings, "{} of a fhir destination".format)
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
         """Post each report; one that is there already stays as it is (conditional create).
@@ -65,9 +58,10 @@ class FhirTarget:
             DestinationUnavailableError: it does not answer as a FHIR server.
         """
         answer = self._ask("GET", f"{self._url}/metadata")
-        if answer.status_code != 200 or _json(answer).get("resourceType") != "CapabilityStatement":
+        told = _json(answer)
+        if answer.status_code != 200 or told.get("resourceType") != "CapabilityStatement":
             raise DestinationUnavailableError(f"{self._url} does not answer as a FHIR server")
-        return f"{self._url} answers as FHIR {_json(answer).get('fhirVersion', 'of unknown version')}"
+        return f"{self._url} answers as FHIR {told.get('fhirVersion', 'of unknown version')}"
 
     def _post(self, message: OutgoingMessage) -> str | None:
         """None: taken; else why it was refused."""
@@ -77,8 +71,9 @@ class FhirTarget:
             raise DestinationUnavailableError(f"{self._url}: HTTP status {status}")
         if status not in (200, 201):
             return f"HTTP status {status}{_issues(answer)}"
-        entries = _json(answer).get("entry")
-        if _json(answer).get("type") != "transaction-response" or not isinstance(entries, list):
+        response = _json(answer)
+        entries = response.get("entry")
+        if response.get("type") != "transaction-response" or not isinstance(entries, list):
             raise DestinationUnavailableError(f"{self._url} does not answer as a FHIR server")
         told = [str(entry.get("response", {}).get("status", "")) for entry in entries if isinstance(entry, dict)]
         failed = sorted({one[:3] for one in told if not one.startswith("2")})

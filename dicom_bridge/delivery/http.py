@@ -1,11 +1,15 @@
-"""What destinations by HTTP share: a session that trusts what was configured and nothing else."""
+"""What peers by HTTP share: a session that trusts what was configured and nothing else, and who we are."""
 
 from __future__ import annotations
 
-import requests
+from collections.abc import Callable
 
+import requests
+from requests.auth import HTTPBasicAuth
+
+from dicom_bridge.security.secret_file import read_secret
 from dicom_bridge.security.tls import client_context
-from dicom_bridge.settings import ClientTlsSettings
+from dicom_bridge.settings import ClientTlsSettings, DicomWebSource, FhirDestination, StowDestination
 from rcmed.errors import ConfigurationError
 
 
@@ -29,6 +33,27 @@ def open_session(tls: ClientTlsSettings | None, section: str) -> requests.Sessio
     if tls.certificate is not None and tls.key is not None:
         session.cert = (str(tls.certificate), str(tls.key))
     return session
+
+
+def authorise(
+    session: requests.Session,
+    settings: StowDestination | FhirDestination | DicomWebSource,
+    setting: Callable[[str], str],
+) -> None:
+    """Have each request say who we are: by the token where there is one, else by user and password, else not at all.
+
+    Args:
+        session: that asks.
+        settings: of the peer.
+        setting: what a message calls the setting of a name.
+    Raises:
+        ConfigurationError: a file can't be used.
+    """
+    if settings.token_file is not None:
+        session.headers["Authorization"] = f"Bearer {read_secret(settings.token_file, setting('token_file'))}"
+    elif settings.user is not None and settings.password_file is not None:
+        password = read_secret(settings.password_file, setting("password_file"))
+        session.auth = HTTPBasicAuth(settings.user, password)
 
 
 def is_passing(status: int) -> bool:

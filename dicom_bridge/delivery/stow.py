@@ -9,11 +9,9 @@ import pydicom
 import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
-from requests.auth import HTTPBasicAuth
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
-from dicom_bridge.delivery.http import is_passing, open_session
-from dicom_bridge.security.secret_file import read_secret
+from dicom_bridge.delivery.http import authorise, is_passing, open_session
 from dicom_bridge.settings import StowDestination
 
 # Failure Reasons of PS3.18 table 10.5.3-1 that tell of the server: processing failure, out of resources (A7xx).
@@ -31,12 +29,7 @@ class StowTarget:
         """
         self._url = settings.url.rstrip("/")
         session = open_session(settings.tls, "tls of a stow destination")
-        if settings.token_file is not None:
-            token = read_secret(settings.token_file, "token_file of a stow destination")
-            session.headers["Authorization"] = f"Bearer {token}"
-        elif settings.user is not None and settings.password_file is not None:
-            password = read_secret(settings.password_file, "password_file of a stow destination")
-            session.auth = HTTPBasicAuth(settings.user, password)
+        authorise(session, settings, "{} of a stow destination".format)
         self._client = DICOMwebClient(self._url, session=session, timeout=timeout_seconds)
         # Waiting and trying again is the job engine's, which does it across restarts.
         self._client.set_http_retry_params(retry=False)

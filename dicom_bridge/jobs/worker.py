@@ -21,7 +21,7 @@ from dicom_bridge.events.sink import Observer
 from dicom_bridge.jobs.ledger import Attempt, JobLedger
 from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
-from dicom_bridge.results.kinds import DEFAULT_RESULTS, MESSAGE_FILES, MessageKind, ResultKind
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, DICOM_SUFFIX, MESSAGE_FILES, MessageKind, ResultKind
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
@@ -357,7 +357,7 @@ class JobWorker:
 
     def result_files(self, job_id: str) -> list[str]:
         """What a job has to deliver, relative to the state folder: DICOM files and messages in its folder."""
-        patterns = ("*.dcm", *MESSAGE_FILES.values())
+        patterns = (f"*{DICOM_SUFFIX}", *MESSAGE_FILES.values())
         found = [path for pattern in patterns for path in self.job_folder(job_id).glob(f"**/{pattern}")]
         return sorted(str(path.relative_to(self._root)) for path in found)
 

@@ -10,8 +10,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_bridge.messages.orders import OrderNumbers, read_orders
+from dicom_bridge.results.codes import PRESENCE as SAID_OF_FINDINGS
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.sources.source import read_source
+from dicom_bridge.value_representation import as_date
 from rcmed.codes import Code
 from rcmed.findings import Findings, FindingStatus
 from rcmed.image import Image
@@ -21,12 +23,7 @@ def _code(told: object) -> Code:
     return Code(told.value, told.scheme_designator, told.meaning)  # type: ignore[attr-defined]
 
 
-PRESENCE: Mapping[FindingStatus, Code] = {
-    FindingStatus.FOUND: _code(codes.DCM.Present),
-    FindingStatus.ABSENT: _code(codes.DCM.Absent),
-    FindingStatus.IMPLAUSIBLE: _code(codes.DCM.Absent),
-    FindingStatus.UNCERTAIN: _code(codes.DCM.PresenceUndetermined),
-}
+PRESENCE: Mapping[FindingStatus, Code] = {status: _code(told) for status, told in SAID_OF_FINDINGS.items()}
 """What is said of a finding, as in the structured report; nothing of a prompt that was not answered."""
 PROBABILITY = _code(codes.DCM.Probability)
 FINDING = _code(codes.DCM.Finding)
@@ -87,8 +84,4 @@ def report_content(
 
 def date_of(header: Dataset, keyword: str) -> str:
     """A date of the source as DA has it, "yyyymmdd"; "" where it is none: receivers refuse a message for it."""
-    told = str(header.get(keyword) or "").strip()
-    try:
-        return told if len(told) == 8 and told.isdecimal() and datetime.strptime(told, "%Y%m%d") else ""
-    except ValueError:
-        return ""
+    return as_date(str(header.get(keyword) or "").strip()) or ""

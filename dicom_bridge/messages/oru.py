@@ -21,8 +21,8 @@ from dicom_bridge.messages.content import (
     date_of,
 )
 from dicom_bridge.results.codes import IMAGING_REPORT, PRIVATE_SCHEME, finding_name, model_name
-from dicom_bridge.results.documents.wording import in_words
-from dicom_bridge.results.provenance import RESEARCH
+from dicom_bridge.results.documents.wording import NOTHING_RECOGNISED, WARNING, in_words, name_components
+from dicom_bridge.value_representation import as_time
 from rcmed.codes import Code
 from rcmed.findings import Finding
 
@@ -80,7 +80,7 @@ def _name(person: str) -> str:
     """A value of PN as XPN: suffix before prefix; a repetition for each component group (PS3.5 6.2.1.1)."""
     names = []
     for group, representation in zip(person.split("="), "AIP", strict=False):
-        family, given, middle, prefix, suffix = (*(_text(part.strip()) for part in group.split("^")), *[""] * 5)[:5]
+        family, given, middle, prefix, suffix = map(_text, name_components(group))
         if group.strip("^ "):
             names.append(_components(family, given, middle, suffix, prefix, "", "L", representation))
     return "~".join(names)
@@ -93,10 +93,10 @@ def _order(content: ReportContent) -> Iterator[str]:
     filler = _identifier(orders.filler or orders.accession) or _components(control_id(content.uid), "RCMED")
     yield _segment("ORC", ["RE", placer, filler])
     study = date_of(content.header, "StudyDate")
-    time = str(content.header.get("StudyTime") or "").partition(".")[0]
+    time = (as_time(str(content.header.get("StudyTime") or "")) or "").partition(".")[0]
     obr = [""] * 25
     obr[0], obr[1], obr[2], obr[3] = "1", placer, filler, _service(content.header)
-    obr[6] = study + (time if study and len(time) in (4, 6) and time.isdecimal() else "")
+    obr[6] = study + (time if study and len(time) in (4, 6) else "")
     obr[17], obr[18], obr[19] = (
         _text(told) for told in (orders.accession, orders.requested_procedure, orders.scheduled_step)
     )
@@ -116,7 +116,7 @@ def _service(header: Dataset) -> str:
 def _notes(content: ReportContent) -> Iterator[str]:
     model = content.findings.model
     told = (
-        f"{RESEARCH}. Made by a program and verified by nobody: not for diagnosis, not for treatment.",
+        WARNING,
         f"{model_name(model)} {model.version}, SHA-256 of the weights {model.weights_sha256}.",
     )
     for number, text in enumerate(told, start=1):
@@ -138,7 +138,7 @@ def _observations(content: ReportContent) -> Iterator[list[str]]:
     for number, finding in enumerate(found.findings, start=1):
         yield from _finding(finding, str(number))
     if not found.findings:
-        text = found.answer or "Nothing that the model knows was recognised in the image."
+        text = found.answer or NOTHING_RECOGNISED
         yield _observation("TX", _coded(COMMENT), "", _text(text))
     if content.document is not None:
         data = base64.b64encode(content.document).decode("ascii")

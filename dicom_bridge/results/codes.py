@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as ConceptCode
 
 from dicom_bridge.manufacturer import MANUFACTURER
 from rcmed.codes import Code
-from rcmed.findings import Finding, Findings, ModelIdentity
+from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 
 # Private codes (PS3.16 8.2) are declared with their scheme in the objects that use them.
 PRIVATE_SCHEME = "99RCMED"
 
 IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging study")
 """What a report is called that is not about one modality (LOINC)."""
+
+PRESENCE: Mapping[FindingStatus, ConceptCode] = {
+    FindingStatus.FOUND: codes.DCM.Present,
+    FindingStatus.ABSENT: codes.DCM.Absent,
+    FindingStatus.IMPLAUSIBLE: codes.DCM.Absent,
+    FindingStatus.UNCERTAIN: codes.DCM.PresenceUndetermined,
+}
+"""What is said of a finding; nothing of a prompt that was not answered."""
 
 
 def concept(code: Code) -> CodedConcept:

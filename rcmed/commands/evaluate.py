@@ -76,6 +76,7 @@ def evaluate(
     from rcmed.errors import InputError
     from rcmed.evaluation.page import write_page
     from rcmed.evaluation.pictures import KeptMasks, write_extremes
+    from rcmed.evaluation.rows import ScoreRow
     from rcmed.evaluation.scoring import scorable, score_triplet
     from rcmed.evaluation.tables import summarise, write_csv
     from rcmed.model.packaged import require_complete
@@ -103,7 +104,7 @@ def evaluate(
         except InputError as error:
             typer.echo(f"rcmed: {error}", err=True)
             refused += 1
-    write_csv(rows, output / "metrics.csv")
+    write_csv(rows, output / "metrics.csv", ScoreRow)
     summary = summarise(rows, unknown)
     (output / "summary.md").write_text(summary)
     pictures = []

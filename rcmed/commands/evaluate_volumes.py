@@ -32,9 +32,10 @@ def evaluate_volumes(
     from rcmed.devices import usable_device
     from rcmed.errors import InputError
     from rcmed.evaluation.page import write_page
+    from rcmed.evaluation.tables import write_csv
     from rcmed.evaluation.volumes.pictures import VolumePictures
     from rcmed.evaluation.volumes.rows import VolumeRow, score_case
-    from rcmed.evaluation.volumes.tables import summarise_volumes, write_volume_csv
+    from rcmed.evaluation.volumes.tables import summarise_volumes
     from rcmed.model.packaged import require_complete
 
     usable_device(device)
@@ -59,7 +60,7 @@ def evaluate_volumes(
             rows.append(row)
             if overlays:
                 kept.keep(row, found, truth)
-    write_volume_csv(rows, output / "metrics.csv")
+    write_csv(rows, output / "metrics.csv", VolumeRow)
     summary = summarise_volumes(rows, unknown, trained is not None, with_trained)
     (output / "summary.md").write_text(summary)
     pictures = []

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rcmed.evaluation.volumes.rows import VolumeRow
 
 _FOUND, _TRUE = (255, 60, 60), (60, 255, 60)
+_Scored = TypeVar("_Scored", "ScoreRow", "VolumeRow")
 WORST, MEDIAN, BEST, FALSE_POSITIVE = "worst", "median", "best", "false positive"
 
 
@@ -78,18 +79,23 @@ def choose_extremes(rows: Sequence[ScoreRow], count: int) -> list[tuple[str, Sco
         groups[row.dataset, row.target].append(row)
     chosen = []
     for _, members in sorted(groups.items()):
-        ordered = sorted((row for row in members if row.present), key=lambda row: (row.dice, row.image))
-        kinds: dict[str, tuple[str, ScoreRow]] = {}
-        if ordered:
-            middle = ordered[(len(ordered) - 1) // 2]
-            extremes = [(BEST, row) for row in ordered[-count:]] + [(WORST, row) for row in ordered[:count]]
-            kinds = {row.image: (kind, row) for kind, row in [*extremes, (MEDIAN, middle)]}
-        order = {WORST: 0, MEDIAN: 1, BEST: 2}
-        chosen += sorted(kinds.values(), key=lambda pair: (order[pair[0]], pair[1].dice, pair[1].image))
+        chosen += extremes([row for row in members if row.present], count)
         wrong = [row for row in members if not row.present and row.found]
         wrong.sort(key=lambda row: (-row.presence, row.image))
         chosen += [(FALSE_POSITIVE, row) for row in wrong[:count]]
     return chosen
+
+
+def extremes(rows: Sequence[_Scored], count: int) -> list[tuple[str, _Scored]]:
+    """Of present targets the `count` worst, the median and the `count` best Dice, in this order, each image once."""
+    if not rows:
+        return []
+    ordered = sorted(rows, key=lambda row: (row.dice, row.image))
+    middle = ordered[(len(ordered) - 1) // 2]
+    named = [(BEST, row) for row in ordered[-count:]] + [(WORST, row) for row in ordered[:count]] + [(MEDIAN, middle)]
+    kinds = {row.image: (kind, row) for kind, row in named}
+    order = {WORST: 0, MEDIAN: 1, BEST: 2}
+    return sorted(kinds.values(), key=lambda pair: (order[pair[0]], pair[1].dice, pair[1].image))
 
 
 def write_extremes(

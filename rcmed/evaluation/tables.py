@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from rcmed.evaluation.presence import presence_table
 from rcmed.evaluation.recognition import recognition_table
 from rcmed.evaluation.rows import ScoreRow
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Row = TypeVar("_Row", bound="DataclassInstance")
 # Of a row, and what a table calls it.
 HINTED = MappingProxyType({"click_dice": "Dice with one click", "box_dice": "Dice with a box"})
 
@@ -26,10 +31,10 @@ def table_head(columns: Sequence[str]) -> list[str]:
     return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
 
 
-def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
-    """Write `metrics.csv`."""
+def write_csv(rows: Sequence[_Row], path: Path, kind: type[_Row]) -> None:
+    """Write `metrics.csv`: a column for each field of the dataclass `kind`, in their order."""
     with path.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, fieldnames=list(ScoreRow.__dataclass_fields__))
+        writer = csv.DictWriter(opened, fieldnames=[field.name for field in fields(kind)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
 

@@ -7,12 +7,10 @@ from typing import Any
 
 import requests
 from dicomweb_client.api import DICOMwebClient
-from requests.auth import HTTPBasicAuth
 from requests_toolbelt.multipart.decoder import ImproperBodyPartContentException, MultipartDecoder
 
-from dicom_bridge.delivery.http import open_session
+from dicom_bridge.delivery.http import authorise, open_session
 from dicom_bridge.ingest.pull.source import ATTRIBUTES, RemoteSeries, SourceUnavailableError, Take
-from dicom_bridge.security.secret_file import read_secret
 from dicom_bridge.settings import DicomWebSource
 from dicom_bridge.store.instance_files import require_uid
 
@@ -32,14 +30,8 @@ class DicomWebArchive:
         self.name = name
         self._url = settings.url.rstrip("/")
         self._timeout = timeout_seconds
-        section = f"sources.{name}"
-        self._session = open_session(settings.tls, f"{section}.tls")
-        if settings.token_file is not None:
-            token = read_secret(settings.token_file, f"{section}.token_file")
-            self._session.headers["Authorization"] = f"Bearer {token}"
-        elif settings.user is not None and settings.password_file is not None:
-            password = read_secret(settings.password_file, f"{section}.password_file")
-            self._session.auth = HTTPBasicAuth(settings.user, password)
+        self._session = open_session(settings.tls, f"sources.{name}.tls")
+        authorise(self._session, settings, lambda setting: f"sources.{name}.{setting}")
         self._client = DICOMwebClient(self._url, session=self._session, timeout=timeout_seconds)
         self._client.set_http_retry_params(retry=False)
 

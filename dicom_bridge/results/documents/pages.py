@@ -24,7 +24,16 @@ from reportlab.platypus import Flowable, KeepTogether, Paragraph, SimpleDocTempl
 from reportlab.platypus import Image as Picture
 
 from dicom_bridge.results.codes import model_name, tracking_id
-from dicom_bridge.results.documents.wording import asked, in_words, outcome, shown_date, shown_name, shown_time
+from dicom_bridge.results.documents.wording import (
+    NOTHING_RECOGNISED,
+    WARNING,
+    asked,
+    in_words,
+    outcome,
+    shown_date,
+    shown_name,
+    shown_time,
+)
 from dicom_bridge.results.pictures.capture import picture_orientation
 from dicom_bridge.results.pictures.picture import captioned_overlay
 from dicom_bridge.results.provenance import RESEARCH
@@ -36,7 +45,6 @@ from rcmed.image import Image
 from rcmed.measurements import written
 
 rl_config.useA85 = 0  # streams as bytes: as text they take a quarter more
-_WARNING = f"{RESEARCH}. Made by a program and verified by nobody: not for diagnosis, not for treatment."
 _REGULAR, _BOLD = "Roboto", "Roboto-Bold"
 _MARGIN = 18 * mm
 _PADDING = 6  # of a platypus frame, in points
@@ -83,7 +91,7 @@ def report_pages(findings: Findings, image: Image, source: Source, created: date
     _register_fonts()
     content: list[Flowable] = [
         Paragraph("Report of findings", _TITLE),
-        Paragraph(_fit(_WARNING), _WARN),
+        Paragraph(_fit(WARNING), _WARN),
         _identification(image, source),
         *_answers(findings),
         *_pictures(findings, image, source),
@@ -181,7 +189,7 @@ def _answers(findings: Findings) -> list[Flowable]:
     """All that was asked, in its order, a row each."""
     content: list[Flowable] = [Paragraph("What was asked", _HEADING)]
     if not findings.findings:
-        text = findings.answer or "Nothing that the model knows was recognised in the image."
+        text = findings.answer or NOTHING_RECOGNISED
         return [*content, Paragraph(_fit(text), _BODY)]
     rows = [[Paragraph(name, _NOTE) for name in ("", "answer", "presence", "measured")]]
     for finding in findings.findings:

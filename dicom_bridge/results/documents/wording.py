@@ -5,7 +5,11 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from dicom_bridge.results.codes import finding_name
+from dicom_bridge.results.provenance import RESEARCH
 from rcmed.findings import Finding, FindingStatus
+
+WARNING = f"{RESEARCH}. Made by a program and verified by nobody: not for diagnosis, not for treatment."
+NOTHING_RECOGNISED = "Nothing that the model knows was recognised in the image."
 
 _OUTCOMES = {
     FindingStatus.FOUND: "found",
@@ -43,9 +47,14 @@ def shown_name(header: Dataset) -> str:
     """
     told = str(header.get("PatientName") or "")
     group = next((group for group in told.split("=") if group.strip("^ ")), "")
-    family, given, middle, prefix, suffix = (*(part.strip() for part in group.split("^")), *[""] * 5)[:5]
+    family, given, middle, prefix, suffix = name_components(group)
     first = " ".join(part for part in (prefix, given, middle) if part)
     return ", ".join(part for part in (family, first, suffix) if part)
+
+
+def name_components(group: str) -> list[str]:
+    """Family, given and middle name, prefix and suffix of one component group of PN (PS3.5 6.2.1.1)."""
+    return [*(part.strip() for part in group.split("^")), *[""] * 5][:5]
 
 
 def shown_date(date: str) -> str:

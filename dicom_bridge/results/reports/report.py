@@ -32,6 +32,7 @@ from pydicom.sr.codedict import codes
 
 from dicom_bridge.manufacturer import MANUFACTURER
 from dicom_bridge.results.codes import (
+    PRESENCE,
     concept,
     finding_name,
     model_name,
@@ -39,6 +40,7 @@ from dicom_bridge.results.codes import (
     unit_concept,
     unlimited_text,
 )
+from dicom_bridge.results.documents.wording import NOTHING_RECOGNISED
 from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.results.provenance import made_by, tell_making
 from dicom_bridge.results.references import (
@@ -61,12 +63,6 @@ _Group = (
     | VolumetricROIMeasurementsAndQualitativeEvaluations
 )
 
-_PRESENCE = {
-    FindingStatus.FOUND: codes.DCM.Present,
-    FindingStatus.ABSENT: codes.DCM.Absent,
-    FindingStatus.IMPLAUSIBLE: codes.DCM.Absent,
-    FindingStatus.UNCERTAIN: codes.DCM.PresenceUndetermined,
-}
 # LOINC, by the modality of the source (CID 100 and its kin); what is not here is a diagnostic imaging study.
 _PROCEDURES = {
     "CT": Code("25045-6", "LN", "CT unspecified body region"),
@@ -185,8 +181,8 @@ def _group(
     if finding.presence is not None and math.isfinite(finding.presence):
         measurements.append(MeasurementItem(codes.DCM.Probability, float(finding.presence), unit_concept("1")))
     evaluations = []
-    if finding.status in _PRESENCE:
-        evaluations.append(QualitativeEvaluation(codes.DCM.PresenceOfProperty, _PRESENCE[finding.status]))
+    if finding.status in PRESENCE:
+        evaluations.append(QualitativeEvaluation(codes.DCM.PresenceOfProperty, PRESENCE[finding.status]))
     told: dict[str, Any] = {
         "tracking_identifier": tracking,
         "finding_type": concept(target.type) if target is not None else None,
@@ -225,7 +221,7 @@ def _nothing(findings: Findings, source: Source, identifiers: ResultIdentifiers)
         algorithm_id=_algorithm(findings, None),
         source_images=[image],
     )
-    _comment(group, findings.answer or "Nothing that the model knows was recognised in the image.")
+    _comment(group, findings.answer or NOTHING_RECOGNISED)
     return group, ImageList(group[0], image, others)
 
 

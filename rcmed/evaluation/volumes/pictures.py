@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from rcmed.evaluation.pictures import BEST, MEDIAN, WORST, Picture, draw_contours
+from rcmed.evaluation.pictures import Picture, draw_contours, extremes
 from rcmed.evaluation.volumes.rows import VolumeRow
 from rcmed.image import Image
 from rcmed.inference.viewing import ReaderView
@@ -83,13 +83,7 @@ class VolumePictures:
             if row.present and row.status:
                 groups.setdefault((row.modality, row.target), []).append(row)
         for _, members in sorted(groups.items()):
-            ordered = sorted(members, key=lambda row: (row.dice, row.image))
-            kinds = {row.image: (BEST, row) for row in ordered[-count:]}
-            kinds |= {row.image: (WORST, row) for row in ordered[:count]}
-            middle = ordered[(len(ordered) - 1) // 2]
-            kinds.setdefault(middle.image, (MEDIAN, middle))
-            order = {WORST: 0, MEDIAN: 1, BEST: 2}
-            chosen += sorted(kinds.values(), key=lambda pair: (order[pair[0]], pair[1].dice))
+            chosen += extremes(members, count)
         return chosen
 
     def write(self, chosen: Sequence[tuple[str, VolumeRow]], image: Image, name: str, folder: Path) -> list[Picture]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -40,14 +37,6 @@ _MEASURES: Sequence[tuple[str, Callable[[VolumeRow], float]]] = (
     ("agreement of neighbouring slices", lambda row: row.agreement),
     ("agreement in the truth", lambda row: row.true_agreement),
 )
-
-
-def write_volume_csv(rows: Sequence[VolumeRow], path: Path) -> None:
-    """Write `metrics.csv`."""
-    with path.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, fieldnames=list(VolumeRow.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 def summarise_volumes(
