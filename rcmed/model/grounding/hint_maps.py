@@ -29,8 +29,10 @@ def draw_hints(hints: PlacedHints, size: int) -> Tensor:
     # (prompt, point, cell) along each axis.
     across, down = (centres - place[..., None] for place in (column, row))
     near = torch.exp(-(down[..., :, None] ** 2 + across[..., None, :] ** 2) / (2 * _CLICK_RADIUS**2))
+    # One more that says nothing, as there may be no points at all.
     clicks = [
-        (near * (hints.labels == label)[..., None, None]).amax(1) for label in (PointLabel.INSIDE, PointLabel.OUTSIDE)
+        F.pad(near * (hints.labels == label)[..., None, None], (0, 0, 0, 0, 0, 1)).amax(1)
+        for label in (PointLabel.INSIDE, PointLabel.OUTSIDE)
     ]
     first, last = (
         torch.where((hints.labels == label)[..., None], hints.points, 0.0).sum(1)
