@@ -32,12 +32,9 @@ class PositionEncoding(nn.Module):
         """float (1, channel, row, column) for the centres of a map's cells."""
         y = (torch.arange(rows, device=self.frequencies.device) + 0.5) / rows
         x = (torch.arange(columns, device=self.frequencies.device) + 0.5) / columns
-        return self.encode(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).permute(2, 0, 1)[None]
-
-    def encode(self, places: Tensor) -> Tensor:
-        """float (..., channel) of places float (..., 2), which are (x, y) in [0, 1]."""
-        angles = 2 * torch.pi * (places.float() * 2 - 1) @ self.frequencies.float()
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        angles = 2 * torch.pi * (places * 2 - 1) @ self.frequencies.float()
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).permute(2, 0, 1)[None]
 
 
 @dataclass(frozen=True)

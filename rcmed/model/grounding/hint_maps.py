@@ -1,8 +1,8 @@
 """Clicks, boxes and rough masks as maps that are added to the features of an image, for the small decoder.
 
-Segment Anything turns them into tokens beside the prompt's, and learns from a billion masks where a token points at. Maps
-say it by themselves: with them a few thousand steps suffice (disks of clicks: Sofiiuk et al., Reviving Iterative Training
-with Mask Guidance, 2022).
+Segment Anything turns them into tokens beside the prompt's, and learns from a billion masks where a token points at.
+Maps say it by themselves: with them a few thousand steps suffice (disks of clicks: Sofiiuk et al., Reviving Iterative
+Training with Mask Guidance, 2022).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class HintAddition(HintConvolution):
 
 
 class HintMaps(nn.Module):
-    """What hints add to the features that the decoder attends to (stride 16) and to those that it draws with (stride 4)."""
+    """What hints add to the features that the decoder attends to (stride 16) and to those it draws with (stride 4)."""
 
     def __init__(self, dense: int, fine: int) -> None:
         """`dense`, `fine`: channels at strides 16 and 4."""
