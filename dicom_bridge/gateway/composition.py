@@ -22,11 +22,11 @@ from dicom_bridge.gateway.state import ALONE, OpenState, open_state
 from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.gateway.working import Working
 from dicom_bridge.ingest.pull.orders import PullOrders
+from dicom_bridge.jobs.answer_writer import FindsInImages, job_folder
 from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.time_limit import end_process
-from dicom_bridge.jobs.worker import FindsInImages, job_folder
 from dicom_bridge.operations.operator_actions import OperatorActions
 from dicom_bridge.operations.retention import Retention
 from dicom_bridge.settings import GatewaySettings
@@ -184,7 +184,7 @@ class Gateway:
             self.index,
             working.submit,
             working.engine.cancel,
-            lambda job_id: bool(working.worker.result_files(job_id)),
+            lambda job_id: bool(working.answers.result_files(job_id)),
             self.settings.routing.destinations,
             state.observer,
             self._on_operated,

@@ -8,9 +8,10 @@ from pathlib import Path
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.gateway.state import OpenState
+from dicom_bridge.jobs.answer_writer import AnswerWriter, FindsInImages
 from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.memory import memory_of_a_job
-from dicom_bridge.jobs.worker import FindsInImages, JobWorker
+from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.jobs.worker_registry import WorkerRegistry
 from dicom_bridge.operations.heartbeat import Heartbeat
 from dicom_bridge.settings import GatewaySettings
@@ -43,22 +44,28 @@ class Working:
         """
         routing, jobs, patience = settings.routing, settings.jobs, settings.delivery
         self._state = state
-        self.worker = JobWorker(
+        self.answers = AnswerWriter(
             root,
             state.index,
             state.ledger,
             assistant,
+            routing.routes,
+            state.observer,
+            jobs.reading_ahead_megabytes * 1_000_000,
+            memory_of_a_job(jobs.memory_megabytes, jobs.concurrency),
+        )
+        worker = JobWorker(
+            state.index,
+            state.ledger,
+            self.answers,
             {name: open_destination(d, root, patience, state.reports) for name, d in routing.destinations.items()},
             patience,
             on_change,
             state.observer,
             conditions,
-            routing.routes,
-            jobs.reading_ahead_megabytes * 1_000_000,
-            memory_of_a_job(jobs.memory_megabytes, jobs.concurrency),
             jobs.maximum_attempts,
         )
-        self.engine = JobEngine(state.jobs, self.worker, jobs, routing.destinations, state.name, end_process)
+        self.engine = JobEngine(state.jobs, worker, jobs, routing.destinations, state.name, end_process)
         self._registry = WorkerRegistry(state.database) if state.is_shared else None
         self._heartbeat = Heartbeat(
             settings.workers, state.name, self._registry, state.ledger, self.engine, self._on_lost, self._on_look
@@ -94,7 +101,7 @@ class Working:
         """Prepare for jobs that a study will have if nothing more of it comes."""
         if jobs:
             self.engine.expect_job()
-        self.worker.read_ahead(jobs)
+        self.answers.read_ahead(jobs)
 
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""

@@ -117,7 +117,7 @@ class JobEngine:
             with SetEnqueueOptions(priority=submission.priority.rank):
                 DBOS.enqueue_workflow(JOBS, run_job, job_id)
         if submission.deliveries:
-            files = self._worker.result_files(job_id)
+            files = self._worker.answers.result_files(job_id)
             for destination, drive in submission.deliveries.items():
                 enqueue_delivery(job_id, destination, drive, submission.priority, files)
 
@@ -125,7 +125,7 @@ class JobEngine:
         """Take a job and its deliveries out of the queues; of what runs, the step in progress is the last one."""
         names = [workflow_id(f"{row.job_id}:{row.destination}", row.drive) for row in deliveries]
         DBOS.cancel_workflows([workflow_id(job.job_id, job.drive), *names])
-        self._worker.forget(job.job_id)
+        self._worker.answers.forget(job.job_id)
 
     def steps(self, job: JobRow) -> list[JobStep]:
         """The finished steps of the latest drive of a job, in their order."""

@@ -12,8 +12,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from dicom_bridge.jobs.answer_writer import FindsInImages
 from dicom_bridge.jobs.libraries import load_libraries
-from dicom_bridge.jobs.worker import FindsInImages, GatewayStoppingError
+from dicom_bridge.jobs.worker import GatewayStoppingError
 from dicom_bridge.settings import ModelSettings
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.image import Image

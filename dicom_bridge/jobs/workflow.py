@@ -135,14 +135,14 @@ def _read(job_id: str) -> int:
 @DBOS.step(name="find", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _find(job_id: str, number: int) -> list[str]:
     _do(lambda worker: worker.await_assistant(job_id))
-    return _do(lambda worker: worker.find(job_id, number), timed=job_id)
+    return _do(lambda worker: worker.answers.find(job_id, number), timed=job_id)
 
 
 @DBOS.step(name="results", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _results(job_id: str) -> list[str]:
     for destination in _do(lambda worker: worker.destinations_of(job_id)):
         _provided().pace.hasten(delivery_queue(destination))
-    return _do(lambda worker: worker.build_results(job_id), timed=job_id)
+    return _do(lambda worker: worker.answers.build_results(job_id), timed=job_id)
 
 
 @DBOS.step(name="hand over")
@@ -203,7 +203,7 @@ def _steps_of_job(job_id: str) -> str:
             _find(job_id, number)
         files = _results(job_id)
     except dbos_error.DBOSWorkflowCancelledError:
-        _provided().worker.forget(job_id)
+        _provided().worker.answers.forget(job_id)
         raise
     except Exception as error:
         _LOG.exception("job %s failed", job_id)
