@@ -172,7 +172,7 @@ class Gateway:
             on_complete=state.observer.study_completed,
             is_awaited=orders.is_pulling if orders is not None else lambda study_uid: False,
             # Where several processes share a database, another one may do the job.
-            on_expected=None if state.is_shared else working.expect,
+            on_expected=None if state.is_shared else working.answers.read_ahead,
         )
         watch.start()
         return watch

@@ -15,7 +15,6 @@ from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.jobs.worker_registry import WorkerRegistry
 from dicom_bridge.operations.heartbeat import Heartbeat
 from dicom_bridge.settings import GatewaySettings
-from dicom_bridge.store.tables import JobRow
 
 
 class Working:
@@ -96,12 +95,6 @@ class Working:
         for job_id in job_ids:
             self.engine.submit(job_id)
         self._state.ledger.submitted(job_ids)
-
-    def expect(self, jobs: Sequence[JobRow]) -> None:
-        """Prepare for jobs that a study will have if nothing more of it comes."""
-        if jobs:
-            self.engine.expect_job()
-        self.answers.read_ahead(jobs)
 
     def stop(self) -> None:
         """Stop; what was not finished goes on after the next start."""

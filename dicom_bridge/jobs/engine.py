@@ -13,7 +13,6 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.jobs.pace import QueuePace
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.time_limit import TimeLimit, end_process
 from dicom_bridge.jobs.worker import JobWorker
@@ -70,7 +69,6 @@ class JobEngine:
         self._end_process = end_process
         self._strays: set[str] = set()
         self._time_limit = TimeLimit(settings.time_limit_seconds, self._end_stuck)
-        self._pace = QueuePace(settings.polling_seconds)
 
     def start(self) -> None:
         """Start; what an earlier run left pending goes on.
@@ -85,7 +83,7 @@ class JobEngine:
             address = f"sqlite:///{self._database.resolve()}"
         else:
             address = self._database.render_as_string(hide_password=False)
-        provide(StepResources(self._worker, self._time_limit, self._pace))
+        provide(StepResources(self._worker, self._time_limit))
         config: DBOSConfig = {
             "name": "rcmed-gateway",
             "system_database_url": address,
@@ -105,10 +103,6 @@ class JobEngine:
         except BaseException:
             self.stop()
             raise
-
-    def expect_job(self) -> None:
-        """A job is about to be submitted: it shall not wait long for the next look at its queue."""
-        self._pace.hasten(JOBS)
 
     def submit(self, job_id: str) -> None:
         """Put a job, or its deliveries that are to be made, into the queues; what is there is not put there again."""
@@ -174,7 +168,6 @@ class JobEngine:
         """Stop; what was not finished goes on after the next start."""
         self._worker.stop()
         self._time_limit.stop()
-        self._pace.stop()
         running = running_jobs()
         DBOS.destroy()
         if running:
@@ -198,13 +191,10 @@ class JobEngine:
         self._end_process()
 
     def _register(self, name: str, concurrency: int, global_concurrency: int | None = None) -> None:
-        queue = DBOS.register_queue(
+        DBOS.register_queue(
             name,
             worker_concurrency=concurrency,
             global_concurrency=global_concurrency,
             polling_interval_sec=self._settings.polling_seconds,
             on_conflict="always_update",
         )
-        if isinstance(self._database, Path):
-            # In a shared database it would be every process that looks more often.
-            self._pace.register(name, queue)

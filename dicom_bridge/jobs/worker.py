@@ -208,10 +208,6 @@ class JobWorker:
         self._on_change()
         return True
 
-    def destinations_of(self, job_id: str) -> list[str]:
-        """Where its results go."""
-        return list(self._ledger.job(job_id).destinations)
-
     def submission(self, job_id: str) -> Submission:
         """What the engine has to have of an unfinished job; asked for again it is the same.
 
