@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from dicom_bridge.results.kinds import DICOM_SUFFIX
+from dicom_bridge.results.kinds import SUFFIXES, MessageKind, ResultKind
 from rcmed.errors import RCMedError
 
 
@@ -39,7 +39,13 @@ class DeliveryReceipt:
 
 
 class Destination(Protocol):
-    """Takes DICOM files, or other ones of the endings that its attribute `suffixes` names."""
+    """Takes the files of some kinds of results.
+
+    Attributes:
+        takes: which, as its settings say.
+    """
+
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]]
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
         """Deliver all files; delivering one again that is there already must not double it.
@@ -60,5 +66,5 @@ class Destination(Protocol):
 
 def files_for(destination: Destination, files: Sequence[Path]) -> list[Path]:
     """Those of a job's files that a destination takes."""
-    suffixes = getattr(destination, "suffixes", (DICOM_SUFFIX,))
+    suffixes = {SUFFIXES[kind] for kind in destination.takes}
     return [file for file in files if file.suffix in suffixes]

@@ -11,7 +11,6 @@ import requests
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
 from dicom_bridge.delivery.http import authorise, is_passing, open_session
 from dicom_bridge.delivery.message import OutgoingMessage, read_message
-from dicom_bridge.results.kinds import FHIR_SUFFIX
 from dicom_bridge.settings import FhirDestination
 
 _TYPE = "application/fhir+json"
@@ -20,7 +19,7 @@ _TYPE = "application/fhir+json"
 class FhirTarget:
     """A FHIR server that takes reports."""
 
-    suffixes = (FHIR_SUFFIX,)
+    takes = FhirDestination.takes
 
     def __init__(self, settings: FhirDestination, timeout_seconds: float) -> None:
         """Prepare; nothing is connected yet.

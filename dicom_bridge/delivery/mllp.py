@@ -14,7 +14,6 @@ from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, open_h
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
 from dicom_bridge.delivery.message import OutgoingMessage, read_message
-from dicom_bridge.results.kinds import HL7_SUFFIX
 from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import MllpDestination
 
@@ -31,7 +30,7 @@ _MOST_BYTES = 1 << 20
 class MllpTarget:
     """An information system that takes HL7 v2 messages."""
 
-    suffixes = (HL7_SUFFIX,)
+    takes = MllpDestination.takes
 
     def __init__(self, settings: MllpDestination, timeout_seconds: float) -> None:
         """Prepare; nothing is connected yet.

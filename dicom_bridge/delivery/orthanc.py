@@ -95,6 +95,8 @@ class RefusedContentError(Exception):
 class OrthancTarget:
     """An Orthanc that takes results."""
 
+    takes = OrthancDestination.takes
+
     def __init__(self, settings: OrthancDestination, timeout_seconds: float) -> None:
         """Prepare; nothing is connected yet.
 

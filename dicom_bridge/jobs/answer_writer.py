@@ -19,7 +19,7 @@ from dicom_bridge.events.sink import Observer
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
-from dicom_bridge.results.kinds import DEFAULT_RESULTS, DICOM_SUFFIX, MESSAGE_FILES, ResultKind
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, DICOM_SUFFIX, MESSAGE_FILES, MessageKind, ResultKind
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.tables import JobRow
@@ -171,7 +171,7 @@ class AnswerWriter:
         return files
 
     def _file_results(self, job: JobRow, number: int, identifiers: ResultIdentifiers) -> list[FiledResults]:
-        """Write the objects of an image, then its messages, which may hold what was written before."""
+        """Write the objects of an image, then its messages, which hold the pages of the report to read."""
         from dicom_bridge.messages.filing import file_messages
         from dicom_bridge.results.filing import file_results
 
@@ -179,12 +179,15 @@ class AnswerWriter:
         folder = self._image_folder(job, number)
         wanted, known = self._results.get(job.route, DEFAULT_RESULTS), self._reading(job).sources
         objects = [kind for kind in wanted if isinstance(kind, ResultKind)]
-        filed = []
+        messages = [kind for kind in MessageKind if kind in wanted]
+        filed, pages = [], None
         with self._observer.step("results", job):
             if objects:
                 earlier = self._predecessors(job, folder)
                 filed.append(file_results(image, findings, identifiers, folder, objects, earlier, known))
-            filed.append(file_messages(image, findings, identifiers, folder, wanted, known))
+                pages = filed[0].pages
+            if messages:
+                filed.append(file_messages(image, findings, identifiers, folder, messages, pages, known))
         return filed
 
     def result_files(self, job_id: str) -> list[str]:

@@ -80,6 +80,8 @@ def store_files(
 class CStoreTarget:
     """An application entity that takes results."""
 
+    takes = CStoreDestination.takes
+
     def __init__(
         self,
         settings: CStoreDestination,
