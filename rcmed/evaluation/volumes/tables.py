@@ -28,14 +28,14 @@ COLUMNS = (
 )
 _MEASURES: Sequence[tuple[str, Callable[[VolumeRow], float]]] = (
     ("Dice", lambda row: row.dice),
-    ("surface distance, mm", lambda row: row.surface_mm),
-    ("Hausdorff distance 95 %, mm", lambda row: row.hausdorff95_mm),
-    ("volume error, ml", lambda row: abs(row.found_ml - row.true_ml)),
+    ("surface distance, mm", lambda row: row.score.surface_mm),
+    ("Hausdorff distance 95 %, mm", lambda row: row.score.hausdorff95_mm),
+    ("volume error, ml", lambda row: abs(row.score.found_ml - row.score.true_ml)),
     ("volume found / true", lambda row: row.volume_ratio),
-    ("parts", lambda row: row.parts),
-    ("parts in the truth", lambda row: row.true_parts),
-    ("agreement of neighbouring slices", lambda row: row.agreement),
-    ("agreement in the truth", lambda row: row.true_agreement),
+    ("parts", lambda row: row.score.parts),
+    ("parts in the truth", lambda row: row.score.true_parts),
+    ("agreement of neighbouring slices", lambda row: row.score.agreement),
+    ("agreement in the truth", lambda row: row.score.true_agreement),
 )
 
 
@@ -90,7 +90,7 @@ def summarise_volumes(
 def _presence_lines(asked: Sequence[VolumeRow]) -> list[str]:
     counts = {status: sum(row.status == status for row in asked) for status in sorted({row.status for row in asked})}
     told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing was asked"
-    missed = [row for row in asked if row.status == "absent" and row.slices_share >= 0.2]
+    missed = [row for row in asked if row.status == "absent" and row.score.slices_share >= 0.2]
     lines = [f"Of targets that are there: {told}."]
     if missed:
         names = ", ".join(f"{row.target} ({row.image})" for row in missed)
@@ -110,11 +110,11 @@ def _cells(row: VolumeRow) -> list[str]:
         row.status or "not asked",
         shown(row.presence, 2) if row.status else "-",
         shown(row.dice, 3),
-        shown(row.surface_mm, 1),
-        shown(row.hausdorff95_mm, 1),
-        shown(row.found_ml, 1),
-        shown(row.true_ml, 1),
-        f"{row.parts} ({row.true_parts})",
-        f"{shown(row.agreement, 2)} ({shown(row.true_agreement, 2)})",
+        shown(row.score.surface_mm, 1),
+        shown(row.score.hausdorff95_mm, 1),
+        shown(row.score.found_ml, 1),
+        shown(row.score.true_ml, 1),
+        f"{row.score.parts} ({row.score.true_parts})",
+        f"{shown(row.score.agreement, 2)} ({shown(row.score.true_agreement, 2)})",
         "yes" if row.is_trained_on else "",
     ]
