@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from dicom_bridge.results.kinds import SUFFIXES, MessageKind, ResultKind
 from rcmed.errors import RCMedError
@@ -39,13 +39,12 @@ class DeliveryReceipt:
 
 
 class Destination(Protocol):
-    """Takes the files of some kinds of results.
+    """Takes the files of some kinds of results."""
 
-    Attributes:
-        takes: which, as its settings say.
-    """
-
-    takes: ClassVar[tuple[ResultKind | MessageKind, ...]]
+    @property
+    def takes(self) -> tuple[ResultKind | MessageKind, ...]:
+        """Which kinds, as its settings say."""
+        ...
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
         """Deliver all files; delivering one again that is there already must not double it.

@@ -180,7 +180,8 @@ class AnswerWriter:
         wanted, known = self._results.get(job.route, DEFAULT_RESULTS), self._reading(job).sources
         objects = [kind for kind in wanted if isinstance(kind, ResultKind)]
         messages = [kind for kind in MessageKind if kind in wanted]
-        filed, pages = [], None
+        filed: list[FiledResults] = []
+        pages: bytes | None = None
         with self._observer.step("results", job):
             if objects:
                 earlier = self._predecessors(job, folder)

@@ -68,7 +68,7 @@ class CStoreDestination(DestinationBase):
 class FolderDestination(DestinationBase):
     """A folder; relative paths are taken from the state folder. Files lie in `<study>/<SOP Instance UID>.dcm`."""
 
-    takes: ClassVar = (*ResultKind, *MessageKind)
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]] = (*ResultKind, *MessageKind)
     type: Literal["folder"]
     path: Path
 
@@ -125,7 +125,7 @@ class MllpDestination(DestinationBase):
         tls: None: plain MLLP.
     """
 
-    takes: ClassVar = (MessageKind.HL7,)
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]] = (MessageKind.HL7,)
     type: Literal["mllp"]
     host: str = Field(min_length=1)
     port: PeerPort
@@ -147,7 +147,7 @@ class FhirDestination(DestinationBase):
         tls: for https; None: the certificate authorities of the system.
     """
 
-    takes: ClassVar = (MessageKind.FHIR,)
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]] = (MessageKind.FHIR,)
     type: Literal["fhir"]
     url: Url
     token_file: ConfiguredFile | None = None

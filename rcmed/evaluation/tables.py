@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def write_csv(rows: Sequence[_Row], path: Path, kind: type[_Row]) -> None:
         writer.writerows([attrgetter(column)(row) for column in columns] for row in rows)
 
 
-def _columns(kind: type) -> Iterator[str]:
+def _columns(kind: Any) -> Iterator[str]:
     types = get_type_hints(kind)
     for field in fields(kind):
         if is_dataclass(types[field.name]):
