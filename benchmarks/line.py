@@ -24,8 +24,8 @@ from pydicom.uid import generate_uid
 from dicom_bridge.delivery.dimse.sending import find_dicom_files, send_files
 from dicom_bridge.demo.instances import brain_series
 from dicom_bridge.gateway.composition import Gateway
+from dicom_bridge.jobs.answer_writer import FindsInImages
 from dicom_bridge.jobs.loading import LoadingAssistant
-from dicom_bridge.jobs.worker import FindsInImages
 from dicom_bridge.settings import GatewaySettings, ModelSettings
 from rcmed.findings import Findings
 from rcmed.image import Image

@@ -81,7 +81,7 @@ def assistant() -> Any:
 
 def measure(files: list[Path], targets: int) -> dict[str, int]:
     """Peaks of the steps in MB, in this process."""
-    from dicom_bridge.jobs.libraries import load_libraries
+    from dicom_bridge.jobs.loading import load_libraries
     from dicom_bridge.jobs.memory import JobMemory
     from dicom_bridge.results.dicom_writer import write_results
     from dicom_bridge.series.headers.extent import pixel_extent

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dicom_bridge.results.kinds import DICOM_SUFFIX
+from dicom_bridge.results.kinds import SUFFIXES, MessageKind, ResultKind
 from rcmed.errors import RCMedError
 
 
@@ -39,7 +39,12 @@ class DeliveryReceipt:
 
 
 class Destination(Protocol):
-    """Takes DICOM files, or other ones of the endings that its attribute `suffixes` names."""
+    """Takes the files of some kinds of results."""
+
+    @property
+    def takes(self) -> tuple[ResultKind | MessageKind, ...]:
+        """Which kinds, as its settings say."""
+        ...
 
     def deliver(self, files: Sequence[Path]) -> DeliveryReceipt:
         """Deliver all files; delivering one again that is there already must not double it.
@@ -60,5 +65,5 @@ class Destination(Protocol):
 
 def files_for(destination: Destination, files: Sequence[Path]) -> list[Path]:
     """Those of a job's files that a destination takes."""
-    suffixes = getattr(destination, "suffixes", (DICOM_SUFFIX,))
+    suffixes = {SUFFIXES[kind] for kind in destination.takes}
     return [file for file in files if file.suffix in suffixes]

@@ -10,7 +10,8 @@ import pydicom
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
 from dicom_bridge.delivery.message import read_message
-from dicom_bridge.results.kinds import DICOM_SUFFIX, FHIR_SUFFIX, HL7_SUFFIX
+from dicom_bridge.results.kinds import DICOM_SUFFIX, HL7_SUFFIX
+from dicom_bridge.settings import FolderDestination
 from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
 from rcmed.durable_files import write_durably
 
@@ -18,7 +19,7 @@ from rcmed.durable_files import write_durably
 class FolderTarget:
     """Copies files into a folder."""
 
-    suffixes = (DICOM_SUFFIX, HL7_SUFFIX, FHIR_SUFFIX)
+    takes = FolderDestination.takes
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

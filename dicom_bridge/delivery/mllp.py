@@ -14,7 +14,6 @@ from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, open_h
 
 from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavailableError, RefusedObject
 from dicom_bridge.delivery.message import OutgoingMessage, read_message
-from dicom_bridge.results.kinds import HL7_SUFFIX
 from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import MllpDestination
 
@@ -31,7 +30,7 @@ _MOST_BYTES = 1 << 20
 class MllpTarget:
     """An information system that takes HL7 v2 messages."""
 
-    suffixes = (HL7_SUFFIX,)
+    takes = MllpDestination.takes
 
     def __init__(self, settings: MllpDestination, timeout_seconds: float) -> None:
         """Prepare; nothing is connected yet.
@@ -134,11 +133,11 @@ class MllpTarget:
         if code in _ACCEPTED:
             return None
         errors = _error_codes(parsed)
-        told = f"acknowledgement {code}" + (f", error {', '.join(errors)}" if errors else "")
+        reason = f"acknowledgement {code}" + (f", error {', '.join(errors)}" if errors else "")
         refused = (code in _ERROR and not set(errors) & set(_PASSING)) or bool(set(errors) & set(_UNSUPPORTED))
         if code not in _ERROR + _REJECTED or not refused:
-            raise DestinationUnavailableError(f"{self._name}: {told or 'an acknowledgement without a code'}")
-        return RefusedObject(identifier, told)
+            raise DestinationUnavailableError(f"{self._name}: {reason or 'an acknowledgement without a code'}")
+        return RefusedObject(identifier, reason)
 
 
 def addressed(content: bytes, settings: MllpDestination) -> bytes:

@@ -21,6 +21,8 @@ _PROCESSING_FAILURE = 0x0110
 class StowTarget:
     """A DICOMweb server that takes results."""
 
+    takes = StowDestination.takes
+
     def __init__(self, settings: StowDestination, timeout_seconds: float) -> None:
         """Prepare; nothing is connected yet.
 

@@ -21,7 +21,7 @@ from dicom_bridge.demo.returned import find_problems, is_report
 from dicom_bridge.demo.studies import DESTINATION, DemoStudy
 from dicom_bridge.demo.table import Row, print_table, rows_of
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.worker import FINDINGS_FILE, FindsInImages, job_folder
+from dicom_bridge.jobs.answer_writer import FINDINGS_FILE, FindsInImages, job_folder
 from dicom_bridge.results.segmentations.reading import is_segmentation, read_segments
 from dicom_bridge.series.images import read_series
 from dicom_bridge.settings import GatewaySettings

@@ -5,48 +5,38 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.condition import DestinationConditions
-from dicom_bridge.delivery.dimse.commitment import CommitmentReports
-from dicom_bridge.delivery.dimse.shared_reports import SharedCommitmentReports
-from dicom_bridge.events.audit import AuditTrail, Rotation
 from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.events.sink import Observer
-from dicom_bridge.events.telemetry import open_telemetry
 from dicom_bridge.gateway.listening import Inside, Listening
+from dicom_bridge.gateway.state import ALONE, OpenState, open_state
 from dicom_bridge.gateway.study_watch import StudyWatch
+from dicom_bridge.gateway.working import Working
 from dicom_bridge.ingest.pull.orders import PullOrders
+from dicom_bridge.jobs.answer_writer import FindsInImages, job_folder
 from dicom_bridge.jobs.control import JobControl
-from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.loading import LoadingAssistant
-from dicom_bridge.jobs.memory import memory_of_a_job
 from dicom_bridge.jobs.time_limit import end_process
-from dicom_bridge.jobs.worker import FindsInImages, JobWorker, job_folder
-from dicom_bridge.jobs.worker_registry import WorkerRegistry
-from dicom_bridge.operations.heartbeat import Heartbeat
 from dicom_bridge.operations.operator_actions import OperatorActions
 from dicom_bridge.operations.retention import Retention
-from dicom_bridge.settings import GatewaySettings, RetentionSettings
-from dicom_bridge.store.database import Database, index_address, open_database
-from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
+from dicom_bridge.settings import GatewaySettings
+from dicom_bridge.store.folder_lock import Turn
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.states import FINAL_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.store.timeline import StudyTimeline
-from rcmed.errors import ConfigurationError
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,13 +76,10 @@ class Gateway:
         self._assistant = assistant
         self._receives = receives
         self._changed = threading.Condition()
-        self._locks = ExitStack()
+        self._held = ExitStack()
         self._turn = Turn(self.root, "retention")
-        self._upkeep: Heartbeat | None = None
-        self._database: Database | None = None
         self._listening: Listening | None = None
-        self._engine: JobEngine | None = None
-        self._audit: AuditTrail | None = None
+        self._working: Working | None = None
         self._retention: Retention | None = None
         self._observer: Observer | None = None
         self.metrics: Metrics
@@ -100,7 +87,7 @@ class Gateway:
         self._watch: StudyWatch | None = None
         self.operating: OperatorActions
         self._files = InstanceFiles(self.root, keeps_cached=settings.receive.keep_cached)
-        self.name = "gateway"
+        self.name = ALONE
         self.index: StudyIndex
         self.story: StudyTimeline
         self.ledger: JobLedger
@@ -124,131 +111,108 @@ class Gateway:
             raise
 
     def _start(self) -> None:
-        address = index_address(self.settings.database, self.root)
-        shared = isinstance(address, URL)
-        if not (self._receives or shared):
-            raise ConfigurationError("database.url: must name a PostgreSQL database: SQLite serves one process")
-        self._locks.enter_context(lock_state_folder(self.root, shared))
-        self._locks.callback(self._turn.end)
-        audit = "audit.jsonl"
-        if shared:
-            self.name, lock = claim_name(self.root, self.settings.workers.name)
-            self._locks.enter_context(lock)
-            self._files = InstanceFiles(self.root, self.name, self.settings.receive.keep_cached)
-            audit = f"audit-{self.name}.jsonl"
-        self._files.prepare()
-        self._database = open_database(address)
-        self.index = StudyIndex(self._database, receiver=self.name if shared else None)
-        self.story = StudyTimeline(self._database)
-        self.ledger = JobLedger(self._database)
-        self._audit = AuditTrail(self.root / audit, rotation=_rotation(self.settings.retention))
-        self.metrics = Metrics()
-        telemetry = open_telemetry(self.settings.telemetry, self.name)
-        self._locks.callback(telemetry.close)
-        observer = Observer(self.metrics, self._audit, self.index.transferred, telemetry)
-        for association in self.index.release_all_associations():
-            observer.instances_transferred(association)
-        routing = self.settings.routing
-        patience = self.settings.delivery
-        reports = SharedCommitmentReports(self._database) if shared else CommitmentReports()
-        self._conditions = DestinationConditions(routing.destinations)
-        worker = JobWorker(
-            self.root,
-            self.index,
-            self.ledger,
-            self._assistant,
-            {name: open_destination(d, self.root, patience, reports) for name, d in routing.destinations.items()},
-            patience,
-            self._on_change,
-            observer,
-            self._conditions,
-            routing.routes,
-            self.settings.jobs.reading_ahead_megabytes * 1_000_000,
-            memory_of_a_job(self.settings.jobs.memory_megabytes, self.settings.jobs.concurrency),
-            self.settings.jobs.maximum_attempts,
+        self._held.callback(self._turn.end)
+        state = open_state(self.settings, self.root, self._receives, self._held)
+        self.name, self._files, self.metrics = state.name, state.files, state.metrics
+        self.index, self.story, self.ledger = state.index, state.timeline, state.ledger
+        self._conditions = DestinationConditions(self.settings.routing.destinations)
+        working = Working(
+            self.settings, self.root, state, self._assistant, self._conditions, self._on_change, self._end_process
         )
-        jobs = self.root / "jobs.sqlite" if isinstance(address, Path) else address
-        engine = JobEngine(jobs, worker, self.settings.jobs, routing.destinations, self.name, self._end_process)
-        engine.start()
-        self._engine = engine
+        working.start()
+        self._working = working
         if self._receives:
-            self._retention = self._prepare_retention(Removals(self._database), observer, engine)
-        roll = WorkerRegistry(self._database) if shared else None
-        if roll is not None:
-            roll.enter(self.name, self._receives)
-        else:
-            self._submit([job.job_id for job in self.ledger.unfinished()])
+            self._retention = self._prepare_retention(state, working)
+        working.take_up(self._receives)
+        orders = self._take_up_orders(state)
+        self._watch = self._start_watch(state, working, orders)
+        self._control = JobControl(state.database)
+        self.operating = self._operator_actions(state, working)
+        if self._receives:
+            self._listening = self._prepare_listening(state, working, self._watch, orders)
+            self._start_retention(self._listening.intake.forget_count)
+            self._listening.start()
+        state.observer.started(version=version("rcmed"), worker=self.name)
+        self._observer = state.observer
 
-        def on_lost(name: str) -> None:
-            for association in self.index.release_all_associations(name):
-                observer.instances_transferred(association)
+    def _prepare_retention(self, state: OpenState, working: Working) -> Retention:
+        """Bring what it began to its end, before anything new comes, even where nothing more is to be deleted."""
+        retention = Retention(
+            self.settings.retention,
+            state.files,
+            state.index,
+            Removals(state.database),
+            state.observer,
+            lambda job_id: job_folder(Path(), job_id),
+            working.engine.forget,
+            may_look=self._turn.is_ours,
+        )
+        retention.recover()
+        return retention
 
-        def on_expected(expected: Sequence[JobRow]) -> None:
-            if expected:
-                engine.expect_job()
-            worker.read_ahead(expected)
-
-        def on_look() -> None:
-            self.index.release_the_rest()
-            observer.tell_the_rest()
-
-        self._upkeep = Heartbeat(self.settings.workers, self.name, roll, self.ledger, engine, on_lost, on_look)
-        self._upkeep.start()
-        orders = PullOrders(self._database) if self.settings.sources else None
-        if orders is not None and self._receives and not shared:
+    def _take_up_orders(self, state: OpenState) -> PullOrders | None:
+        """The orders of studies to fetch; those that an earlier run began are begun anew."""
+        if not self.settings.sources:
+            return None
+        orders = PullOrders(state.database)
+        if self._receives and not state.is_shared:
             orders.take_up_again()
-        self._watch = StudyWatch(
-            self.index,
+        return orders
+
+    def _start_watch(self, state: OpenState, working: Working, orders: PullOrders | None) -> StudyWatch:
+        watch = StudyWatch(
+            state.index,
             self.settings.completion.rules,
-            routing.routes,
+            self.settings.routing.routes,
             lambda: self._assistant.identity.weights_sha256,
-            self._submit,
+            working.submit,
             self._on_change,
             overdue_seconds=0.0 if self._receives else self.settings.workers.lost_seconds,
             skipped_modalities=self.settings.receive.skipped_modalities,
-            on_complete=observer.study_completed,
+            on_complete=state.observer.study_completed,
             is_awaited=orders.is_pulling if orders is not None else lambda study_uid: False,
             # Where several processes share a database, another one may do the job.
-            on_expected=None if shared else on_expected,
+            on_expected=None if state.is_shared else working.answers.read_ahead,
         )
-        self._watch.start()
-        self._control = JobControl(self._database)
-        self.operating = OperatorActions(
+        watch.start()
+        return watch
+
+    def _operator_actions(self, state: OpenState, working: Working) -> OperatorActions:
+        return OperatorActions(
             self._control,
             self.ledger,
             self.index,
-            self._submit,
-            engine.cancel,
-            lambda job_id: bool(worker.result_files(job_id)),
-            routing.destinations,
-            observer,
+            working.submit,
+            working.engine.cancel,
+            lambda job_id: bool(working.answers.result_files(job_id)),
+            self.settings.routing.destinations,
+            state.observer,
             self._on_operated,
         )
-        if self._receives:
-            inside = Inside(
-                root=self.root,
-                files=self._files,
-                database=self._database,
-                index=self.index,
-                story=self.story,
-                ledger=self.ledger,
-                control=self._control,
-                operating=self.operating,
-                watch=self._watch,
-                engine=engine,
-                observer=observer,
-                metrics=self.metrics,
-                conditions=self._conditions,
-                reports=reports,
-                orders=orders,
-                health=self.health,
-                attention=self.attention,
-            )
-            self._listening = Listening(self.settings, inside)
-            self._start_retention(self._listening.intake.forget_count)
-            self._listening.start()
-        observer.started(version=version("rcmed"), worker=self.name)
-        self._observer = observer
+
+    def _prepare_listening(
+        self, state: OpenState, working: Working, watch: StudyWatch, orders: PullOrders | None
+    ) -> Listening:
+        inside = Inside(
+            root=self.root,
+            files=state.files,
+            database=state.database,
+            index=state.index,
+            story=state.timeline,
+            ledger=state.ledger,
+            control=self._control,
+            operating=self.operating,
+            watch=watch,
+            engine=working.engine,
+            observer=state.observer,
+            metrics=state.metrics,
+            conditions=self._conditions,
+            reports=state.reports,
+            orders=orders,
+            health=self.health,
+            attention=self.attention,
+        )
+        return Listening(self.settings, inside)
 
     def stop(self) -> None:
         """Stop listening and working; everything goes on at the next start."""
@@ -260,19 +224,12 @@ class Gateway:
             self._watch.stop()
         if isinstance(self._assistant, LoadingAssistant):
             self._assistant.stop()
-        if self._engine is not None:
-            self._engine.stop()
-        if self._upkeep is not None:
-            self._upkeep.stop()
+        if self._working is not None:
+            self._working.stop()
         if self._observer is not None:
             self._observer.stopped()
-        if self._audit is not None:
-            self._audit.close()
-        if self._database is not None:
-            self._database.close()
-        self._locks.close()
-        self._listening = self._watch = self._engine = self._database = self._upkeep = None
-        self._observer = self._audit = self._retention = None
+        self._held.close()
+        self._listening = self._watch = self._working = self._observer = self._retention = None
 
     def __enter__(self) -> Gateway:
         self.start()
@@ -288,7 +245,7 @@ class Gateway:
         parts = {"receive": "not listening"} if self._receives else {}
         if self._listening is not None:
             parts |= self._listening.health()
-        parts["upkeep"] = self._upkeep.health() if self._upkeep is not None else "not running"
+        parts["upkeep"] = self._working.health() if self._working is not None else "not running"
         parts["completion"] = self._watch.health() if self._watch is not None else "not running"
         if isinstance(self._assistant, LoadingAssistant):
             parts["model"] = self._assistant.health()
@@ -319,21 +276,6 @@ class Gateway:
         if isinstance(self._assistant, LoadingAssistant) and not self._assistant.is_loaded:
             told["model"] = "not in memory: it is being loaded, or waits for the first job"
         return told
-
-    def _prepare_retention(self, removals: Removals, observer: Observer, engine: JobEngine) -> Retention:
-        """Bring what it began to its end, before anything new comes, even where nothing more is to be deleted."""
-        retention = Retention(
-            self.settings.retention,
-            self._files,
-            self.index,
-            removals,
-            observer,
-            lambda job_id: job_folder(Path(), job_id),
-            engine.forget,
-            may_look=self._turn.is_ours,
-        )
-        retention.recover()
-        return retention
 
     def _start_retention(self, on_removed: Callable[[str], None]) -> None:
         retention = self._retention
@@ -381,12 +323,6 @@ class Gateway:
 
     # inside
 
-    def _submit(self, job_ids: Sequence[str]) -> None:
-        assert self._engine is not None
-        for job_id in job_ids:
-            self._engine.submit(job_id)
-        self.ledger.submitted(job_ids)
-
     def _on_operated(self) -> None:
         if self._watch is not None:
             self._watch.wake()
@@ -395,10 +331,3 @@ class Gateway:
     def _on_change(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-def _rotation(settings: RetentionSettings) -> Rotation:
-    megabytes, days = settings.audit_megabytes, settings.audit_days
-    return Rotation(
-        bytes=None if megabytes is None else round(megabytes * 1e6), seconds=None if days is None else days * 86_400.0
-    )

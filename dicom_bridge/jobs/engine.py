@@ -13,7 +13,6 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from dicom_bridge.jobs.pace import QueuePace
 from dicom_bridge.jobs.steps import JobStep
 from dicom_bridge.jobs.time_limit import TimeLimit, end_process
 from dicom_bridge.jobs.worker import JobWorker
@@ -70,7 +69,6 @@ class JobEngine:
         self._end_process = end_process
         self._strays: set[str] = set()
         self._time_limit = TimeLimit(settings.time_limit_seconds, self._end_stuck)
-        self._pace = QueuePace(settings.polling_seconds)
 
     def start(self) -> None:
         """Start; what an earlier run left pending goes on.
@@ -85,7 +83,7 @@ class JobEngine:
             address = f"sqlite:///{self._database.resolve()}"
         else:
             address = self._database.render_as_string(hide_password=False)
-        provide(StepResources(self._worker, self._time_limit, self._pace))
+        provide(StepResources(self._worker, self._time_limit))
         config: DBOSConfig = {
             "name": "rcmed-gateway",
             "system_database_url": address,
@@ -106,10 +104,6 @@ class JobEngine:
             self.stop()
             raise
 
-    def expect_job(self) -> None:
-        """A job is about to be submitted: it shall not wait long for the next look at its queue."""
-        self._pace.hasten(JOBS)
-
     def submit(self, job_id: str) -> None:
         """Put a job, or its deliveries that are to be made, into the queues; what is there is not put there again."""
         submission = self._worker.submission(job_id)
@@ -117,7 +111,7 @@ class JobEngine:
             with SetEnqueueOptions(priority=submission.priority.rank):
                 DBOS.enqueue_workflow(JOBS, run_job, job_id)
         if submission.deliveries:
-            files = self._worker.result_files(job_id)
+            files = self._worker.answers.result_files(job_id)
             for destination, drive in submission.deliveries.items():
                 enqueue_delivery(job_id, destination, drive, submission.priority, files)
 
@@ -125,14 +119,14 @@ class JobEngine:
         """Take a job and its deliveries out of the queues; of what runs, the step in progress is the last one."""
         names = [workflow_id(f"{row.job_id}:{row.destination}", row.drive) for row in deliveries]
         DBOS.cancel_workflows([workflow_id(job.job_id, job.drive), *names])
-        self._worker.forget(job.job_id)
+        self._worker.answers.forget(job.job_id)
 
     def steps(self, job: JobRow) -> list[JobStep]:
         """The finished steps of the latest drive of a job, in their order."""
-        told = DBOS.list_workflow_steps(workflow_id(job.job_id, job.drive), load_output=False)
+        finished = DBOS.list_workflow_steps(workflow_id(job.job_id, job.drive), load_output=False)
         return [
             JobStep(step["function_name"], begun / 1000, ended / 1000)
-            for step in told
+            for step in finished
             if (begun := step["started_at_epoch_ms"]) is not None
             and (ended := step["completed_at_epoch_ms"]) is not None
             and step["child_workflow_id"] is None
@@ -174,7 +168,6 @@ class JobEngine:
         """Stop; what was not finished goes on after the next start."""
         self._worker.stop()
         self._time_limit.stop()
-        self._pace.stop()
         running = running_jobs()
         DBOS.destroy()
         if running:
@@ -198,13 +191,10 @@ class JobEngine:
         self._end_process()
 
     def _register(self, name: str, concurrency: int, global_concurrency: int | None = None) -> None:
-        queue = DBOS.register_queue(
+        DBOS.register_queue(
             name,
             worker_concurrency=concurrency,
             global_concurrency=global_concurrency,
             polling_interval_sec=self._settings.polling_seconds,
             on_conflict="always_update",
         )
-        if isinstance(self._database, Path):
-            # In a shared database it would be every process that looks more often.
-            self._pace.register(name, queue)

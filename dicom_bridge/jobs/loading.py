@@ -11,9 +11,10 @@ import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from dicom_bridge.jobs.libraries import load_libraries
-from dicom_bridge.jobs.worker import FindsInImages, GatewayStoppingError
+from dicom_bridge.jobs.answer_writer import FindsInImages
+from dicom_bridge.jobs.worker import GatewayStoppingError
 from dicom_bridge.settings import ModelSettings
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.image import Image
@@ -23,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 _FIRST_WAIT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 300.0
 _STOP_SECONDS = 30.0
+# Readers and writers of DICOM, which take seconds to load; receiving needs none.
+_LIBRARIES = ("dicom_bridge.series.images", "rcmed.evaluation.overlays", "dicom_bridge.results.filing")
 
 
 class LoadingAssistant:
@@ -156,3 +159,12 @@ class LoadingAssistant:
                 self._changed.notify_all()
             _LOG.info("the model %s is loaded", loaded.identity.name)
             return
+
+
+def load_libraries() -> None:
+    """Import what the steps of a job import, so that the first one does not wait for it."""
+    for name in _LIBRARIES:
+        import_module(name)
+    from dicom_bridge.results.provenance import load_tables
+
+    load_tables()

@@ -1,61 +1,25 @@
-"""The work of a job, step by step. Each step can be done again: its files have fixed names and appear whole."""
+"""The course of a job: begun, read, answered, delivered, ended. Each step can be done again."""
 
 from __future__ import annotations
 
-import io
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-from PIL import Image as PillowImage
-from pydicom.dataset import Dataset
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.delivery.destination import Destination, DestinationUnavailableError, files_for
 from dicom_bridge.events.sink import Observer
+from dicom_bridge.jobs.answer_writer import AnswerWriter, say_of_job
 from dicom_bridge.jobs.ledger import Attempt, JobLedger
-from dicom_bridge.jobs.memory import TooLargeError
-from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
-from dicom_bridge.results.kinds import DEFAULT_RESULTS, DICOM_SUFFIX, MESSAGE_FILES, MessageKind, ResultKind
 from dicom_bridge.settings import DeliverySettings
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.states import DeliveryState, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.priority import Priority
-from dicom_bridge.studies.routing import Route
-from rcmed.durable_files import write_durably
-from rcmed.findings import Findings, ModelIdentity
-from rcmed.findings.json_file import write_findings_json
-from rcmed.image import Image
 
-if TYPE_CHECKING:
-    from dicom_bridge.results.filing import FiledResults
-    from dicom_bridge.results.identifiers import ResultIdentifiers
-
-FINDINGS_FILE = "findings.json"
-FIRST_RESULT_SERIES_NUMBER = 9001
-
-_LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
-
-
-class FindsInImages(Protocol):
-    """What the gateway needs of an assistant; `rcmed.Assistant` has it."""
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Which model speaks."""
-        ...
-
-    def find(self, image: Image, prompts: str | Sequence[str]) -> Findings:
-        """Find what the prompts name; no prompts: what is there."""
-        ...
 
 
 @runtime_checkable
@@ -80,14 +44,6 @@ class GatewayStoppingError(BaseException):
     """
 
 
-@dataclass
-class _Memory:
-    """What one job holds between its steps; computed again when a restart took it away."""
-
-    reading: JobReading | None = None
-    findings: dict[int, Findings] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Submission:
     """What the engine has to have of a job.
@@ -108,60 +64,39 @@ class JobWorker:
 
     def __init__(
         self,
-        root: Path,
         index: StudyIndex,
         ledger: JobLedger,
-        assistant: FindsInImages,
+        answers: AnswerWriter,
         destinations: Mapping[str, Destination],
         patience: DeliverySettings,
         on_change: Callable[[], None] = lambda: None,
         observer: Observer | None = None,
         conditions: DestinationConditions | None = None,
-        routes: Sequence[Route] = (),
-        reading_ahead_bytes: int = 0,
-        memory_bytes: int | None = None,
         maximum_attempts: int = 3,
     ) -> None:
         """Prepare.
 
         Args:
-            root: the state folder; results go to `root/jobs/<job id>`.
-            index: of the instances.
+            index: takes the lines said of jobs.
             ledger: of the jobs.
-            assistant: finds.
+            answers: written of the jobs' series.
             destinations: by name.
             patience: with destinations.
             on_change: called when a job's or a delivery's state changed.
-            observer: is told of steps and deliveries.
+            observer: hears of deliveries.
             conditions: of the destinations, kept up to date.
-            routes: say which objects are written; a job of a route that is gone gets SEG and SR.
-            reading_ahead_bytes: most of a study that `read_ahead` reads.
-            memory_bytes: that a job may take beside the model; None: as much as it wants.
             maximum_attempts: after which a job that never comes to an end fails.
         """
-        self._root = root
         self._index = index
         self._ledger = ledger
-        self._assistant = assistant
+        self.answers = answers
         self._destinations = destinations
         self._patience = patience
         self._on_change = on_change
         self._observer = observer or Observer()
         self._conditions = conditions or DestinationConditions(destinations)
-        self._results = {route.name: route.results for route in routes}
-        self._memory: dict[str, _Memory] = {}
-        self._memory_bytes, self._maximum_attempts = memory_bytes, maximum_attempts
-        self._ahead = ReadingAhead(reading_ahead_bytes, memory_bytes)
+        self._maximum_attempts = maximum_attempts
         self.stopping = threading.Event()
-
-    def job_folder(self, job_id: str) -> Path:
-        """Where a job's files lie."""
-        return job_folder(self._root, job_id)
-
-    def read_ahead(self, jobs: Iterable[JobRow]) -> None:
-        """Read what these jobs would read, if they come to be and nothing else is to be done before."""
-        if not self._ledger.has_unfinished():
-            self._ahead.begin(self._files_of(job) for job in jobs)
 
     def begin(self, job_id: str) -> JobState | None:
         """A process begins a job or goes on with it; returns the end that it has, or None: it is to be worked on.
@@ -195,101 +130,23 @@ class JobWorker:
         Raises:
             GatewayStoppingError: the gateway stops.
         """
-        if isinstance(self._assistant, LoadsLater) and not self._assistant.is_loaded:
+        assistant = self.answers.assistant
+        if isinstance(assistant, LoadsLater) and not assistant.is_loaded:
             self._ledger.end_attempts([job_id])
-            self._assistant.await_loaded()
+            assistant.await_loaded()
             self._ledger.begin_attempt(job_id, self._maximum_attempts)
 
     def read(self, job_id: str) -> int:
-        """Read the job's instances into images, say what was refused; returns the number of images."""
-        job = self._ledger.job(job_id)
+        """Begin to work on a job: read its instances; returns the number of images."""
         self._ledger.set_state(job_id, JobState.RUNNING)
         self._on_change()
-        try:
-            with self._observer.step("read", job):
-                reading = self._read_images(job)
-        except TooLargeError as error:
-            self._say(job, f"series {job.series_uid}: {error}")
-            return 0
-        images = reading.series.images
-        for refusal in reading.series.refusals:
-            self._say(job, str(refusal.reason))
-        for image in images:
-            for warning in image.warnings:
-                self._say(job, warning, level="warning")
-        self._memory[job_id] = _Memory(reading)
-        return len(images)
-
-    def find(self, job_id: str, number: int) -> list[str]:
-        """Ask the assistant about one image; writes findings.json and the overlays.
-
-        Returns:
-            paths of the files, relative to the state folder.
-        """
-        from dicom_bridge.results.kinds import SEGMENTATION_FILE
-        from rcmed.evaluation.overlays import best_slice, paint_overlay
-
-        job = self._ledger.job(job_id)
-        image = self._image(job, number)
-        with self._observer.step("find", job):
-            findings = self._findings(job, number)
-        folder = self._image_folder(job, number)
-        folder.mkdir(parents=True, exist_ok=True)
-        masks: dict[int, str] = {}
-        files = [folder / FINDINGS_FILE]
-        for place, finding in enumerate(findings.findings):
-            if finding.reason:
-                self._say(job, f"prompt {finding.prompt!r}: {finding.reason}", level="warning")
-            if finding.is_present:
-                masks[place] = SEGMENTATION_FILE
-            if finding.target is not None:
-                picture = paint_overlay(image, [finding], best_slice(image, finding))
-                files.append(folder / f"overlay-{place + 1}.png")
-                write_durably(files[-1], _png(picture))
-        write_findings_json(image, findings, masks, folder / FINDINGS_FILE)
-        return [str(path.relative_to(self._root)) for path in files]
-
-    def build_results(self, job_id: str) -> list[str]:
-        """Write what the route asks for of every image; returns the paths, relative to the state folder."""
-        from dicom_bridge.results.identifiers import ResultIdentifiers
-
-        job = self._ledger.job(job_id)
-        files: list[str] = []
-        for number in range(len(self._images(job))):
-            identifiers = ResultIdentifiers.derive(
-                job_id if number == 0 else f"{job_id}/{number}",
-                created=datetime.fromtimestamp(job.created_at, tz=UTC).astimezone().replace(tzinfo=None),
-                series_number=FIRST_RESULT_SERIES_NUMBER + 2 * number,
-            )
-            for filed in self._file_results(job, number, identifiers):
-                for refusal in filed.refusals:
-                    self._say(job, refusal, level="warning" if filed.files else "error")
-                for loss in filed.losses:
-                    self._say(job, loss, level="warning")
-                files += [str(file.relative_to(self._root)) for file in filed.files]
-        return files
-
-    def _file_results(self, job: JobRow, number: int, identifiers: ResultIdentifiers) -> list[FiledResults]:
-        """Write the objects of an image, then its messages, which may hold what was written before."""
-        from dicom_bridge.messages.filing import file_messages
-        from dicom_bridge.results.filing import file_results
-
-        image, findings, folder = self._image(job, number), self._findings(job, number), self._image_folder(job, number)
-        wanted, known = self._results_of(job), self._reading(job).sources
-        objects = [kind for kind in wanted if isinstance(kind, ResultKind)]
-        filed = []
-        with self._observer.step("results", job):
-            if objects:
-                earlier = self._predecessors(job, folder)
-                filed.append(file_results(image, findings, identifiers, folder, objects, earlier, known))
-            filed.append(file_messages(image, findings, identifiers, folder, wanted, known))
-        return filed
+        return self.answers.read(job_id)
 
     def hand_over(self, job_id: str) -> list[str]:
         """Write the deliveries that are to be made; returns the destinations."""
         destinations = self._ledger.begin_deliveries(job_id)
         self._ledger.set_state(job_id, JobState.DELIVERING)
-        self._memory.pop(job_id, None)
+        self.answers.forget(job_id)
         self._on_change()
         return destinations
 
@@ -298,7 +155,7 @@ class JobWorker:
         if error is not None:
             self._say(self._ledger.job(job_id), error)
         self._ledger.set_state(job_id, state, error)
-        self._memory.pop(job_id, None)
+        self.answers.forget(job_id)
         self._on_change()
 
     def attempt_delivery(self, job_id: str, destination: str, files: Sequence[str], attempt: int) -> bool:
@@ -318,7 +175,7 @@ class JobWorker:
         try:
             if target is None:
                 raise DestinationUnavailableError("is not configured any more")
-            taken = files_for(target, [self._root / file for file in files])
+            taken = files_for(target, [self.answers.root / file for file in files])
             if not taken:
                 return self._nothing_to_deliver(job, destination, attempt)
             with self._observer.step("deliver", job, destination=destination, attempt=attempt):
@@ -351,16 +208,6 @@ class JobWorker:
         self._on_change()
         return True
 
-    def destinations_of(self, job_id: str) -> list[str]:
-        """Where its results go."""
-        return list(self._ledger.job(job_id).destinations)
-
-    def result_files(self, job_id: str) -> list[str]:
-        """What a job has to deliver, relative to the state folder: DICOM files and messages in its folder."""
-        patterns = (f"*{DICOM_SUFFIX}", *MESSAGE_FILES.values())
-        found = [path for pattern in patterns for path in self.job_folder(job_id).glob(f"**/{pattern}")]
-        return sorted(str(path.relative_to(self._root)) for path in found)
-
     def submission(self, job_id: str) -> Submission:
         """What the engine has to have of an unfinished job; asked for again it is the same.
 
@@ -383,11 +230,7 @@ class JobWorker:
     def stop(self) -> None:
         """No step waits any more, and nothing is read ahead."""
         self.stopping.set()
-        self._ahead.stop()
-
-    def forget(self, job_id: str) -> None:
-        """A job does not go on: let go of what was kept for its next step."""
-        self._memory.pop(job_id, None)
+        self.answers.stop()
 
     def _wait_for_next_attempt(self, job_id: str, destination: str, seconds: float) -> None:
         """Wait; ends before where the delivery was cancelled, by whichever process.
@@ -415,63 +258,5 @@ class JobWorker:
         self._on_change()
         return given_up
 
-    def _read_images(self, job: JobRow) -> JobReading:
-        InstanceFiles(self._root).require()
-        files = self._files_of(job)
-        return self._ahead.take(files) or read_files(files, self._memory_bytes)
-
-    def _files_of(self, job: JobRow) -> list[Path]:
-        known = self._index.instances_of(job.study_uid, job.series_uid)
-        return [self._root / known[uid] for uid in job.instances if uid in known]
-
-    def _images(self, job: JobRow) -> tuple[Image, ...]:
-        return self._reading(job).series.images
-
-    def _reading(self, job: JobRow) -> JobReading:
-        memory = self._memory.setdefault(job.job_id, _Memory())
-        if memory.reading is None:
-            memory.reading = self._read_images(job)
-        return memory.reading
-
-    def _image(self, job: JobRow, number: int) -> Image:
-        return self._images(job)[number]
-
-    def _findings(self, job: JobRow, number: int) -> Findings:
-        image = self._image(job, number)
-        memory = self._memory.setdefault(job.job_id, _Memory())
-        if number not in memory.findings:
-            memory.findings[number] = self._assistant.find(image, job.prompts or "")
-        return memory.findings[number]
-
-    def _image_folder(self, job: JobRow, number: int) -> Path:
-        folder = self.job_folder(job.job_id)
-        return folder if len(self._images(job)) == 1 else folder / f"image-{number + 1}"
-
-    def _results_of(self, job: JobRow) -> tuple[ResultKind | MessageKind, ...]:
-        return self._results.get(job.route, DEFAULT_RESULTS)
-
-    def _predecessors(self, job: JobRow, image_folder: Path) -> list[Dataset]:
-        from dicom_bridge.results.reports.predecessors import earlier_reports
-
-        earlier = [self.job_folder(one.job_id) for one in self._ledger.earlier_generations(job)]
-        return earlier_reports(earlier, image_folder.relative_to(self.job_folder(job.job_id)).as_posix())
-
     def _say(self, job: JobRow, text: str, level: str = "error") -> None:
-        self._index.add_line(text, level=level, study_uid=job.study_uid, series_uid=job.series_uid, job_id=job.job_id)
-
-
-def job_folder(root: Path, job_id: str) -> Path:
-    """Where a job's files lie under the state folder.
-
-    Raises:
-        ValueError: not a job id.
-    """
-    if len(job_id) != 64 or not set(job_id) <= set("0123456789abcdef"):
-        raise ValueError("a job id has 64 hexadecimal digits")
-    return root / "jobs" / job_id
-
-
-def _png(picture: Any) -> bytes:
-    buffer = io.BytesIO()
-    PillowImage.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
+        say_of_job(self._index, job, text, level)

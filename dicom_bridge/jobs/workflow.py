@@ -20,7 +20,6 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from dbos import error as dbos_error
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from dicom_bridge.jobs.pace import QueuePace
 from dicom_bridge.jobs.time_limit import TimeLimit
 from dicom_bridge.jobs.worker import GatewayStoppingError, JobWorker
 from dicom_bridge.store.states import JobState
@@ -55,7 +54,6 @@ class StepResources:
 
     worker: JobWorker
     time_limit: TimeLimit
-    pace: QueuePace
 
 
 # DBOS is one per process, and what is durable can't carry objects: the steps find theirs here.
@@ -128,21 +126,18 @@ def _is_away(error: DBAPIError | OSError) -> bool:
 
 @DBOS.step(name="read", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _read(job_id: str) -> int:
-    _provided().pace.rest(JOBS)
     return _do(lambda worker: worker.read(job_id), timed=job_id)
 
 
 @DBOS.step(name="find", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _find(job_id: str, number: int) -> list[str]:
     _do(lambda worker: worker.await_assistant(job_id))
-    return _do(lambda worker: worker.find(job_id, number), timed=job_id)
+    return _do(lambda worker: worker.answers.find(job_id, number), timed=job_id)
 
 
 @DBOS.step(name="results", retries_allowed=True, max_attempts=5, should_retry=_is_passing)
 def _results(job_id: str) -> list[str]:
-    for destination in _do(lambda worker: worker.destinations_of(job_id)):
-        _provided().pace.hasten(delivery_queue(destination))
-    return _do(lambda worker: worker.build_results(job_id), timed=job_id)
+    return _do(lambda worker: worker.answers.build_results(job_id), timed=job_id)
 
 
 @DBOS.step(name="hand over")
@@ -157,7 +152,6 @@ def _finish(job_id: str, state: str, error: str | None) -> None:
 
 @DBOS.step(name="attempt delivery")
 def _attempt_delivery(job_id: str, destination: str, files: list[str], attempt: int) -> bool:
-    _provided().pace.rest(delivery_queue(destination))
     return _do(lambda worker: worker.attempt_delivery(job_id, destination, files, attempt))
 
 
@@ -203,7 +197,7 @@ def _steps_of_job(job_id: str) -> str:
             _find(job_id, number)
         files = _results(job_id)
     except dbos_error.DBOSWorkflowCancelledError:
-        _provided().worker.forget(job_id)
+        _provided().worker.answers.forget(job_id)
         raise
     except Exception as error:
         _LOG.exception("job %s failed", job_id)

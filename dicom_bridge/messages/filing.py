@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from pydicom import dcmread
-
 from dicom_bridge.messages.content import report_content
 from dicom_bridge.messages.oru import build_oru
 from dicom_bridge.messages.resources import build_bundle
-from dicom_bridge.results.documents.encapsulated_pdf import pages_of
 from dicom_bridge.results.filing import FiledResults
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.kinds import DOCUMENT_FILE, MESSAGE_FILES, MessageKind, ResultKind
+from dicom_bridge.results.kinds import MESSAGE_FILES, MessageKind
 from dicom_bridge.results.sources.source import KnownSources, sources_read_once
 from rcmed.durable_files import write_durably
 from rcmed.errors import InputError
@@ -28,32 +25,27 @@ def file_messages(
     findings: Findings,
     identifiers: ResultIdentifiers,
     folder: Path,
-    kinds: Collection[ResultKind | MessageKind],
+    kinds: Collection[MessageKind],
+    pages: bytes | None = None,
     known: KnownSources | None = None,
 ) -> FiledResults:
-    """Write the messages among `kinds` into `folder`, each there whole or not at all.
-
-    Where the report to read is among them, too, its file lies in `folder` already and the messages hold its pages.
+    """Write the messages of these kinds into `folder`, each there whole or not at all.
 
     Args:
         image, findings, identifiers, known: as `build_objects` has them.
         folder: where.
-        kinds: all that is asked for.
+        kinds: which messages.
+        pages: of the report to read, a PDF, which the messages then hold.
     Raises:
         OSError: the folder can't be written.
     """
-    wanted = [kind for kind in MessageKind if kind in kinds]
-    if not wanted:
-        return FiledResults(())
-    document = folder / DOCUMENT_FILE
-    pages = pages_of(dcmread(document)) if ResultKind.PDF in kinds and document.is_file() else None
     try:
         with sources_read_once(known):
             content = report_content(image, findings, identifiers, pages)
     except InputError as error:
         return FiledResults((), (f"no message is written: {error}",))
     files, refusals = [], []
-    for kind in wanted:
+    for kind in kinds:
         try:
             built = _BUILDERS[kind](content)
         except ImportError as error:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from dicom_bridge.results.documents.encapsulated_pdf import pages_of
 from dicom_bridge.results.identifiers import ResultIdentifiers
-from dicom_bridge.results.kinds import DEFAULT_RESULTS, ResultKind
+from dicom_bridge.results.kinds import DEFAULT_RESULTS, DOCUMENT_FILE, ResultKind
 from dicom_bridge.results.objects import build_objects
 from dicom_bridge.results.sources.source import KnownSources
 from rcmed.durable_files import write_durably
@@ -28,11 +27,13 @@ class FiledResults:
         files: of the objects, in the order of `ResultKind`.
         refusals: a line for each thing that is not written, and why.
         losses: a line for each attribute of the source that is not in them as it was there.
+        pages: of the report to read, a PDF; None where it is not among them.
     """
 
     files: tuple[Path, ...]
     refusals: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    pages: bytes | None = None
 
 
 def file_results(
@@ -50,27 +51,16 @@ def file_results(
         OSError: the folder can't be written.
     """
     files = []
-    with _collector_paused():
-        try:
-            objects = build_objects(image, findings, identifiers, kinds, predecessors, known)
-        except InputError as error:
-            return FiledResults((), (f"no {_in_words(kinds)} are written: {error}",))
-        for name, content in objects.files():
-            write_durably(folder / name, content)
-            files.append(folder / name)
-    return FiledResults(tuple(files), objects.refusals, objects.losses)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Objects by the ten thousand are made here and all of them are needed: looking for garbage takes a fifth more."""
-    was_enabled = gc.isenabled()
-    gc.disable()
     try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+        objects = build_objects(image, findings, identifiers, kinds, predecessors, known)
+    except InputError as error:
+        return FiledResults((), (f"no {_in_words(kinds)} are written: {error}",))
+    for name, content in objects.files():
+        write_durably(folder / name, content)
+        files.append(folder / name)
+    document = objects.datasets.get(DOCUMENT_FILE)
+    pages = None if document is None else pages_of(document)
+    return FiledResults(tuple(files), objects.refusals, objects.losses, pages)
 
 
 def _in_words(kinds: Collection[ResultKind]) -> str:

@@ -39,3 +39,9 @@ FILE_PATTERNS = (
 
 MESSAGE_FILES = {MessageKind.HL7: "report.hl7", MessageKind.FHIR: "report.fhir.json"}
 DICOM_SUFFIX, HL7_SUFFIX, FHIR_SUFFIX = ".dcm", ".hl7", ".json"
+SUFFIXES: dict[ResultKind | MessageKind, str] = {
+    **dict.fromkeys(ResultKind, DICOM_SUFFIX),
+    MessageKind.HL7: HL7_SUFFIX,
+    MessageKind.FHIR: FHIR_SUFFIX,
+}
+"""Of the files of each kind."""

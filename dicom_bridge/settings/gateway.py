@@ -56,8 +56,7 @@ class JobSettings(Settings):
     Attributes:
         concurrency: jobs of the model that run at the same time in one process.
         global_concurrency: in all processes that share a database; None: only `concurrency` limits.
-        polling_seconds: how often queues are looked at; more often while a study is about to be complete or results are
-            about to be delivered, if no other process shares the database.
+        polling_seconds: between two looks at a queue; a job waits for one in its own and one in each destination's.
         time_limit_seconds: that a job may work, not counted what it waits for; one that takes longer fails, and the
             process starts anew, since what is stuck in a decoder can't be called back.
         maximum_attempts: a job during which the process died so often, whatever killed it, fails.
@@ -69,7 +68,7 @@ class JobSettings(Settings):
 
     concurrency: int = Field(default=1, ge=1)
     global_concurrency: int | None = Field(default=None, ge=1)
-    polling_seconds: float = Field(default=0.2, gt=0)
+    polling_seconds: float = Field(default=0.1, gt=0)
     time_limit_seconds: float = Field(default=3600.0, gt=0)
     maximum_attempts: int = Field(default=3, ge=1)
     memory_megabytes: int | None = Field(default=None, ge=1)

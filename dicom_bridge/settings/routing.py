@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -35,7 +35,17 @@ class DeliverySettings(Settings):
         return min(self.first_wait_seconds * 2.0 ** min(attempt - 1, 30), self.maximum_wait_seconds)
 
 
-class CStoreDestination(Settings):
+class DestinationBase(Settings):
+    """What holds for every destination.
+
+    Attributes:
+        takes: what it gets of a route's results: the DICOM objects, unless it says otherwise.
+    """
+
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]] = tuple(ResultKind)
+
+
+class CStoreDestination(DestinationBase):
     """An application entity that takes results by C-STORE.
 
     Attributes:
@@ -55,9 +65,10 @@ class CStoreDestination(Settings):
     commitment: Literal["auto", "required", "off"] = "auto"
 
 
-class FolderDestination(Settings):
+class FolderDestination(DestinationBase):
     """A folder; relative paths are taken from the state folder. Files lie in `<study>/<SOP Instance UID>.dcm`."""
 
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]] = (*ResultKind, *MessageKind)
     type: Literal["folder"]
     path: Path
 
@@ -65,7 +76,7 @@ class FolderDestination(Settings):
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 
 
-class StowDestination(Settings):
+class StowDestination(DestinationBase):
     """A DICOMweb server that takes results by STOW-RS and is asked for them by QIDO-RS (PS3.18 10.5 and 10.6).
 
     Attributes:
@@ -83,7 +94,7 @@ class StowDestination(Settings):
     tls: ClientTlsSettings | None = None
 
 
-class OrthancDestination(Settings):
+class OrthancDestination(DestinationBase):
     """An Orthanc server that takes results by its REST API, and is asked for them there.
 
     Attributes:
@@ -103,7 +114,7 @@ class OrthancDestination(Settings):
 Hl7Name = Annotated[str, Field(max_length=227, pattern=r"^[^|~\\&\x00-\x1f\x7f]*$")]
 
 
-class MllpDestination(Settings):
+class MllpDestination(DestinationBase):
     """An information system that takes HL7 v2 messages over MLLP; of a route's results it gets `hl7`.
 
     Attributes:
@@ -114,6 +125,7 @@ class MllpDestination(Settings):
         tls: None: plain MLLP.
     """
 
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]] = (MessageKind.HL7,)
     type: Literal["mllp"]
     host: str = Field(min_length=1)
     port: PeerPort
@@ -125,7 +137,7 @@ class MllpDestination(Settings):
     tls: ClientTlsSettings | None = None
 
 
-class FhirDestination(Settings):
+class FhirDestination(DestinationBase):
     """A FHIR R4 server that takes transactions; of a route's results it gets `fhir`.
 
     Attributes:
@@ -135,6 +147,7 @@ class FhirDestination(Settings):
         tls: for https; None: the certificate authorities of the system.
     """
 
+    takes: ClassVar[tuple[ResultKind | MessageKind, ...]] = (MessageKind.FHIR,)
     type: Literal["fhir"]
     url: Url
     token_file: ConfiguredFile | None = None
@@ -147,17 +160,6 @@ AnyDestination = (
     CStoreDestination | StowDestination | OrthancDestination | FolderDestination | MllpDestination | FhirDestination
 )
 DestinationSettings = Annotated[AnyDestination, Field(discriminator="type")]
-
-
-_MESSAGES: dict[str, MessageKind] = {"mllp": MessageKind.HL7, "fhir": MessageKind.FHIR}
-
-
-def is_taken_by(kind: ResultKind | MessageKind, destination: AnyDestination) -> bool:
-    """Whether a destination takes results of this kind: a folder all, information systems their messages alone."""
-    if destination.type == "folder":
-        return True
-    wanted = _MESSAGES.get(destination.type)
-    return kind == wanted if wanted is not None else isinstance(kind, ResultKind)
 
 
 def _results_folder() -> dict[str, AnyDestination]:
@@ -262,12 +264,13 @@ class RoutingSettings(Settings):
         known = {name: self.destinations[name] for name in route.destinations if name in self.destinations}
         mistakes: list[tuple[tuple[str | int, ...], str]] = []
         for place, name in enumerate(route.destinations):
-            if name in known and not any(is_taken_by(kind, known[name]) for kind in route.results):
-                wanted = _MESSAGES.get(known[name].type, "one of seg, sr, ...")
+            if name in known and not set(known[name].takes) & set(route.results):
+                takes = known[name].takes
+                wanted = takes[0].value if len(takes) == 1 else "one of seg, sr, ..."
                 text = f"destination {name!r} takes nothing of route {route.name!r}: add {wanted} to its results"
                 mistakes.append((("routes", number, "destinations", place), text))
         for place, kind in enumerate(route.results):
-            if len(known) == len(route.destinations) and not any(is_taken_by(kind, one) for one in known.values()):
+            if len(known) == len(route.destinations) and not any(kind in one.takes for one in known.values()):
                 text = f"no destination of route {route.name!r} takes {kind.value}: name one that does"
                 mistakes.append((("routes", number, "results", place), text))
         return mistakes

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from dicom_bridge.errors import NotThereError
-from dicom_bridge.store.database import Database, insert_if_absent
+from dicom_bridge.store.associations import AssociationIndex, same_or_both_absent
+from dicom_bridge.store.database import insert_if_absent
 from dicom_bridge.store.recording import Arriving, ReceivedInstance, record
 from dicom_bridge.store.tables import (
     AssociationRow,
@@ -36,112 +32,8 @@ from dicom_bridge.studies.routing import SeriesFacts
 _LOG = logging.getLogger(__name__)
 
 
-class StudyIndex:
+class StudyIndex(AssociationIndex):
     """The index of received studies. Every method is safe to call from any thread; writes are durable on return."""
-
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time, receiver: str | None = None) -> None:
-        """Prepare.
-
-        Args:
-            database: holds the tables.
-            clock: seconds since the epoch; the machines that share a database keep theirs together (NTP).
-            receiver: name of this process among those that share the database.
-        """
-        self._database = database
-        self._clock = clock
-        self._receiver = receiver
-        self._not_released: deque[tuple[str, float, bool]] = deque()
-
-    # associations
-
-    def open_association(self, calling_ae: str, called_ae: str, peer: str) -> str:
-        """Record an association; returns its id."""
-        association = uuid.uuid4().hex
-        with self._database.writing() as session:
-            session.add(
-                AssociationRow(
-                    id=association,
-                    calling_ae=calling_ae,
-                    called_ae=called_ae,
-                    peer=peer,
-                    opened_at=self._clock(),
-                    released_at=None,
-                    receiver=self._receiver,
-                )
-            )
-        return association
-
-    def release_association(self, association: str, is_aborted: bool = False) -> None:
-        """Record that an association ended; the first end counts.
-
-        An end that can't be recorded now is recorded by `release_the_rest`; nobody would tell of it again.
-
-        Args:
-            association: its id.
-            is_aborted: whether it ended without a release.
-        """
-        ended_at = self._clock()
-        try:
-            self._release(association, ended_at, is_aborted)
-        except DBAPIError as error:
-            _LOG.warning("the end of an association can't be recorded now: %s", str(error.orig).partition("\n")[0])
-            self._not_released.append((association, ended_at, is_aborted))
-
-    def release_the_rest(self) -> None:
-        """Record the ends of associations that could not be recorded when they ended.
-
-        Raises:
-            DBAPIError: they still can't be.
-        """
-        while self._not_released:
-            self._release(*self._not_released[0])
-            self._not_released.popleft()
-
-    def _release(self, association: str, ended_at: float, is_aborted: bool) -> None:
-        with self._database.writing() as session:
-            session.execute(
-                update(AssociationRow)
-                .where(AssociationRow.id == association, AssociationRow.released_at.is_(None))
-                .values(released_at=ended_at, is_aborted=is_aborted)
-            )
-
-    def release_all_associations(self, receiver: str | None = None) -> list[str]:
-        """No association outlives the process that held it; returns those that were still open.
-
-        They count as released: what was not acknowledged is sent again, and opens the next generation.
-
-        Args:
-            receiver: the process that is gone; None: this one, at its start.
-        """
-        still_open = [
-            AssociationRow.released_at.is_(None),
-            _same(AssociationRow.receiver, self._receiver if receiver is None else receiver),
-        ]
-        with self._database.writing() as session:
-            ended = list(
-                session.scalars(select(AssociationRow.id).where(*still_open).order_by(AssociationRow.opened_at))
-            )
-            session.execute(update(AssociationRow).where(*still_open).values(released_at=self._clock()))
-        return ended
-
-    def transferred(self, association: str) -> dict[str, Any]:
-        """Who an association was with, and how many new instances of which studies it brought."""
-        with self._database.reading() as session:
-            row = session.get(AssociationRow, association)
-            if row is None:
-                return {}
-            counts = session.execute(
-                select(InstanceRow.study_uid, func.count())
-                .where(InstanceRow.association == association)
-                .group_by(InstanceRow.study_uid)
-                .order_by(InstanceRow.study_uid)
-            )
-            return {
-                "calling_ae": row.calling_ae,
-                "called_ae": row.called_ae,
-                "address": row.peer,
-                "studies": {study: count for study, count in counts},
-            }
 
     # instances
 
@@ -328,16 +220,16 @@ class StudyIndex:
         """Say one line in the log and keep it for the status page; the same line of the same job is kept once."""
         text = " ".join(text.split())
         uids = {"study_uid": study_uid, "series_uid": series_uid, "job_id": job_id}
-        told = {name: uid for name, uid in uids.items() if uid is not None}  # fields of their own in a JSON log
+        known = {name: uid for name, uid in uids.items() if uid is not None}  # fields of their own in a JSON log
         _LOG.log(
-            logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid), extra=told
+            logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid), extra=known
         )
         with self._database.writing() as session:
             same = select(LineRow.id).where(
                 LineRow.text == text,
-                _same(LineRow.study_uid, study_uid),
-                _same(LineRow.series_uid, series_uid),
-                _same(LineRow.job_id, job_id),
+                same_or_both_absent(LineRow.study_uid, study_uid),
+                same_or_both_absent(LineRow.series_uid, series_uid),
+                same_or_both_absent(LineRow.job_id, job_id),
             )
             if job_id is not None:
                 session.execute(select(JobRow.job_id).where(JobRow.job_id == job_id).with_for_update())
@@ -370,11 +262,6 @@ def _locked_study(session: Session, study_uid: str) -> StudyRow | None:
     """A study as it is now; until the transaction's end no other one takes or closes it."""
     query = select(StudyRow).where(StudyRow.study_uid == study_uid).with_for_update()
     return session.scalar(query.execution_options(populate_existing=True))
-
-
-def _same(column: InstrumentedAttribute[str | None], value: str | None) -> ColumnElement[bool]:
-    """Equal, or both nothing; unlike IS NOT DISTINCT FROM, PostgreSQL finds it by an index."""
-    return column.is_(None) if value is None else column == value
 
 
 def _with_uids(text: str, study_uid: str | None, series_uid: str | None) -> str:

@@ -14,10 +14,10 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from dicom_bridge.delivery.condition import Condition
 from dicom_bridge.errors import NotThereError
+from dicom_bridge.jobs.answer_writer import FINDINGS_FILE, job_folder
 from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.steps import JobStep
-from dicom_bridge.jobs.worker import FINDINGS_FILE, job_folder
 from dicom_bridge.results.kinds import DOCUMENT_FILE
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.states import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobState

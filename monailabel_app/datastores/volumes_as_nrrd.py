@@ -21,7 +21,6 @@ from rcmed.image import Grid, Image
 _OTHER_COLOUR = (0, 200, 255)
 _LAYER_AXIS = "list"
 _COLOUR_AXIS = "RGB-color"
-_SEPARATORS = str.maketrans("^~|", "   ")
 
 
 def image_as_nrrd(image: Image) -> bytes:

@@ -46,7 +46,7 @@ def evaluate_volumes(
     output.mkdir(parents=True, exist_ok=True)
     rows: list[VolumeRow] = []
     unknown: Counter[str] = Counter()
-    kept = VolumePictures()
+    pictures = VolumePictures()
     refused = 0
     for case in track(cases, description="evaluating"):
         try:
@@ -56,21 +56,14 @@ def evaluate_volumes(
             refused += 1
             continue
         unknown.update(scored.unknown)
-        for row, found, truth in scored.answers:
-            rows.append(row)
-            if overlays:
-                kept.keep(row, found, truth)
+        rows += [row for row, _, _ in scored.answers]
+        if overlays:
+            pictures.draw(scored)
     write_csv(rows, output / "metrics.csv", VolumeRow)
     summary = summarise_volumes(rows, unknown, trained is not None, with_trained)
     (output / "summary.md").write_text(summary)
-    pictures = []
-    chosen = kept.choose(rows, overlays) if overlays else []
-    for case in cases:
-        if any(row.image == case.name for _, row in chosen):
-            pictures += kept.write(chosen, case.read()[0], case.name, output / "overlays")
-    order = {(row.image, row.target): place for place, (_, row) in enumerate(chosen)}
-    pictures.sort(key=lambda picture: order[picture.row.image, picture.row.target])
-    write_page(summary, pictures, assistant.identity, folder, len(rows), output / "summary.html")
+    shown = pictures.write(rows, overlays, output / "overlays") if overlays else []
+    write_page(summary, shown, assistant.identity, folder, len(rows), output / "summary.html")
     typer.echo(summary)
     if refused:
         raise typer.Exit(2)

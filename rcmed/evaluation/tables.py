@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -32,11 +33,24 @@ def table_head(columns: Sequence[str]) -> list[str]:
 
 
 def write_csv(rows: Sequence[_Row], path: Path, kind: type[_Row]) -> None:
-    """Write `metrics.csv`: a column for each field of the dataclass `kind`, in their order."""
+    """Write `metrics.csv`: a column for each field of the dataclass `kind`, in their order.
+
+    A field that is a dataclass itself has a column for each of its own.
+    """
+    columns = list(_columns(kind))
     with path.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, fieldnames=[field.name for field in fields(kind)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer = csv.writer(opened)
+        writer.writerow([column.rpartition(".")[2] for column in columns])
+        writer.writerows([attrgetter(column)(row) for column in columns] for row in rows)
+
+
+def _columns(kind: Any) -> Iterator[str]:
+    types = get_type_hints(kind)
+    for field in fields(kind):
+        if is_dataclass(types[field.name]):
+            yield from (f"{field.name}.{inner}" for inner in _columns(types[field.name]))
+        else:
+            yield field.name
 
 
 def summarise(rows: Sequence[ScoreRow], unknown: Mapping[str, int] = MappingProxyType({})) -> str:

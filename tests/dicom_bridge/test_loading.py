@@ -197,7 +197,7 @@ def test_receiving_and_completion_import_no_torch(tmp_path: Path, make_ct_series
 READS_AND_WRITES = """
 import sys
 from pathlib import Path
-from dicom_bridge.jobs.libraries import load_libraries
+from dicom_bridge.jobs.loading import load_libraries
 from dicom_bridge.jobs.worker import JobWorker
 
 load_libraries()

@@ -61,9 +61,9 @@ def filed(sources: Any, image: Image, folder: Path, kinds: Any = tuple(MessageKi
         Finding("prostate", sources.target("prostate", "41216001"), FindingStatus.IMPLAUSIBLE, 0.8, reason="a head"),
     )
     objects = [kind for kind in kinds if isinstance(kind, ResultKind)]
-    if objects:
-        file_results(image, findings, IDENTIFIERS, folder, objects)
-    told = file_messages(image, findings, IDENTIFIERS, folder, kinds)
+    pages = file_results(image, findings, IDENTIFIERS, folder, objects).pages if objects else None
+    messages = [kind for kind in kinds if isinstance(kind, MessageKind)]
+    told = file_messages(image, findings, IDENTIFIERS, folder, messages, pages)
     assert told.refusals == () and len(told.files) == len(kinds) - len(objects)
     return folder
 

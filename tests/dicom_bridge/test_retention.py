@@ -18,8 +18,8 @@ from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.events.audit import verify
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.ingest.intake import Origin, RefusedInstanceError, Taken
+from dicom_bridge.jobs.answer_writer import job_folder
 from dicom_bridge.jobs.ledger import JobLedger
-from dicom_bridge.jobs.worker import job_folder
 from dicom_bridge.operations.doctor import Verdict, examine
 from dicom_bridge.operations.retention import Retention
 from dicom_bridge.settings import GatewaySettings, RetentionSettings

@@ -220,7 +220,7 @@ def test_nothing_of_it_is_imported_unless_it_is_configured() -> None:
     script = (
         "import sys, dicom_bridge.gateway.composition\n"
         "from dicom_bridge.settings import TelemetrySettings\n"
-        "dicom_bridge.gateway.composition.open_telemetry(TelemetrySettings(), 'w', {})\n"
+        "dicom_bridge.events.telemetry.open_telemetry(TelemetrySettings(), 'w', {})\n"
         "names = ('opentelemetry.exporter', 'dicom_bridge.events.tracing')\n"
         "assert not [name for name in sys.modules if name.startswith(names)]"
     )

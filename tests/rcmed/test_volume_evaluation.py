@@ -16,8 +16,8 @@ from rcmed.data.labelled_volumes import LabelledVolume, find_labelled_volumes
 from rcmed.data.training_patients import trained_on
 from rcmed.data.triplets import Triplet
 from rcmed.errors import InputError
-from rcmed.evaluation.volumes.metrics import count_parts, neighbour_agreement, score_volume
-from rcmed.evaluation.volumes.pictures import draw_planes
+from rcmed.evaluation.volumes.metrics import VolumeScore, count_parts, neighbour_agreement, score_volume
+from rcmed.evaluation.volumes.pictures import Planes
 from rcmed.evaluation.volumes.rows import VolumeRow
 from rcmed.evaluation.volumes.tables import summarise_volumes
 from rcmed.image import Grid, Image
@@ -133,8 +133,8 @@ def test_patients_that_were_trained_on_are_known_under_other_names(
 
 def row(patient: str, dice: float, is_trained_on: bool = False, status: str = "found") -> VolumeRow:
     return VolumeRow(
-        f"volume {patient}", "ct", "made", patient, "liver", status, 0.9, dice, 1.0, 4.0, 90.0, 100.0, 2, 1, 0.8, 0.9,
-        0.5, 2.0, is_trained_on,
+        f"volume {patient}", "ct", "made", patient, "liver", status, 0.9,
+        VolumeScore(dice, 1.0, 4.0, 90.0, 100.0, 2, 1, 0.8, 0.9, 0.5), 2.0, is_trained_on,
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_means_leave_out_whom_the_weights_were_trained_on() -> None:
 
 def test_three_planes_are_to_scale() -> None:
     image = Image(np.zeros(SHAPE, np.int16), grid(slices_mm=10.0), Modality.CT, is_volume=True)
-    picture = draw_planes(image, block(3, 8), block(3, 7))
+    picture = Planes(image).draw(block(3, 8), block(3, 7))
     scale = 320 / 120
     assert picture.shape == (320, round(40 * scale) * 2 + round(30 * scale) + 3 * 4, 3)
     assert (picture == (255, 60, 60)).all(-1).any() and (picture == (60, 255, 60)).all(-1).any()

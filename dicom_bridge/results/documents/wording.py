@@ -45,8 +45,8 @@ def shown_name(header: Dataset) -> str:
 
     Of the component groups (PS3.5 6.2.1.1) the alphabetic one, else the next that is there.
     """
-    told = str(header.get("PatientName") or "")
-    group = next((group for group in told.split("=") if group.strip("^ ")), "")
+    name = str(header.get("PatientName") or "")
+    group = next((group for group in name.split("=") if group.strip("^ ")), "")
     family, given, middle, prefix, suffix = name_components(group)
     first = " ".join(part for part in (prefix, given, middle) if part)
     return ", ".join(part for part in (family, first, suffix) if part)

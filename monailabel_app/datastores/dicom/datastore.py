@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
-import time
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +24,7 @@ from monailabel_app.datastores.dataset_archive import zip_dataset
 from monailabel_app.datastores.dicom.access import PeerError
 from monailabel_app.datastores.dicom.archive import Archive
 from monailabel_app.datastores.dicom.archive_index import ArchiveIndex, is_labelled, plain_tag
+from monailabel_app.datastores.dicom.archive_status import ArchiveStatus
 from monailabel_app.datastores.dicom.archived_labels import (
     FINAL,
     ORIGINAL,
@@ -33,7 +32,6 @@ from monailabel_app.datastores.dicom.archived_labels import (
     image_facts,
     label_facts,
     names_by_value,
-    tags_in,
 )
 from monailabel_app.datastores.dicom.series_cache import SeriesCache
 from monailabel_app.datastores.dicom.source_images import SourceImages
@@ -46,8 +44,6 @@ from rcmed.image import Image
 
 logger = logging.getLogger(__name__)
 
-STATUS_SECONDS = 5.0
-"""How old the counts of `status` may be: MONAI Label asks for them with every /info."""
 MAXIMUM_CACHE_BYTES = 2**36
 """Most that is kept of fetched series."""
 
@@ -79,8 +75,7 @@ class DicomDatastore(Datastore):
         self._sources = SourceImages(SeriesCache(state / "series", archive, maximum_cache_bytes))
         self._name = archive.name
         self._description = ""
-        self._lock = threading.Lock()
-        self._status: tuple[float, dict[str, Any]] | None = None
+        self._status = ArchiveStatus(self._index)
 
     # what it is called
 
@@ -150,7 +145,7 @@ class DicomDatastore(Datastore):
         series = require_uid(instance.uid("SeriesInstanceUID"), "SeriesInstanceUID (0020,000E)")
         uid = require_uid(instance.uid("SOPInstanceUID"), "SOPInstanceUID (0008,0018)")
         self.archive.store(path)
-        self._status = None
+        self._status.forget()
         picture = f"{series}_{uid}"
         stored = picture if picture in self._index.images() else series
         if image_info:
@@ -251,7 +246,7 @@ class DicomDatastore(Datastore):
         noted = {**info, "label_info": names, "ts": int(created.timestamp()), "tag": tag, "image": image.identifier}
         self._records.update("labels", identifier, noted)
         self._send(waiting)
-        self._status = None
+        self._status.forget()
         return identifier
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
@@ -264,7 +259,7 @@ class DicomDatastore(Datastore):
         if label.kind == FINAL and "tag" not in self._records.read("labels", label.identifier):
             raise InputError(f"label {label.identifier}: was not submitted here; remove it in the archive")
         self._records.update("labels", label.identifier, {"withdrawn": True})
-        self._status = None
+        self._status.forget()
 
     # the whole
 
@@ -305,7 +300,7 @@ class DicomDatastore(Datastore):
 
     def refresh(self) -> None:
         """Send what the archive did not take before; listings are always fresh."""
-        self._status = None
+        self._status.forget()
         for path in sorted((self._state / "unsent").glob("[!.]*.dcm")):
             try:
                 self._send(path)
@@ -314,21 +309,7 @@ class DicomDatastore(Datastore):
 
     def status(self) -> dict[str, Any]:
         """How many images and labels there are; at most five seconds old. Where the archive is silent it says so."""
-        with self._lock:
-            now = time.monotonic()
-            if self._status is None or now - self._status[0] > STATUS_SECONDS:
-                try:
-                    listing = self._index.listing()
-                    completed = sum(is_labelled(labels, None, None) for labels in listing.labels.values())
-                    told = {
-                        "total": len(listing.images),
-                        "completed": completed,
-                        "label_tags": tags_in(listing.labels),
-                    }
-                except PeerError as error:
-                    told = {"total": 0, "completed": 0, "label_tags": {}, "error": str(error)}
-                self._status = now, told
-            return dict(self._status[1])
+        return self._status.now()
 
     def json(self) -> dict[str, Any]:
         """All images with what is known of them and of their labels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rcmed.assistant import Assistant
 from rcmed.data.labelled_volumes import LabelledVolume
 from rcmed.evaluation.scoring import scorable
-from rcmed.evaluation.volumes.metrics import score_volume
+from rcmed.evaluation.volumes.metrics import VolumeScore, score_volume
 from rcmed.image import Image
 from rcmed.vocabulary import target_named
 
@@ -28,7 +28,7 @@ class VolumeRow:
         presence: 0 to 1; 1 or 0 for a mask or none where the weights have no presence.
         seconds: that all targets of the volume took together.
         is_trained_on: slices of this patient are among the training images.
-        others: as `rcmed.evaluation.volumes.metrics.VolumeScore`.
+        score: the answer against the truth.
     """
 
     image: str
@@ -38,33 +38,29 @@ class VolumeRow:
     target: str
     status: str
     presence: float
-    dice: float
-    surface_mm: float
-    hausdorff95_mm: float
-    found_ml: float
-    true_ml: float
-    parts: int
-    true_parts: int
-    agreement: float
-    true_agreement: float
-    slices_share: float
+    score: VolumeScore
     seconds: float
     is_trained_on: bool
 
     @property
+    def dice(self) -> float:
+        """Of the score."""
+        return self.score.dice
+
+    @property
     def present(self) -> bool:
         """Whether the truth shows the target."""
-        return self.true_parts > 0
+        return self.score.true_parts > 0
 
     @property
     def found(self) -> bool:
         """Whether a region was reported."""
-        return self.parts > 0
+        return self.score.parts > 0
 
     @property
     def volume_ratio(self) -> float:
         """The volume found over the true one; nan where there is none."""
-        return self.found_ml / self.true_ml if self.true_ml > 0 else float("nan")
+        return self.score.found_ml / self.score.true_ml if self.score.true_ml > 0 else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +110,9 @@ def score_case(case: LabelledVolume, assistant: Assistant, trained: Collection[s
                     target=name,
                     status="" if finding is None else finding.status.value,
                     presence=float(found.any()) if presence is None else presence,
+                    score=score_volume(found, truths[name], image.grid),
                     seconds=seconds,
                     is_trained_on=str(case.folder) in trained,
-                    **asdict(score_volume(found, truths[name], image.grid)),
                 ),
                 found,
                 truths[name],

@@ -18,6 +18,7 @@ from pydicom.uid import UID, generate_uid
 
 from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.ingest.intake import InstanceIntake, Origin, RefusedInstanceError
+from dicom_bridge.jobs.answer_writer import AnswerWriter
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.worker import JobWorker
 from dicom_bridge.results.filing import file_results
@@ -136,12 +137,13 @@ def pass_through_gateway(cases: Sequence[dict[str, Any]], folder: Path) -> dict[
             closed.clear()
     finally:
         watch.stop()
-    worker = JobWorker(folder, index, ledger, looking, {}, DeliverySettings())
+    answers = AnswerWriter(folder, index, ledger, looking)
+    worker = JobWorker(index, ledger, answers, {}, DeliverySettings())
     results: Counter[str] = Counter()
     for job in jobs:
         for number in range(worker.read(job)):
-            worker.find(job, number)
-        results[ledger.job(job).series_uid] += len(worker.build_results(job))
+            answers.find(job, number)
+        results[ledger.job(job).series_uid] += len(answers.build_results(job))
         worker.finish(job, JobState.DONE)
     lines = index.lines(limit=100_000)
     for case in cases:

@@ -13,7 +13,7 @@ import pydicom
 from dicom_bridge.delivery.dimse.c_store import store_files
 from dicom_bridge.delivery.dimse.outgoing import read_outgoing
 from dicom_bridge.gateway.composition import Gateway
-from dicom_bridge.jobs.worker import FindsInImages
+from dicom_bridge.jobs.answer_writer import FindsInImages
 from dicom_bridge.settings import GatewaySettings
 from rcmed.findings import Findings, ModelIdentity
 from rcmed.image import Image
