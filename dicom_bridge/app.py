@@ -19,6 +19,7 @@ from dicom_bridge.audit import AuditTrail, Rotation
 from dicom_bridge.delivery import open_destination
 from dicom_bridge.delivery.commitment import CommitmentReports
 from dicom_bridge.delivery.condition import DestinationConditions
+from dicom_bridge.jobs.answers import answers_of
 from dicom_bridge.jobs.loading import LoadingAssistant
 from dicom_bridge.jobs.memory import memory_of_a_job
 from dicom_bridge.jobs.time_limit import end_process
@@ -37,6 +38,7 @@ from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.folder_lock import Turn, claim_name, lock_state_folder
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import FINAL_JOB_STATES, JobLedger, JobState
+from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.shared_reports import SharedCommitmentReports
 from dicom_bridge.store.story import StudyStory
@@ -222,6 +224,8 @@ class Gateway:
             routing.destinations,
             observer,
             self._on_operated,
+            FindingMarks(self._database),
+            lambda job_id: answers_of(self.root, job_id),
         )
         if self._receives:
             inside = Inside(
@@ -303,7 +307,7 @@ class Gateway:
         return parts
 
     def attention(self) -> dict[str, str]:
-        """What an operator should look at though this process is sound: destinations, dead letters, the model."""
+        """What an operator should look at though this process is sound: destinations, what failed, the model."""
         told = {
             f"destination {name}": f"suspended after {condition.failures} failed attempts: {condition.text}"
             for name, condition in self._conditions.all().items()
@@ -314,7 +318,7 @@ class Gateway:
         except DBAPIError:  # the part `index` says why
             dead = 0
         if dead:
-            told["dead letters"] = f"{dead} jobs or deliveries failed for good: see /dead-letters"
+            told["failed"] = f"{dead} jobs or deliveries failed for good: see /failed"
         if isinstance(self._assistant, LoadingAssistant) and not self._assistant.is_loaded:
             told["model"] = "not in memory: it is being loaded, or waits for the first job"
         return told

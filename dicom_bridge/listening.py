@@ -32,6 +32,8 @@ from dicom_bridge.store.database import Database
 from dicom_bridge.store.files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobLedger
+from dicom_bridge.store.listing import StudyListing, forget_patient_names
+from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.story import StudyStory
 from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.web.actions import actions
@@ -85,7 +87,10 @@ class Listening:
         self._settings = settings
         self._inside = inside
         receive = settings.receive
-        self.intake = InstanceIntake(receive, inside.files, inside.index, inside.watch.wake)
+        names = settings.web.patient_names
+        if not names:
+            forget_patient_names(inside.database)
+        self.intake = InstanceIntake(receive, inside.files, inside.index, inside.watch.wake, names)
         self._commitment = CommitmentScp(
             receive,
             inside.files,
@@ -120,7 +125,14 @@ class Listening:
         if settings.web.enabled:
             self._web = self._open_web()
         show_state(
-            inside.metrics, inside.index, inside.ledger, inside.conditions, inside.files, self._scp, inside.health
+            inside.metrics,
+            inside.index,
+            inside.ledger,
+            inside.conditions,
+            inside.files,
+            self._scp,
+            inside.health,
+            FindingMarks(inside.database),
         )
         _LOG.info("listening for DICOM on port %s, status page on port %s", self.dicom_port, self.web_port)
 
@@ -195,6 +207,10 @@ class Listening:
             inside.conditions.all,
             lambda: self._scp.association_count,
             inside.engine.steps,
+            StudyListing(inside.database),
+            FindingMarks(inside.database),
+            inside.attention,
+            self._settings.web,
         )
 
 

@@ -92,6 +92,7 @@ class InstanceIntake:
         files: InstanceFiles,
         index: StudyIndex,
         on_change: Callable[[], None] = lambda: None,
+        keeps_patient_names: bool = False,
     ) -> None:
         """Prepare.
 
@@ -100,7 +101,9 @@ class InstanceIntake:
             files: where instances go; its root is the folder that paths in the index are relative to.
             index: where they are recorded.
             on_change: called after an instance was recorded.
+            keeps_patient_names: whether the index takes them, for the status page; else they stay in the files.
         """
+        self._keeps_patient_names = keeps_patient_names
         self.limits = limits
         self.files = files
         self.index = index
@@ -235,6 +238,7 @@ class InstanceIntake:
             path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
             facts=header.facts,
             expected=header.expected,
+            study=header.study if self._keeps_patient_names else header.study.anonymous,
         )
 
     def _compare(self, parts: Sequence[bytes | memoryview], known: Path, instance: ReceivedInstance) -> Taken:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from dicom_bridge.errors import NotThereError
@@ -158,12 +158,14 @@ class JobControl:
     def dead_letter_counts(self) -> dict[tuple[str | None, str], int]:
         """(destination, or None for the jobs themselves; reason) -> how many."""
         dead = select(DeliveryRow.job_id).where(DeliveryRow.state.in_(_DEAD))
+        # As a literal: PostgreSQL takes a parameter that occurs twice for two, and the grouping for another expression.
+        nothing: ColumnElement[str] = literal_column("''")
+        error, reason = func.coalesce(JobRow.error, nothing), func.coalesce(DeliveryRow.text, nothing)
         jobs = (
-            select(func.coalesce(JobRow.error, ""), func.count())
+            select(error, func.count())
             .where(JobRow.state == JobState.FAILED, JobRow.job_id.not_in(dead))
-            .group_by(func.coalesce(JobRow.error, ""))
+            .group_by(error)
         )
-        reason = func.coalesce(DeliveryRow.text, "")
         deliveries = (
             select(DeliveryRow.destination, reason, func.count())
             .where(DeliveryRow.state.in_(_DEAD))

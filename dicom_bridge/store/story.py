@@ -20,6 +20,7 @@ class BroughtBy:
         opened_at, released_at: seconds since the epoch; None: it is open.
         instances, series: how many.
         is_aborted: whether it ended without a release.
+        id: of the association in the index.
     """
 
     calling_ae: str
@@ -30,6 +31,7 @@ class BroughtBy:
     instances: int
     series: int
     is_aborted: bool = False
+    id: str = ""
 
 
 class StudyStory:
@@ -75,7 +77,15 @@ def _brought(session: Session, which: ColumnElement[bool]) -> list[BroughtBy]:
     )
     return [
         BroughtBy(
-            row.calling_ae, row.called_ae, row.peer, row.opened_at, row.released_at, instances, series, row.is_aborted
+            row.calling_ae,
+            row.called_ae,
+            row.peer,
+            row.opened_at,
+            row.released_at,
+            instances,
+            series,
+            row.is_aborted,
+            row.id,
         )
         for row, instances, series in session.execute(query.order_by(AssociationRow.opened_at))
     ]
