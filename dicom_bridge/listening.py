@@ -34,6 +34,7 @@ from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.ledger import JobLedger
 from dicom_bridge.store.listing import StudyListing, forget_patient_names
 from dicom_bridge.store.marks import FindingMarks
+from dicom_bridge.store.resends import Resends
 from dicom_bridge.store.story import StudyStory
 from dicom_bridge.study_watch import StudyWatch
 from dicom_bridge.web.actions import actions
@@ -90,7 +91,9 @@ class Listening:
         names = settings.web.patient_names
         if not names:
             forget_patient_names(inside.database)
-        self.intake = InstanceIntake(receive, inside.files, inside.index, inside.watch.wake, names)
+        self.intake = InstanceIntake(
+            receive, inside.files, inside.index, inside.watch.wake, names, Resends(inside.database)
+        )
         self._commitment = CommitmentScp(
             receive,
             inside.files,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select
 
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.ledger import UNFINISHED_JOB_STATES, DeliveryState, JobState, queue_order
 from dicom_bridge.store.study_facts import StudyFacts, search_words, searched_text
-from dicom_bridge.store.tables import DeliveryRow, InstanceRow, JobRow, StudyRow
+from dicom_bridge.store.tables import DeliveryRow, InstanceRow, JobRow, ResendRow, StudyRow
 
 
 class StudyState(StrEnum):
@@ -37,7 +37,7 @@ class StudyFilter:
         job_state: that one of its jobs is in.
         destination: of one of its deliveries;
         delivery_states: in one of these states.
-        association: that brought an instance of it.
+        association: that brought an instance of it, new or again.
     """
 
     text: str = ""
@@ -59,12 +59,14 @@ class ListedStudy:
         state: where it stands.
         instances: how many came.
         jobs: (route, state of the job, how many).
+        again: how many instances came again.
     """
 
     study: StudyRow
     state: StudyState
     instances: int
     jobs: tuple[tuple[str, str, int], ...]
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class StudyListing:
             rows = session.execute(query).all()
             studies = [row.study_uid for row, _ in rows]
             counts = _by_study(session.execute(_counted(InstanceRow.study_uid, studies)))
+            resent = select(ResendRow.study_uid, func.sum(ResendRow.instances)).where(ResendRow.study_uid.in_(studies))
+            again = {uid: int(count) for uid, count in session.execute(resent.group_by(ResendRow.study_uid))}
             jobs = _by_study(session.execute(_counted(JobRow.study_uid, studies, JobRow.route, JobRow.state)))
         return [
             ListedStudy(
@@ -110,6 +114,7 @@ class StudyListing:
                 StudyState(state),
                 sum(count for (count,) in counts.get(row.study_uid, [])),
                 tuple(sorted(jobs.get(row.study_uid, []))),
+                again.get(row.study_uid, 0),
             )
             for row, state in rows
         ]
@@ -210,7 +215,8 @@ def _conditions(which: StudyFilter) -> list[ColumnElement[bool]]:
         conditions.append(_has_delivery(*asked))
     if which.association is not None:
         brought = select(InstanceRow.study_uid).where(InstanceRow.association == which.association)
-        conditions.append(StudyRow.study_uid.in_(brought))
+        resent = select(ResendRow.study_uid).where(ResendRow.association == which.association)
+        conditions.append(or_(StudyRow.study_uid.in_(brought), StudyRow.study_uid.in_(resent)))
     return conditions
 
 

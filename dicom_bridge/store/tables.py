@@ -22,7 +22,7 @@ def _partial_index(name: str, column: str, condition: str) -> Index:
 
 
 class AssociationRow(Table):
-    """A DIMSE association that brought at least one instance, and the process that it was with.
+    """A DIMSE association that brought at least one instance, new or known, and the process that it was with.
 
     `released_at`: when it ended; `is_aborted`: not by a release.
     """
@@ -37,6 +37,16 @@ class AssociationRow(Table):
     receiver: Mapped[str | None]
     is_aborted: Mapped[bool] = mapped_column(default=False, server_default=false())
     __table_args__ = (_partial_index("associations_open", "receiver", "released_at IS NULL"),)
+
+
+class ResendRow(Table):
+    """How many instances of a study an association brought that were there; `differing`: with other content."""
+
+    __tablename__ = "resends"
+    association: Mapped[str] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(primary_key=True, index=True)
+    instances: Mapped[int]
+    differing: Mapped[int]
 
 
 class StudyRow(Table):

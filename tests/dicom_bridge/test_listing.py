@@ -18,6 +18,8 @@ from dicom_bridge.store.ledger import DeliveryState, JobState
 from dicom_bridge.store.listing import StudyFilter, StudyListing, StudyState, forget_patient_names
 from dicom_bridge.store.marks import FindingMarks, Mark
 from dicom_bridge.store.recording import ReceivedInstance
+from dicom_bridge.store.resends import Resends
+from dicom_bridge.store.story import StudyStory
 from dicom_bridge.store.study_facts import StudyFacts, study_facts
 from dicom_bridge.store.tables import DeliveryRow, JobRow, StudyRow
 
@@ -185,6 +187,27 @@ def test_pages_days_and_associations(filled: Filled) -> None:
     assert filled.found(since=1002.0, before=1004.0) == ["1.2.3", "1.2.2"]
     assert filled.found(association=associations[4]) == ["1.2.4"]
     assert filled.found(association="none") == []
+
+
+def test_what_came_again_is_counted(filled: Filled) -> None:
+    first = filled.receive("1.2.1", instances=3)
+    filled.receive("1.2.2")
+    resends, story = Resends(filled.database), StudyStory(filled.database)
+    mixed = filled.receive("1.2.3")  # something new, and something known
+    only = filled.index.open_association("CT02", "RCMED", "127.0.0.2")
+    for association, differs in ((mixed, False), (only, False), (only, True)):
+        resends.count(association, "1.2.1", differs)
+    assert story.brought("1.2.1")[0].again == 0, "told at the association's end"
+    assert resends.end(mixed) == {"1.2.1": (1, 0)} and resends.end(only) == {"1.2.1": (2, 1)}
+    assert resends.end(only) == resends.end(first) == {}
+    brought = [(one.id, one.calling_ae, one.instances, one.series, one.again) for one in story.brought("1.2.1")]
+    assert brought[0] == (first, "CT01", 3, 1, 0)
+    assert sorted(brought[1:]) == sorted([(mixed, "CT01", 0, 0, 1), (only, "CT02", 0, 0, 2)])
+    assert {one.id: (one.instances, one.again) for one in story.associations()}[mixed] == (1, 1)
+    assert {one.id: (one.instances, one.again) for one in story.associations()}[only] == (0, 2)
+    listed = {row.study.study_uid: (row.instances, row.again) for row in filled.listing.page(StudyFilter())}
+    assert listed == {"1.2.1": (3, 3), "1.2.2": (1, 0), "1.2.3": (1, 0)}
+    assert filled.found(association=only) == ["1.2.1"] and filled.found(association=mixed) == ["1.2.3", "1.2.1"]
 
 
 def test_the_queue_is_by_study_in_the_order_of_the_taking(filled: Filled) -> None:

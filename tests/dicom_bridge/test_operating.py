@@ -60,8 +60,11 @@ class Running:
             for name, value in attributes.items():
                 setattr(dataset, name, value)
             dataset.save_as(file)
-        send_files(files, "127.0.0.1", self.gateway.ports.dicom, "RCMED", "CT01")
+        self.send_files(files)
         return str(pydicom.dcmread(files[0]).StudyInstanceUID)
+
+    def send_files(self, files: list[Path]) -> None:
+        send_files(files, "127.0.0.1", self.gateway.ports.dicom, "RCMED", "CT01")
 
     def job(self, study: str) -> Any:
         (job,) = self.gateway.ledger.jobs(study)
@@ -379,6 +382,35 @@ def test_names_of_patients_are_kept_only_where_they_may_be(
                 running.wait_for(other, JobState.DONE)
                 assert "Doe" not in running.client.get("/studies").text
             running.client.close()
+
+
+@pytest.mark.slow
+def test_a_resend_is_seen_and_asks_nothing(running: Running, caplog: Any, make_ct_series: Any) -> None:
+    files = make_ct_series(3)
+    running.send_files(files)
+    first = pydicom.dcmread(files[0])
+    study = str(first.StudyInstanceUID)
+    done = running.wait_for(study, JobState.DONE)
+    first.SeriesDescription = "other"
+    first.save_as(files[0])
+    caplog.set_level("INFO")
+    running.send_files(files)
+    told = "3 instances came again from CT01, 1 of them with other content: the first are kept, nothing is asked anew"
+
+    def lines() -> list[tuple[str, str]]:
+        return [(line.text, line.level) for line in running.gateway.index.lines(study)]
+
+    running.wait(lambda: (told, "info") in lines())
+    assert any(told in record.getMessage() for record in caplog.records)
+    running.wait(lambda: all(one.released_at is not None for one in running.gateway.story.brought(study)))
+    assert [(one.instances, one.again) for one in running.gateway.story.brought(study)] == [(3, 0), (0, 3)]
+    for path, seen in (
+        ("/", "3 again"),
+        ("/studies", "3 again"),
+        (f"/studies/{study}", "3 instances again from <b>CT01</b>"),
+    ):
+        assert seen in running.client.get(path).text
+    assert running.job(study).job_id == done.job_id
 
 
 @pytest.mark.slow
