@@ -320,7 +320,7 @@ def test_a_page_shows_itself_anew_but_disturbs_nobody(ward: Ward, page: Any) -> 
     page.goto(ward.address)
     page.get_by_text("nothing was received yet").wait_for()
     first = ward.send(AccessionNumber="A-1")
-    page.get_by_text("A-1", exact=True).wait_for()  # nobody asked
+    page.get_by_text("A-1", exact=True).first.wait_for()  # nobody asked
     ward.wait_for(first, JobState.DONE)
     search = page.get_by_label("accession number, description")
     search.fill("A-2")
@@ -330,4 +330,4 @@ def test_a_page_shows_itself_anew_but_disturbs_nobody(ward: Ward, page: Any) -> 
     assert search.input_value() == "A-2" and page.get_by_text("A-2", exact=True).count() == 0
     search.fill("")
     search.blur()
-    page.get_by_text("A-2", exact=True).wait_for()
+    page.get_by_text("A-2", exact=True).first.wait_for()
