@@ -50,8 +50,11 @@ def searched_text(study_uid: str, description: str | None, facts: StudyFacts) ->
 
 
 def search_words(text: str) -> list[str]:
-    """The words of a search as `searched_text` has them; a study is found by all of them."""
-    return _plain(text).split()
+    """The words of a search as `searched_text` has them; a study is found by all of them.
+
+    Commas around them are left out, so that "Doe, Jane", as a name is shown, finds Doe^Jane.
+    """
+    return [word for word in (word.strip(",") for word in _plain(text).split()) if word]
 
 
 def forget_patient_names(database: Database) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 
 from fastapi.templating import Jinja2Templates
 
+from dicom_bridge.value_representation import written_name
+
 _TEMPLATES = Path(__file__).parent / "templates"
 _STATES = {
     "receiving": "receiving",
@@ -26,13 +28,14 @@ _STATES = {
 
 
 def page_templates() -> Jinja2Templates:
-    """The templates with their filters: `time`, `duration`, `measurement`, `state`."""
+    """The templates with their filters: `time`, `duration`, `measurement`, `state`, `person`."""
     templates = Jinja2Templates(_TEMPLATES)
     templates.env.globals["refreshing"] = refreshing_script
     templates.env.globals["now"] = time.time
     templates.env.filters["time"] = _time
     templates.env.filters["duration"] = _duration
     templates.env.filters["measurement"] = _measurement
+    templates.env.filters["person"] = written_name
     templates.env.filters["state"] = lambda state: _STATES.get(str(state), str(state))
     return templates
 

@@ -100,7 +100,7 @@ def test_a_study_is_found_by_what_people_know_it_by(filled: Filled) -> None:
     assert filled.found() == ["1.2.3", "1.2.2", "1.2.1"], "the latest first"
     for text in ("a-4711", "SCHÄDEL", "nativ schädel", "2026-01-31", "20260131", "2026-01", "  4711 "):
         assert filled.found(text) == ["1.2.1"], text
-    for text in ("0815", "müller", "jörg Müller", "Müller^Jörg", "100%", "b_08", "1.2.2"):
+    for text in ("0815", "müller", "jörg Müller", "Müller^Jörg", "Müller, Jörg", "100%", "b_08", "1.2.2"):
         assert filled.found(text) == ["1.2.2"], text
     for text in ("schädel 0815", "%", "_", "' OR 1=1 --", "A4711"):
         assert filled.found(text) == ([] if text not in "%_" else ["1.2.2"]), text
