@@ -104,6 +104,22 @@ def as_name(text: str) -> str | None:
     return "=".join(group.strip()[:_LONGEST_NAME_GROUP].rstrip() for group in groups).rstrip("=") or None
 
 
+def name_components(group: str) -> list[str]:
+    """Family, given and middle name, prefix and suffix of one component group of PN (PS3.5 6.2.1.1)."""
+    return [*(part.strip() for part in group.split("^")), *[""] * _NAME_COMPONENTS][:_NAME_COMPONENTS]
+
+
+def written_name(text: str) -> str:
+    """A value of PN as people write it, "Family, Given Middle"; "" where it names nobody.
+
+    Of the component groups (PS3.5 6.2.1.1) the alphabetic one, else the next that is there.
+    """
+    group = next((group for group in text.split("=") if group.strip("^ ")), "")
+    family, given, middle, prefix, suffix = name_components(group)
+    first = " ".join(part for part in (prefix, given, middle) if part)
+    return ", ".join(part for part in (family, first, suffix) if part)
+
+
 def as_uid(text: str) -> str | None:
     """A UID under one of the roots that there are: 0 to 2 (PS3.5 9.1, X.660)."""
     is_uid = re.fullmatch(r"[0-2](\.(0|[1-9][0-9]*))+", text) and not text.startswith("0.0.")

@@ -23,6 +23,7 @@ from dicom_bridge.gateway.study_watch import StudyWatch
 from dicom_bridge.gateway.working import Working
 from dicom_bridge.ingest.pull.orders import PullOrders
 from dicom_bridge.jobs.answer_writer import FindsInImages, job_folder
+from dicom_bridge.jobs.answers import answers_of
 from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.loading import LoadingAssistant
@@ -33,6 +34,7 @@ from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.folder_lock import Turn
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.states import FINAL_JOB_STATES, JobState
 from dicom_bridge.store.tables import JobRow
@@ -188,6 +190,8 @@ class Gateway:
             self.settings.routing.destinations,
             state.observer,
             self._on_operated,
+            FindingMarks(self._database),
+            lambda job_id: answers_of(self.root, job_id),
         )
 
     def _prepare_listening(
@@ -261,7 +265,7 @@ class Gateway:
         return parts
 
     def attention(self) -> dict[str, str]:
-        """What an operator should look at though this process is sound: destinations, dead letters, the model."""
+        """What an operator should look at though this process is sound: destinations, what failed, the model."""
         told = {
             f"destination {name}": f"suspended after {condition.failures} failed attempts: {condition.text}"
             for name, condition in self._conditions.all().items()
@@ -272,7 +276,7 @@ class Gateway:
         except DBAPIError:  # the part `index` says why
             dead = 0
         if dead:
-            told["dead letters"] = f"{dead} jobs or deliveries failed for good: see /dead-letters"
+            told["failed"] = f"{dead} jobs or deliveries failed for good: see /failed"
         if isinstance(self._assistant, LoadingAssistant) and not self._assistant.is_loaded:
             told["model"] = "not in memory: it is being loaded, or waits for the first job"
         return told

@@ -10,6 +10,7 @@ from dicom_bridge.ingest.dimse.scp import StorageScp
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.states import JobState
 
 
@@ -21,6 +22,7 @@ def show_state(
     files: InstanceFiles,
     scp: StorageScp,
     health: Callable[[], Mapping[str, str]],
+    marks: FindingMarks,
 ) -> None:
     """Add the gauges of one gateway to its metrics."""
 
@@ -40,4 +42,6 @@ def show_state(
     show("rcmed_deliveries", "Deliveries by state.", ("destination", "state"), ledger.delivery_counts)
     show("rcmed_destination_ok", "0: suspended after an attempt that failed.", ("destination",), destinations)
     show("rcmed_disk_free_bytes", "Free disk under the state folder.", (), lambda: {(): files.free_megabytes() * 1e6})
+    told = "Findings that were marked right or wrong, by target and by what was said of it."
+    show("rcmed_marked_findings", told, ("target", "status", "mark"), marks.counts)
     show("rcmed_part_ok", "1: sound, as /healthz tells.", ("part",), parts)

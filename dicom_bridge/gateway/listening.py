@@ -27,12 +27,16 @@ from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.engine import JobEngine
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.operations.operator_actions import OperatorActions
+from dicom_bridge.operations.study_listing import StudyListing
 from dicom_bridge.security.tls import server_context
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.marks import FindingMarks
+from dicom_bridge.store.resends import Resends
+from dicom_bridge.store.study_facts import forget_patient_names
 from dicom_bridge.store.timeline import StudyTimeline
 from dicom_bridge.web.actions import actions
 from dicom_bridge.web.application import build_application
@@ -85,7 +89,12 @@ class Listening:
         self._settings = settings
         self._inside = inside
         receive = settings.receive
-        self.intake = InstanceIntake(receive, inside.files, inside.index, inside.watch.wake)
+        names = settings.web.patient_names
+        if not names:
+            forget_patient_names(inside.database)
+        self.intake = InstanceIntake(
+            receive, inside.files, inside.index, inside.watch.wake, names, Resends(inside.database)
+        )
         self._commitment = CommitmentScp(
             receive,
             inside.files,
@@ -120,7 +129,14 @@ class Listening:
         if settings.web.enabled:
             self._web = self._open_web()
         show_state(
-            inside.metrics, inside.index, inside.ledger, inside.conditions, inside.files, self._scp, inside.health
+            inside.metrics,
+            inside.index,
+            inside.ledger,
+            inside.conditions,
+            inside.files,
+            self._scp,
+            inside.health,
+            FindingMarks(inside.database),
         )
         _LOG.info("listening for DICOM on port %s, status page on port %s", self.dicom_port, self.web_port)
 
@@ -197,6 +213,10 @@ class Listening:
             inside.conditions.all,
             lambda: self._scp.association_count,
             inside.engine.steps,
+            StudyListing(inside.database),
+            FindingMarks(inside.database),
+            inside.attention,
+            self._settings.web,
             inside.observer.report_downloaded,
         )
 

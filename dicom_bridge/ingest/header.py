@@ -14,16 +14,19 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from dicom_bridge.series.headers.peeking import HeaderLook, uid_text
+from dicom_bridge.store.study_facts import STUDY_ATTRIBUTES, StudyFacts, study_facts
 from dicom_bridge.studies.facts import FACT_ATTRIBUTES, series_facts
 from dicom_bridge.studies.routing import SeriesFacts
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _EXPECTED = "NumberOfStudyRelatedInstances"
 _UID_TAGS = [tag_for_keyword(name) or 0 for name in _UIDS]
-_WANTED = [tag_for_keyword(name) or 0 for name in (*FACT_ATTRIBUTES, _EXPECTED)]
+_WANTED = [tag_for_keyword(name) or 0 for name in (*FACT_ATTRIBUTES, *STUDY_ATTRIBUTES, _EXPECTED)]
 _CHARACTER_SET = 0x00080005
 _FACT_TAGS = sorted(set(_WANTED) - {_CHARACTER_SET})
 _LOOK = HeaderLook([*_UID_TAGS, *_WANTED])
+
+_Decoded = tuple[SeriesFacts, int | None, StudyFacts]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Header:
         sop_class_uid, instance_uid, study_uid, series_uid: as they stand there; None where they are absent or empty.
         facts: of its series.
         expected: how many instances it says that its study has; None: it does not say.
+        study: what people know its study by.
     """
 
     transfer_syntax_uid: str
@@ -44,6 +48,7 @@ class Header:
     series_uid: str | None
     facts: SeriesFacts
     expected: int | None
+    study: StudyFacts = StudyFacts()
 
 
 def read_header(
@@ -67,13 +72,11 @@ def read_header(
     sop_class, instance, study, series = (
         uid_text(elements[tag].value) if tag in elements else None for tag in _UID_TAGS
     )
-    facts, expected = _facts(elements, calling_ae, called_ae)
-    return Header(syntax, sop_class, instance, study, series, facts, expected)
+    facts, expected, of_study = _facts(elements, calling_ae, called_ae)
+    return Header(syntax, sop_class, instance, study, series, facts, expected, of_study)
 
 
-def _facts(
-    elements: Mapping[int, Any], calling_ae: str | None, called_ae: str | None
-) -> tuple[SeriesFacts, int | None]:
+def _facts(elements: Mapping[int, Any], calling_ae: str | None, called_ae: str | None) -> _Decoded:
     charset = _names(elements.get(_CHARACTER_SET))
     facts = [elements[tag] for tag in _FACT_TAGS if tag in elements]
     if all(isinstance(element, RawDataElement) for element in facts):
@@ -99,7 +102,7 @@ def _shared_facts(
     charset: tuple[str, ...],
     calling_ae: str | None,
     called_ae: str | None,
-) -> tuple[SeriesFacts, int | None]:
+) -> _Decoded:
     """Facts as they are encoded to facts; all instances of a series have the same, so they are decoded once."""
     header = Dataset(
         {
@@ -111,7 +114,7 @@ def _shared_facts(
     return _decoded(header, calling_ae, called_ae)
 
 
-def _decoded(header: Dataset, calling_ae: str | None, called_ae: str | None) -> tuple[SeriesFacts, int | None]:
+def _decoded(header: Dataset, calling_ae: str | None, called_ae: str | None) -> _Decoded:
     expected = str(header.get(_EXPECTED)).strip()
     is_number = expected.isascii() and expected.isdecimal() and 0 < int(expected) < 1_000_000
-    return series_facts(header, calling_ae, called_ae), int(expected) if is_number else None
+    return series_facts(header, calling_ae, called_ae), int(expected) if is_number else None, study_facts(header)

@@ -7,6 +7,7 @@ same time over several associations is indexed in one transaction.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dicom_bridge.store.group_commit import GroupCommit
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.instance_files import InstanceFiles, require_uid
 from dicom_bridge.store.recording import Arriving, ReceivedInstance
+from dicom_bridge.store.resends import Resends
 from rcmed.errors import InputError
 
 SUCCESS = 0x0000
@@ -28,6 +30,8 @@ OUT_OF_RESOURCES = 0xA700
 SOP_CLASS_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 _STUDIES_COUNTED = 1024
+
+_LOG = logging.getLogger(__name__)
 
 
 class RefusedInstanceError(InputError):
@@ -92,6 +96,8 @@ class InstanceIntake:
         files: InstanceFiles,
         index: StudyIndex,
         on_change: Callable[[], None] = lambda: None,
+        keeps_patient_names: bool = False,
+        resends: Resends | None = None,
     ) -> None:
         """Prepare.
 
@@ -100,7 +106,11 @@ class InstanceIntake:
             files: where instances go; its root is the folder that paths in the index are relative to.
             index: where they are recorded.
             on_change: called after an instance was recorded.
+            keeps_patient_names: whether the index takes them, for the status page; else they stay in the files.
+            resends: counts instances that come again; None: nobody does.
         """
+        self._keeps_patient_names = keeps_patient_names
+        self._resends = resends
         self.limits = limits
         self.files = files
         self.index = index
@@ -182,8 +192,20 @@ class InstanceIntake:
             origin: from where.
             is_aborted: whether it broke off, so that instances of its studies may be missing.
         """
+        self.tell_resent(origin)
         self.index.release_association(origin.association, is_aborted)
         self._on_change()
+
+    def tell_resent(self, origin: Origin) -> None:
+        """Record how many instances came from there again, with a line for each study."""
+        for study_uid, (count, differing) in (self._resends.end(origin.association) if self._resends else {}).items():
+            how = f", {differing} of them with other content" if differing else ", the same"
+            instances = "1 instance" if count == 1 else f"{count} instances"
+            line = f"{instances} came again from {origin.calling_ae}{how}: the first are kept, nothing is asked anew"
+            try:
+                self.index.add_line(line, level="info", study_uid=study_uid)
+            except DBAPIError as error:
+                _LOG.warning("a line can't be kept now: %s", str(error.orig).partition("\n")[0])
 
     def forget_count(self, study_uid: str) -> None:
         """Instances of a study were taken away: count them anew when the next one comes."""
@@ -203,7 +225,10 @@ class InstanceIntake:
         if path.exists():
             known = self.index.instance_path(instance.study_uid, instance.series_uid, instance.instance_uid)
             if known is not None:
-                return self._compare(parts, self.files.root / known, instance)
+                taken = self._compare(parts, self.files.root / known, instance)
+                if self._resends is not None:
+                    self._resends.count(origin.association, instance.study_uid, taken == Taken.CONFLICT)
+                return taken
         self._require_room_in_study(instance.study_uid)
         self.files.put(parts, path)
         if self._recording.submit((instance, origin.association)):
@@ -235,6 +260,7 @@ class InstanceIntake:
             path=str(self.files.path_of(study, series, uid).relative_to(self.files.root)),
             facts=header.facts,
             expected=header.expected,
+            study=header.study if self._keeps_patient_names else header.study.anonymous,
         )
 
     def _compare(self, parts: Sequence[bytes | memoryview], known: Path, instance: ReceivedInstance) -> Taken:

@@ -161,6 +161,7 @@ class AnswerWriter:
                 job_id if number == 0 else f"{job_id}/{number}",
                 created=datetime.fromtimestamp(job.created_at, tz=UTC).astimezone().replace(tzinfo=None),
                 series_number=FIRST_RESULT_SERIES_NUMBER + 2 * number,
+                route=job.route,
             )
             for filed in self._file_results(job, number, identifiers):
                 for refusal in filed.refusals:

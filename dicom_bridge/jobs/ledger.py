@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import case, exists, func, select, update
 from sqlalchemy.orm import Session
@@ -76,11 +77,9 @@ class JobLedger:
 
     def queue(self, limit: int) -> list[JobRow]:
         """Unfinished jobs in the order in which they are taken: running, then the most urgent, then the oldest."""
-        running = case({JobState.RUNNING: 0, JobState.DELIVERING: 1}, value=JobRow.state, else_=2)
-        urgency = case({priority: priority.rank for priority in Priority}, value=JobRow.priority, else_=0)
         query = select(JobRow).where(JobRow.state.in_(UNFINISHED_JOB_STATES))
         with self._database.reading() as session:
-            return list(session.scalars(query.order_by(running, urgency, JobRow.created_at).limit(limit)))
+            return list(session.scalars(query.order_by(*queue_order()).limit(limit)))
 
     def has_unfinished(self) -> bool:
         """Whether any job has to go on."""
@@ -239,6 +238,13 @@ class JobLedger:
         )
         with self._database.reading() as session:
             return {(destination, state): count for destination, state, count in session.execute(query)}
+
+
+def queue_order() -> tuple[Any, ...]:
+    """What unfinished jobs are ordered by to be in the order in which they are taken."""
+    running = case({JobState.RUNNING: 0, JobState.DELIVERING: 1}, value=JobRow.state, else_=2)
+    urgency = case({priority: priority.rank for priority in Priority}, value=JobRow.priority, else_=0)
+    return running, urgency, JobRow.created_at
 
 
 def locked_job(session: Session, job_id: str) -> JobRow | None:

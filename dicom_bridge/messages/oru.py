@@ -21,8 +21,8 @@ from dicom_bridge.messages.content import (
     date_of,
 )
 from dicom_bridge.results.codes import IMAGING_REPORT, PRIVATE_SCHEME, finding_name, model_name
-from dicom_bridge.results.documents.wording import NOTHING_RECOGNISED, WARNING, in_words, name_components
-from dicom_bridge.value_representation import as_time
+from dicom_bridge.results.documents.wording import NOTHING_RECOGNISED, WARNING, in_words
+from dicom_bridge.value_representation import as_time, name_components
 from rcmed.codes import Code
 from rcmed.findings import Finding
 

@@ -6,13 +6,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from dicom_bridge.events.sink import Observer
+from dicom_bridge.jobs.answers import Answer
 from dicom_bridge.jobs.control import DeadLetter, JobControl, NotPossibleError
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.states import FINAL_DELIVERY_STATES, DeliveryState
+from dicom_bridge.store.marks import FindingMarks, Mark
+from dicom_bridge.store.states import FINAL_DELIVERY_STATES, DeliveryState, JobState
 from dicom_bridge.store.tables import DeliveryRow, JobRow
 
 _AT_ONCE = 100_000
+MARKED = ("found", "absent", "uncertain", "implausible")
+"""Of the statuses of findings those that say something of the image, which may be right or wrong."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class OperatorActions:
         destinations: Collection[str],
         observer: Observer,
         on_change: Callable[[], None] = lambda: None,
+        marks: FindingMarks | None = None,
+        answers: Callable[[str], Sequence[Answer]] = lambda job_id: (),
     ) -> None:
         """Prepare.
 
@@ -48,6 +54,8 @@ class OperatorActions:
             destinations: that are configured.
             observer: is told who did what.
             on_change: called after something was done.
+            marks: of findings; None: they can't be marked.
+            answers: of a job, by its id.
         """
         self._control = control
         self._ledger = ledger
@@ -58,6 +66,8 @@ class OperatorActions:
         self._destinations = destinations
         self._observer = observer
         self._on_change = on_change
+        self._marks = marks
+        self._answers = answers
 
     def cancel(self, job_id: str, by: Operator) -> None:
         """End a job and its deliveries; the step that runs is its last one.
@@ -105,7 +115,7 @@ class OperatorActions:
         self._done("re-drive", by, job, destination=destination)
 
     def redrive_all(self, destination: str | None, reason: str | None, by: Operator) -> int:
-        """Do again what is in the dead-letter list; returns how many. One that can't be is left there.
+        """Do again what is in the list of what failed; returns how many. One that can't be is left there.
 
         Args:
             destination: only deliveries to it; "" only jobs that failed themselves; None: all.
@@ -133,6 +143,35 @@ class OperatorActions:
             )
         self._observer.operated("complete", by.address, by.user, study=study_uid, expected=expected)
         self._on_change()
+
+    def mark(self, job_id: str, image: int, finding: int, mark: Mark | None, by: Operator) -> None:
+        """Say that a finding is right or wrong; None takes back what was said. The last word counts.
+
+        Args:
+            job_id: of the job that found it, or did not find it.
+            image, finding: number of the image in the job, and of the finding in its answer; from 1.
+            mark: what is said.
+            by: who says it.
+        Raises:
+            NotThereError: no such job.
+            NotPossibleError: it has no such finding, or one that says nothing of the image, or is being done again.
+        """
+        job = self._ledger.job(job_id)
+        if job.state in (JobState.QUEUED, JobState.RUNNING):
+            raise NotPossibleError(f"the job is {job.state}: its findings are marked when they are there")
+        found = [answer.content["findings"] for answer in self._answers(job_id) if answer.image == image]
+        if self._marks is None or not found or not 1 <= finding <= len(found[0]):
+            raise NotPossibleError("the job has no such finding: look at its study again")
+        told = found[0][finding - 1]
+        target, status = str(told.get("target") or told.get("prompt")), str(told.get("status"))
+        if status not in MARKED:
+            raise NotPossibleError(f"the finding is {status}: only what was found or not found is right or wrong")
+        self._marks.set(job_id, job.drive, image, finding, mark, target, status)
+        which = {"image": image, "finding": finding, "target": target, "status": status}
+        said = "none" if mark is None else mark.value
+        self._observer.operated(
+            "mark", by.address, by.user, job=job_id, study=job.study_uid, series=job.series_uid, **which, mark=said
+        )
 
     def _redrive_letter(self, letter: DeadLetter, by: Operator) -> None:
         if letter.destination is None or not self._has_results(letter.job_id):

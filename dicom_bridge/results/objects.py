@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
@@ -87,6 +88,8 @@ def _build(
 ) -> ResultObjects:
     datasets: dict[str, Dataset | None] = {}
     refusals: list[str] = []
+    with suppress(InputError):  # whoever needs the source says so below
+        identifiers = replace(identifiers, source=read_source(image).series_name)
     if ResultKind.SEG in kinds:
         segmentation, reason = None, None
         try:

@@ -65,7 +65,7 @@ def build_structure_set(findings: Findings, image: Image, identifiers: ResultIde
         sop_class_uid=RTStructureSetStorage,
         modality="RTSTRUCT",
         series_number=identifiers.series_number + _SERIES_OFFSET,
-        series_description="RCMed contours",
+        series_description=identifiers.series_description("RCMed contours"),
     )
     structures.OperatorsName = ""
     structures.FrameOfReferenceUID = source.frame_of_reference_uid

@@ -225,6 +225,10 @@ class WebSettings(Settings):
         request_seconds: a connection whose next request's header has not come by then is closed.
         idle_seconds: so is one that brings nothing of a body, or reads nothing of an answer, for so long.
         maximum_connections: when there are more, the one closes that waits longest for its request.
+        refresh_seconds: how often pages that change show themselves anew; 0: when they are asked to.
+        viewer_url: where a study is opened in a viewer, with `{study}` for its Study Instance UID; None: no links.
+        patient_names: whether patients' names are kept in the index, shown and searched; they are taken out of it when
+            the gateway starts without.
     """
 
     enabled: bool = True
@@ -237,6 +241,9 @@ class WebSettings(Settings):
     request_seconds: float = Field(default=15.0, gt=0)
     idle_seconds: float = Field(default=60.0, gt=0)
     maximum_connections: int = Field(default=256, ge=1)
+    refresh_seconds: float = Field(default=15.0, ge=0)
+    viewer_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S*\{study\}\S*$")] | None = None
+    patient_names: bool = False
 
     @model_validator(mode="after")
     def _strangers_are_kept_out(self) -> WebSettings:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from dicom_bridge.store.database import insert_if_absent
+from dicom_bridge.store.study_facts import StudyFacts, searched_text
 from dicom_bridge.store.tables import CompletionMarkRow, InstanceRow, SeriesRow, StudyRow
 from dicom_bridge.studies.routing import SeriesFacts
 
@@ -25,6 +26,7 @@ class ReceivedInstance:
         path: relative to the state folder.
         facts: of its series, as this instance tells.
         expected: how many instances it says that its study has; None: it does not say.
+        study: what people know its study by; the patient's name only where it may be kept.
     """
 
     study_uid: str
@@ -35,6 +37,7 @@ class ReceivedInstance:
     path: str
     facts: SeriesFacts
     expected: int | None = None
+    study: StudyFacts = StudyFacts()
 
 
 # Made once: SQLAlchemy takes longer to put a statement together than SQLite to answer it.
@@ -125,7 +128,7 @@ def _insert_any(
     connection: Connection, arriving: Sequence[Arriving], rows: Sequence[Mapping[str, Any]], now: float
 ) -> list[bool]:
     """Insert those that are new, with their studies and series."""
-    _lock_studies(connection, {instance.study_uid: instance.facts for instance, _ in reversed(arriving)}, now)
+    _lock_studies(connection, {instance.study_uid: instance for instance, _ in reversed(arriving)}, now)
     _know_series(connection, {(i.study_uid, i.series_uid): i.facts for i, _ in reversed(arriving)})
     inserted = {tuple(row) for row in connection.execute(_insert(connection.dialect.name), rows)}
     is_new = []
@@ -140,16 +143,21 @@ def _insert_any(
     return is_new
 
 
-def _lock_studies(connection: Connection, facts: Mapping[str, SeriesFacts], now: float) -> None:
+def _lock_studies(connection: Connection, first: Mapping[str, ReceivedInstance], now: float) -> None:
     """Make the studies that are not there; until the transaction's end nobody else takes or closes any of them."""
-    for study_uid in sorted(facts):
+    for study_uid in sorted(first):
+        description, told = first[study_uid].facts.study_description, first[study_uid].study
         # One that is there may be removed before it is locked.
         while connection.scalar(_LOCK, {"study": study_uid}) is None:
             if insert_if_absent(
                 connection,
                 StudyRow,
                 study_uid=study_uid,
-                description=facts[study_uid].study_description,
+                description=description,
+                accession_number=told.accession_number,
+                study_date=told.study_date,
+                patient_name=told.patient_name,
+                searched=searched_text(study_uid, description, told),
                 first_received_at=now,
                 last_received_at=now,
                 generation=0,

@@ -28,6 +28,7 @@ from dicom_bridge.store.tables import (
     JobRow,
     LineRow,
     RemovalRow,
+    ResendRow,
     SeriesRow,
     StudyRow,
 )
@@ -151,7 +152,7 @@ class Removals:
             if removal.kind == RemovalKind.RESULTS:
                 session.execute(delete(DeliveryRow).where(DeliveryRow.job_id.in_(_jobs_of(removal.study_uid))))
                 session.execute(delete(JobRow).where(JobRow.study_uid == removal.study_uid))
-                for table in (LineRow, GenerationRow):
+                for table in (LineRow, GenerationRow, ResendRow):
                     session.execute(delete(table).where(table.study_uid == removal.study_uid))
                 earlier = and_(RemovalRow.study_uid == removal.study_uid, RemovalRow.id != removal.id)
                 session.execute(delete(RemovalRow).where(earlier))
@@ -186,12 +187,15 @@ class Removals:
         """
         known = exists().where(StudyRow.study_uid == LineRow.study_uid)
         brought = exists().where(InstanceRow.association == AssociationRow.id)
+        is_there = exists().where(StudyRow.study_uid == ResendRow.study_uid)
+        resent = exists().where(ResendRow.association == AssociationRow.id)
         with self._database.writing() as session:
             results = [
                 session.execute(delete(table).where(*conditions))
                 for table, conditions in (
+                    (ResendRow, (~is_there,)),
                     (LineRow, (LineRow.time < before, ~known)),
-                    (AssociationRow, (AssociationRow.released_at < before, ~brought)),
+                    (AssociationRow, (AssociationRow.released_at < before, ~brought, ~resent)),
                     (CommitmentRow, (CommitmentRow.reported_at < before,)),
                 )
             ]

@@ -1,4 +1,4 @@
-"""Tables of the index. UIDs, descriptions and times; no patient's name, number or birth date.
+"""Tables of the index. UIDs, descriptions and times; no patient's number or birth date, a name only where asked for.
 
 A change here needs a step in `dicom_bridge.store.migrations`.
 """
@@ -22,7 +22,7 @@ def _partial_index(name: str, column: str, condition: str) -> Index:
 
 
 class AssociationRow(Table):
-    """A DIMSE association that brought at least one instance, and the process that it was with.
+    """A DIMSE association that brought at least one instance, new or known, and the process that it was with.
 
     `released_at`: when it ended; `is_aborted`: not by a release.
     """
@@ -39,8 +39,21 @@ class AssociationRow(Table):
     __table_args__ = (_partial_index("associations_open", "receiver", "released_at IS NULL"),)
 
 
+class ResendRow(Table):
+    """How many instances of a study an association brought that were there; `differing`: with other content."""
+
+    __tablename__ = "resends"
+    association: Mapped[str] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(primary_key=True, index=True)
+    instances: Mapped[int]
+    differing: Mapped[int]
+
+
 class StudyRow(Table):
-    """A study; `is_open` until the generation that its instances belong to was handed to the jobs."""
+    """A study; `is_open` until the generation that its instances belong to was handed to the jobs.
+
+    `study_date`: as YYYY-MM-DD; `patient_name`: None unless `web.patient_names`; `searched`: what a search looks at.
+    """
 
     __tablename__ = "studies"
     study_uid: Mapped[str] = mapped_column(primary_key=True)
@@ -49,6 +62,11 @@ class StudyRow(Table):
     last_received_at: Mapped[float]
     generation: Mapped[int] = mapped_column(default=0)
     is_open: Mapped[bool] = mapped_column(default=True, index=True)
+    accession_number: Mapped[str | None]
+    study_date: Mapped[str | None]
+    patient_name: Mapped[str | None]
+    searched: Mapped[str] = mapped_column(default="", server_default="")
+    __table_args__ = (Index("studies_by_time", "last_received_at", "study_uid"),)
 
 
 class SeriesRow(Table):
@@ -104,7 +122,10 @@ class JobRow(Table):
     priority: Mapped[str] = mapped_column(default="routine", server_default="routine")
     drive: Mapped[int] = mapped_column(default=1, server_default="1")
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    __table_args__ = (_partial_index("jobs_not_submitted", "created_at", "submitted_at IS NULL"),)
+    __table_args__ = (
+        _partial_index("jobs_not_submitted", "created_at", "submitted_at IS NULL"),
+        Index("jobs_of_study_by_state", "study_uid", "state"),
+    )
 
 
 class DeliveryRow(Table):
@@ -121,6 +142,25 @@ class DeliveryRow(Table):
     updated_at: Mapped[float]
     drive: Mapped[int] = mapped_column(default=1, server_default="1")
     __table_args__ = (_partial_index("deliveries_dead", "updated_at", "state IN ('failed', 'refused')"),)
+
+
+class FindingMarkRow(Table):
+    """Whether somebody said that a finding is right or wrong; `image` and `finding` count from 1 within the job.
+
+    A job that is done again answers anew: `drive` says which answer was meant.
+
+    It stays when its study goes: it names no patient and no study, and what was counted stays counted.
+    """
+
+    __tablename__ = "finding_marks"
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    drive: Mapped[int] = mapped_column(primary_key=True)
+    image: Mapped[int] = mapped_column(primary_key=True)
+    finding: Mapped[int] = mapped_column(primary_key=True)
+    target: Mapped[str]
+    status: Mapped[str]
+    mark: Mapped[str]
+    marked_at: Mapped[float]
 
 
 class GenerationRow(Table):

@@ -7,7 +7,7 @@ of someone else presses the buttons is the application's business (`dicom_bridge
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, HTTPException, Request
@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from dicom_bridge.errors import NotThereError
 from dicom_bridge.jobs.control import NotPossibleError
 from dicom_bridge.operations.operator_actions import Operator, OperatorActions
+from dicom_bridge.store.marks import Mark
 from dicom_bridge.web.pages import page_templates
 
 
@@ -35,6 +36,20 @@ def actions(operating: OperatorActions) -> APIRouter:
     def redrive(request: Request, job_id: str, destination: str) -> Response:
         return _do(request, lambda by: operating.redrive(job_id, destination, by))
 
+    @router.post("/jobs/{job_id}/mark")
+    def mark(
+        request: Request,
+        job_id: str,
+        finding: Annotated[int, Form(ge=1)],
+        mark: Annotated[Literal["right", "wrong", "none"], Form()],
+        image: Annotated[int, Form(ge=1)] = 1,
+    ) -> Response:
+        """`finding` and `image` count from 1 within the job; `none` takes back what was said."""
+        said = None if mark == "none" else Mark(mark)
+        place = f"finding-{job_id[:12]}-{image}-{finding}"
+        return _do(request, lambda by: operating.mark(job_id, image, finding, said, by), place)
+
+    @router.post("/failed/redrive")
     @router.post("/dead-letters/redrive")
     def redrive_all(
         request: Request,
@@ -56,7 +71,8 @@ def actions(operating: OperatorActions) -> APIRouter:
     return router
 
 
-def _do(request: Request, act: Callable[[Operator], Any]) -> Response:
+def _do(request: Request, act: Callable[[Operator], Any], place: str | None = None) -> Response:
+    """Do it; `place`: where on its page a browser is sent back to."""
     address = request.client.host if request.client else ""
     try:
         told = act(Operator(address, request.state.user))
@@ -67,7 +83,7 @@ def _do(request: Request, act: Callable[[Operator], Any]) -> Response:
         content = {"text": str(error), "back": _page_of(request)}
         return page_templates().TemplateResponse(request, "message.html", content, status_code=status)
     if accepts_html(request):
-        return RedirectResponse(_page_of(request), status_code=303)
+        return RedirectResponse(_page_of(request) + (f"#{place}" if place else ""), status_code=303)
     return JSONResponse({"status": "ok", **(told or {})})
 
 

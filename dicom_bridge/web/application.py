@@ -11,13 +11,14 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_bridge.web.auth import Door
+from dicom_bridge.web.pages import script_source
 
 # Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
 _HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; form-action 'self'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; script-src {script_source()}; connect-src 'self'; img-src 'self' data:; "
+        "style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,22 +13,29 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from dicom_bridge.delivery.condition import Condition
 from dicom_bridge.errors import NotThereError
-from dicom_bridge.jobs.answer_writer import FINDINGS_FILE, job_folder
+from dicom_bridge.jobs.answer_writer import job_folder
+from dicom_bridge.jobs.answers import Answer, answers_of
 from dicom_bridge.jobs.control import JobControl
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.steps import JobStep
+from dicom_bridge.operations.operator_actions import MARKED
+from dicom_bridge.operations.study_listing import StudyFilter, StudyListing, StudyState
 from dicom_bridge.results.kinds import DOCUMENT_FILE
+from dicom_bridge.settings import WebSettings
 from dicom_bridge.store.index import StudyIndex
+from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.states import FINAL_JOB_STATES, UNFINISHED_JOB_STATES, JobState
-from dicom_bridge.store.tables import JobRow
+from dicom_bridge.store.tables import FindingMarkRow, JobRow
 from dicom_bridge.store.timeline import StudyTimeline
 from dicom_bridge.studies.routing import Route, explain_routes
 from dicom_bridge.web.actions import accepts_html
 from dicom_bridge.web.pages import page_templates
+from dicom_bridge.web.studies import AskedStudies, studies_page
 
 _PICTURE = re.compile(r"(image-\d+/)?overlay-\d+\.png")
 _PDF = re.compile(r"(image-\d+/)?report\.pdf")
 _TROUBLE = ("error", "warning")
+_LATEST = 10
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Shown:
         conditions: of the destinations, by name.
         associations: how many are established now.
         steps: of a job.
+        listing: studies as a list.
+        marks: of findings.
+        attention: what an operator should look at though the gateway is sound, by name.
+        web: how often pages show themselves anew, the viewer, and whether patients' names are shown.
         on_download: is told of each report that somebody fetches: study, job, address and user.
     """
 
@@ -57,7 +67,15 @@ class Shown:
     conditions: Callable[[], Mapping[str, Condition]]
     associations: Callable[[], int]
     steps: Callable[[JobRow], Sequence[JobStep]]
+    listing: StudyListing
+    marks: FindingMarks
+    attention: Callable[[], Mapping[str, str]]
+    web: WebSettings
     on_download: Callable[[str, str, str, str | None], None] = lambda study, job, address, user: None
+
+    def viewer(self, study_uid: str) -> str | None:
+        """Where a study is opened in a viewer; None where none is configured."""
+        return None if self.web.viewer_url is None else self.web.viewer_url.replace("{study}", study_uid)
 
 
 def status_pages(shown: Shown) -> APIRouter:
@@ -66,37 +84,56 @@ def status_pages(shown: Shown) -> APIRouter:
     templates = page_templates()
     index, ledger, control = shown.index, shown.ledger, shown.control
 
-    def page(request: Request, name: str, **content: Any) -> Response:
-        content["dead_count"] = sum(control.dead_letter_counts().values())
+    def page(request: Request, name: str, refreshes: bool = True, **content: Any) -> Response:
+        content["failed_count"] = sum(control.dead_letter_counts().values())
+        content["refresh_seconds"] = shown.web.refresh_seconds if refreshes else 0
+        content["viewer"] = shown.viewer
+        content["shows_names"] = shown.web.patient_names
         return templates.TemplateResponse(request, name, content)
 
     @router.get("/", response_class=HTMLResponse)
     def overview(request: Request) -> Response:
-        rows = [
-            {"study": study, "instances": index.instance_count(study.study_uid), "jobs": ledger.jobs(study.study_uid)}
-            for study in index.studies(limit=50)
-        ]
         return page(
             request,
             "overview.html",
-            rows=rows,
+            rows=shown.listing.page(StudyFilter(), limit=_LATEST),
+            asked={},
+            study_counts=shown.listing.counts(),
             counts={state.value: ledger.count(state) for state in JobState},
-            queue=ledger.queue(limit=20),
+            queue=shown.listing.queue(limit=20),
             lines=index.lines(limit=30, levels=_TROUBLE),
             health=shown.health(),
+            attention=shown.attention(),
             destinations=shown.conditions(),
             deliveries=ledger.delivery_counts(),
             associations=shown.story.associations(limit=8),
             association_count=shown.associations(),
         )
 
+    @router.get("/studies", response_class=HTMLResponse)
+    def studies(request: Request) -> Response:
+        asked = AskedStudies.parse(request.query_params)
+        return page(
+            request,
+            "studies.html",
+            asked=asked.asked,
+            found=studies_page(shown.listing, asked),
+            study_counts=shown.listing.counts(),
+            states=StudyState,
+        )
+
+    @router.get("/failed")
     @router.get("/dead-letters")
-    def dead_letters(request: Request) -> Response:
-        letters = control.dead_letters(limit=200)
+    def failed(request: Request, destination: str | None = None) -> Response:
+        destination = None if destination is None else destination.replace("\0", "")  # PostgreSQL takes no NUL
+        letters = control.dead_letters(destination, limit=200)
         if not accepts_html(request):
             return JSONResponse([asdict(letter) for letter in letters])
-        counts = sorted(control.dead_letter_counts().items(), key=lambda one: -one[1])
-        return page(request, "dead_letters.html", letters=letters, counts=counts)
+        counts = sorted(
+            (one for one in control.dead_letter_counts().items() if destination in (None, one[0][0] or "")),
+            key=lambda one: -one[1],
+        )
+        return page(request, "failed.html", letters=letters, counts=counts, destination=destination)
 
     @router.get("/studies/{study_uid}", response_class=HTMLResponse)
     def study(request: Request, study_uid: str) -> Response:
@@ -108,7 +145,9 @@ def status_pages(shown: Shown) -> APIRouter:
         return page(
             request,
             "study.html",
+            refreshes=row.is_open or any(job.state in UNFINISHED_JOB_STATES for job in jobs),
             study=row,
+            state=shown.listing.state(study_uid),
             instances=index.instance_count(study_uid),
             expected=expected[-1] if expected else None,
             brought=shown.story.brought(study_uid),
@@ -178,9 +217,17 @@ def _series(shown: Shown, study_uid: str, uid: str, facts: Any, jobs: Sequence[J
 def _job(shown: Shown, job: JobRow) -> dict[str, Any]:
     deliveries = shown.ledger.deliveries(job.job_id)
     is_final = job.state in FINAL_JOB_STATES
+    marks = shown.marks.of_job(job.job_id, job.drive)
     return {
         "job": job,
-        "answers": _answers(shown.root, job),
+        "answers": [
+            {
+                **answer.content,
+                "findings": _findings(shown.root, job, answer, marks),
+                "document": _document_address(shown.root, job, answer),
+            }
+            for answer in answers_of(shown.root, job.job_id)
+        ],
         "deliveries": deliveries,
         "steps": shown.steps(job),
         "can_cancel": job.state in UNFINISHED_JOB_STATES,
@@ -188,21 +235,29 @@ def _job(shown: Shown, job: JobRow) -> dict[str, Any]:
     }
 
 
-def _answers(root: Path, job: JobRow) -> list[dict[str, Any]]:
-    """What was found in each image of a job, with the addresses of the pictures."""
-    folder = job_folder(root, job.job_id)
-    answers = []
-    for path in sorted(folder.glob(f"**/{FINDINGS_FILE}")):
-        try:
-            answer = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        place = path.parent.relative_to(folder).as_posix()
-        prefix = "" if place == "." else f"{place}/"
-        for number, finding in enumerate(answer["findings"], start=1):
-            name = f"{prefix}overlay-{number}.png"
-            finding["picture"] = f"/jobs/{job.job_id}/{name}" if (folder / name).is_file() else None
-        has_document = path.with_name(DOCUMENT_FILE).is_file()
-        answer["document"] = f"/jobs/{job.job_id}/{prefix}report.pdf" if has_document else None
-        answers.append(answer)
-    return answers
+def _findings(
+    root: Path, job: JobRow, answer: Answer, marks: Mapping[tuple[int, int], FindingMarkRow]
+) -> list[dict[str, Any]]:
+    """The findings of an image, each with the address of its picture, its place in the job, and its mark."""
+    findings = []
+    for number, finding in enumerate(answer.content["findings"], start=1):
+        picture = answer.picture(number)
+        is_there = (job_folder(root, job.job_id) / picture).is_file()
+        findings.append(
+            {
+                **finding,
+                "picture": f"/jobs/{job.job_id}/{picture}" if is_there else None,
+                "image": answer.image,
+                "number": number,
+                "can_be_marked": finding["status"] in MARKED,
+                "mark": marks.get((answer.image, number)),
+            }
+        )
+    return findings
+
+
+def _document_address(root: Path, job: JobRow, answer: Answer) -> str | None:
+    """Where the report of an image is fetched; None: it has none."""
+    if not (job_folder(root, job.job_id) / answer.file(DOCUMENT_FILE)).is_file():
+        return None
+    return f"/jobs/{job.job_id}/{answer.file('report.pdf')}"

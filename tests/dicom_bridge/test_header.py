@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from dicom_bridge.ingest.header import Header, read_header
 from dicom_bridge.series.headers.skimming import skim
+from dicom_bridge.store.study_facts import study_facts
 from dicom_bridge.studies.facts import series_facts
 from synthetic_study import ct_slice
 
@@ -59,7 +60,11 @@ def sample() -> Dataset:
 def expected(dataset: Dataset, syntax: str) -> Header:
     names = (dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
     return Header(
-        syntax, *map(str, names), series_facts(dataset, "CT01", "RCMED"), dataset.NumberOfStudyRelatedInstances
+        syntax,
+        *map(str, names),
+        series_facts(dataset, "CT01", "RCMED"),
+        dataset.NumberOfStudyRelatedInstances,
+        study_facts(dataset),
     )
 
 

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, create_engine, inspect, text
 
 from dicom_bridge.jobs.ledger import JobLedger
+from dicom_bridge.operations.study_listing import StudyFilter, StudyListing
 from dicom_bridge.store.database import Database
 from dicom_bridge.store.index import StudyIndex
 from dicom_bridge.store.migrations import OlderTablesError, configuration, upgrade
@@ -50,7 +51,9 @@ def test_the_steps_make_the_tables(any_database: Path | URL) -> None:
 def test_an_earlier_version_is_brought_up_to_date(any_database: Path | URL, step: str) -> None:
     with connected(any_database) as connection:
         upgrade(connection, step)
-        connection.execute(text("INSERT INTO studies VALUES ('1.2', NULL, 1, 2, 3, true)"))
+        columns = "study_uid, description, first_received_at, last_received_at, generation, is_open"
+        for values in ("'1.2', NULL, 1, 2, 3, true", "'1.3', 'SCHÄDEL nativ', 1, 2, 3, false"):
+            connection.execute(text(f"INSERT INTO studies ({columns}) VALUES ({values})"))
         connection.execute(
             text(
                 "INSERT INTO jobs (job_id, study_uid, series_uid, generation, route, instances, prompts, destinations,"
@@ -63,6 +66,9 @@ def test_an_earlier_version_is_brought_up_to_date(any_database: Path | URL, step
         (job,) = JobLedger(database).jobs()
         assert (job.state, job.destinations, job.created_at) == (JobState.QUEUED, ["d"], 4.0)
         assert JobLedger(database).not_submitted(0) == ["j"]
+        searched = (("schädel Nativ", "1.3"), ("1.3", "1.3"), ("1.2", "1.2")) if step < "0009" else ()
+        for words, study in searched:
+            assert [row.study.study_uid for row in StudyListing(database).page(StudyFilter(words))] == [study]
     finally:
         database.close()
     assert differences(any_database) == []

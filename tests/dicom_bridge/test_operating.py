@@ -50,7 +50,7 @@ class Running:
         self.gateway = gateway
         self.assistant = assistant
         self._make = make_ct_series
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{gateway.ports.web}")
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{gateway.ports.web}", timeout=PATIENCE)
 
     def send(self, **attributes: Any) -> str:
         """A new study of two slices; returns its UID."""
@@ -60,8 +60,11 @@ class Running:
             for name, value in attributes.items():
                 setattr(dataset, name, value)
             dataset.save_as(file)
-        send_files(files, "127.0.0.1", self.gateway.ports.dicom, "RCMED", "CT01")
+        self.send_files(files)
         return str(pydicom.dcmread(files[0]).StudyInstanceUID)
+
+    def send_files(self, files: list[Path]) -> None:
+        send_files(files, "127.0.0.1", self.gateway.ports.dicom, "RCMED", "CT01")
 
     def job(self, study: str) -> Any:
         (job,) = self.gateway.ledger.jobs(study)
@@ -324,3 +327,105 @@ def test_a_study_is_said_to_be_complete(tmp_path: Path, threshold_assistant: Any
         running.post(f"/studies/{partial}/complete", expected="2")
         running.wait_for(partial, JobState.DONE)
         assert [action for action, _ in running.audited()] == ["complete"] * 3
+
+
+@pytest.mark.slow
+def test_a_finding_is_marked_right_or_wrong(running: Running) -> None:
+    study = running.send()
+    job = running.wait_for(study, JobState.DONE)
+    place = f"/jobs/{job.job_id}/mark"
+    counted = 'rcmed_marked_findings{mark="%s",status="found",target="liver"} 1.0'
+    for mark in ("right", "wrong"):
+        running.post(place, finding="1", mark=mark)
+        assert counted % mark in running.client.get("/metrics").text
+    assert counted % "right" not in running.client.get("/metrics").text, "the last word counts"
+    assert "marked wrong" in running.client.get(f"/studies/{study}").text
+    running.post(place, finding="1", mark="none")
+    assert "rcmed_marked_findings{" not in running.client.get("/metrics").text
+    for status, form in (
+        (409, {"finding": "2", "mark": "right"}),
+        (409, {"finding": "1", "image": "2", "mark": "right"}),
+        (422, {"finding": "0", "mark": "right"}),
+        (422, {"finding": "1", "mark": "perhaps"}),
+        (422, {"finding": "1"}),
+    ):
+        running.post(place, status=status, **form)
+    running.post("/jobs/none/mark", status=404, finding="1", mark="right")
+    form = {"finding": "1", "mark": "right"}
+    assert running.client.post(place, data=form, headers={"Origin": "https://evil.example"}).status_code == 403
+    trail = running.gateway.root / "audit.jsonl"
+    verify(trail)
+    said = [one for one in map(json.loads, trail.read_text().splitlines()) if one.get("action") == "mark"]
+    assert [(one["mark"], one["target"], one["status"], one["study"]) for one in said] == [
+        (mark, "liver", "found", study) for mark in ("right", "wrong", "none")
+    ]
+
+
+@pytest.mark.slow
+def test_names_of_patients_are_kept_only_where_they_may_be(
+    tmp_path: Path, threshold_assistant: Any, make_ct_series: Any
+) -> None:
+    settings = configured(tmp_path / "state")
+    study = ""
+    for allowed in (True, False):
+        web = settings.web.model_copy(update={"patient_names": allowed})
+        with Gateway(settings.model_copy(update={"web": web}), HeldAssistant(threshold_assistant)) as gateway:
+            running = Running(gateway, gateway._assistant, make_ct_series)
+            study = study or running.send(PatientName="Doe^Jane", AccessionNumber="A-1")
+            running.wait_for(study, JobState.DONE)
+            for path in ("/", "/studies", f"/studies/{study}"):
+                page = running.client.get(path).text
+                assert ("Doe^Jane" in page) is allowed and "A-1" in page
+            assert ("1 to 1 of 1" in running.client.get("/studies?q=jane").text) is allowed
+            if not allowed:
+                other = running.send(PatientName="Doe^Jane")
+                running.wait_for(other, JobState.DONE)
+                assert "Doe" not in running.client.get("/studies").text
+            running.client.close()
+
+
+@pytest.mark.slow
+def test_a_resend_is_seen_and_asks_nothing(running: Running, caplog: Any, make_ct_series: Any) -> None:
+    files = make_ct_series(3)
+    running.send_files(files)
+    first = pydicom.dcmread(files[0])
+    study = str(first.StudyInstanceUID)
+    done = running.wait_for(study, JobState.DONE)
+    first.SeriesDescription = "other"
+    first.save_as(files[0])
+    caplog.set_level("INFO")
+    running.send_files(files)
+    told = "3 instances came again from CT01, 1 of them with other content: the first are kept, nothing is asked anew"
+
+    def lines() -> list[tuple[str, str]]:
+        return [(line.text, line.level) for line in running.gateway.index.lines(study)]
+
+    running.wait(lambda: (told, "info") in lines())
+    assert any(told in record.getMessage() for record in caplog.records)
+    running.wait(lambda: all(one.released_at is not None for one in running.gateway.story.brought(study)))
+    assert [(one.instances, one.again) for one in running.gateway.story.brought(study)] == [(3, 0), (0, 3)]
+    for path, seen in (
+        ("/", "3 again"),
+        ("/studies", "3 again"),
+        (f"/studies/{study}", "3 instances again from <b>CT01</b>"),
+    ):
+        assert seen in running.client.get(path).text
+    assert running.job(study).job_id == done.job_id
+
+
+@pytest.mark.slow
+def test_an_address_of_the_list_that_asks_for_nonsense_is_told_so(running: Running) -> None:
+    for query in ("state=fine", "from=yesterday", "to=0000-00-00", "page=0", "page=x", "delivery=lost", "jobs=odd"):
+        answer = running.client.get(f"/studies?{query}")
+        assert answer.status_code == 422 and query.partition("=")[0] in answer.json()["detail"]
+    for query in (
+        "",
+        "q=%00",
+        "from=&to=&state=&q=",
+        "page=999",
+        "association=%00&destination=%00",
+        "to=9999-12-30",
+        "from=1970-01-02",
+    ):
+        assert running.client.get(f"/studies?{query}").status_code == 200, query
+    assert running.client.get("/failed?destination=%00").status_code == 200

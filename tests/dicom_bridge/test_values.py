@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.valuerep import DSfloat, validate_value
 
-from dicom_bridge.value_representation import of_representation
+from dicom_bridge.value_representation import of_representation, written_name
 
 REPRESENTATIONS = ("DA", "TM", "DT", "AS", "DS", "IS", "PN", "CS", "AE", "UI", "SH", "LO", "ST", "LT", "US")
 
@@ -87,3 +87,17 @@ def test_every_day_is_read(day: datetime.date) -> None:
 def test_every_decimal_is_read(number: float) -> None:
     read = of_representation("DS", str(DSfloat(number, auto_format=True)))
     assert float(str(read)) == pytest.approx(number, rel=1e-6, abs=1e-30)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Doe^Jane", "Doe, Jane"),
+        ("Adams^John Robert Quincy^^Rev.^B.A. M.Div.", "Adams, Rev. John Robert Quincy, B.A. M.Div."),
+        ("Doe", "Doe"),
+        ("=山田^太郎=やまだ^たろう", "山田, 太郎"),
+        ("^^=^", ""),
+    ],
+)
+def test_a_name_is_written_as_people_do(name: str, written: str) -> None:
+    assert written_name(name) == written

@@ -222,6 +222,7 @@ class StorageScp:
     def _ended(self, known: _Association, is_aborted: bool) -> None:
         if known.origin is None:
             return
+        self._intake.tell_resent(known.origin)
         self._intake.index.release_association(known.origin.association, is_aborted)
         if is_aborted:
             self._say_aborted(known.origin)

@@ -46,7 +46,7 @@ def build_document(findings: Findings, image: Image, identifiers: ResultIdentifi
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",
         series_number=identifiers.series_number + _SERIES_OFFSET,
-        series_description="RCMed report to read",
+        series_description=identifiers.series_description("RCMed report to read"),
     )
     document.ConversionType = "SYN"
     document.AcquisitionDateTime = source.headers[0].get("AcquisitionDateTime") or ""

@@ -6,6 +6,7 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.results.codes import finding_name
 from dicom_bridge.results.provenance import RESEARCH
+from dicom_bridge.value_representation import written_name
 from rcmed.findings import Finding, FindingStatus
 
 WARNING = f"{RESEARCH}. Made by a program and verified by nobody: not for diagnosis, not for treatment."
@@ -41,20 +42,8 @@ def in_words(finding: Finding) -> str:
 
 
 def shown_name(header: Dataset) -> str:
-    """Patient's Name (0010,0010) as people write it, "Family, Given Middle"; "" where there is none.
-
-    Of the component groups (PS3.5 6.2.1.1) the alphabetic one, else the next that is there.
-    """
-    name = str(header.get("PatientName") or "")
-    group = next((group for group in name.split("=") if group.strip("^ ")), "")
-    family, given, middle, prefix, suffix = name_components(group)
-    first = " ".join(part for part in (prefix, given, middle) if part)
-    return ", ".join(part for part in (family, first, suffix) if part)
-
-
-def name_components(group: str) -> list[str]:
-    """Family, given and middle name, prefix and suffix of one component group of PN (PS3.5 6.2.1.1)."""
-    return [*(part.strip() for part in group.split("^")), *[""] * 5][:5]
+    """Patient's Name (0010,0010) as people write it, "Family, Given Middle"; "" where there is none."""
+    return written_name(str(header.get("PatientName") or ""))
 
 
 def shown_date(date: str) -> str:

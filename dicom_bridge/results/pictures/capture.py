@@ -63,7 +63,7 @@ def _capture(
         patient_orientation=("L", "P"),
         series_instance_uid=identifiers.series_uid_of(KIND),
         series_number=identifiers.series_number + _SERIES_OFFSET,
-        series_description="RCMed pictures",
+        series_description=identifiers.series_description("RCMed pictures"),
         sop_instance_uid=identifiers.uid_of(KIND, place),
         instance_number=place,
         transfer_syntax_uid=ExplicitVRLittleEndian,

@@ -72,7 +72,7 @@ def build_key_objects(findings: Findings, image: Image, identifiers: ResultIdent
         content=content,
         series_instance_uid=identifiers.series_uid_of(KIND),
         series_number=identifiers.series_number + _SERIES_OFFSET,
-        series_description="RCMed key images",
+        series_description=identifiers.series_description("RCMed key images"),
         sop_instance_uid=identifiers.uid_of(KIND),
         instance_number=1,
         **made_by(findings, identifiers),

@@ -137,7 +137,7 @@ def build_report(
         is_complete=True,
         is_final=False,
         is_verified=False,
-        series_description="RCMed report",
+        series_description=identifiers.series_description("RCMed report"),
         previous_versions=list(predecessors) or None,
         **made_by(findings, identifiers),
     )

@@ -16,14 +16,14 @@ class Authorship:
         creator: the person, for Content Creator's Name (0070,0084); "" for a model alone.
         content_label: (0070,0080), CS.
         content_description: (0070,0081), LO.
-        series_description: (0008,103E), LO.
+        series_description: (0008,103E), LO; None: what it is, by which route and of which series.
     """
 
     algorithm_type: SegmentAlgorithmTypeValues = SegmentAlgorithmTypeValues.AUTOMATIC
     creator: str = ""
     content_label: str = "RCMED"
     content_description: str = "Regions found by RCMed"
-    series_description: str = "RCMed segmentation"
+    series_description: str | None = None
 
     @property
     def is_manual(self) -> bool:

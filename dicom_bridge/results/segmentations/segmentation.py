@@ -137,7 +137,9 @@ def _common_arguments(findings: Findings, identifiers: ResultIdentifiers, author
         "content_label": authorship.content_label,
         "content_description": long_string(authorship.content_description),
         "content_creator_name": person_name(authorship.creator) if authorship.creator else None,
-        "series_description": long_string(authorship.series_description),
+        "series_description": long_string(
+            authorship.series_description or identifiers.series_description("RCMed segmentation")
+        ),
         "omit_empty_frames": True,
         **made_by(findings, identifiers),
     }

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from dicom_bridge.results.identifiers import series_name
 from dicom_bridge.results.sources.mending import mended
 from dicom_bridge.series.headers.instance import NAMES_AND_PLACES, numbers, text, value
 from rcmed.errors import GridMismatchError, InputError, UnreadableFileError
@@ -65,9 +66,9 @@ class Source:
         planes: for each slice; None where the source has no position in a frame of reference.
         frame_of_reference_uid: None where the source has none.
         segmentation_refusal: why no SEG may be built; None where it may.
-        is_slide: whether the one slice is put together from tiles (PS3.3 C.7.6.17.3); `instances` are then all parts of
-            it, of a concatenation in their order.
+        is_slide: whether the one slice is of tiles (PS3.3 C.7.6.17.3); `instances` are then all its parts, in order.
         losses: a line for each attribute of the first instance that can't be copied as it is.
+        series_name: what people know its series by.
     """
 
     instances: tuple[Dataset, ...]
@@ -78,6 +79,7 @@ class Source:
     segmentation_refusal: str | None
     is_slide: bool
     losses: tuple[str, ...] = ()
+    series_name: str = ""
 
     def whole_header(self, number: int) -> Dataset:
         """The header of a slice (from 0), whole and mended; read again where it is not the first instance's.
@@ -141,8 +143,9 @@ def read_source(image: Image) -> Source:
 def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
     if not image.sources:
         raise InputError("a DICOM result needs a DICOM source: this image has no source instances")
-    first, losses = mended(*_read(image.sources[0]))
-    headers_by_path = {image.sources[0].path: first}
+    whole, path = _read(image.sources[0])
+    first, losses = mended(whole, path)
+    headers_by_path = {path: first}
     for reference in image.sources:
         if reference.path not in headers_by_path:
             # Of the others only what names and places them is ever asked for; reading all costs more than building.
@@ -164,26 +167,23 @@ def _read_source(image: Image, known: Mapping[Path, Dataset]) -> Source:
             )
     frames_of_reference = {text(header, "FrameOfReferenceUID") for header in headers}
     frame_of_reference_uid = frames_of_reference.pop() or None if len(frames_of_reference) == 1 else None
-    planes = _planes(image, headers) if frame_of_reference_uid else None
-    refusal = None
-    modality = str(headers[0].Modality)
-    if modality in _NEEDS_FRAME_OF_REFERENCE and frame_of_reference_uid is None:
+    refusal = _unplaceable_slide(first, path) if is_slide else None
+    if (modality := str(first.Modality)) in _NEEDS_FRAME_OF_REFERENCE and frame_of_reference_uid is None:
         refusal = (
             f"{image.sources[0].path}: {modality} without one FrameOfReferenceUID (0020,0052): a segmentation of it "
             "can't be placed, the report stands alone; send the original, not a stripped copy"
         )
-    elif is_slide:
-        refusal = _unplaceable_slide(first, image.sources[0].path)
     parts = [_read_part(path) for path in image.files if is_slide and path not in headers_by_path]
     return Source(
         instances=tuple({str(header.SOPInstanceUID): header for header in (*headers, *parts)}.values()),
         headers=headers,
         references=tuple(map(_referable, image.sources)),
-        planes=planes,
+        planes=_planes(image, headers) if frame_of_reference_uid else None,
         frame_of_reference_uid=frame_of_reference_uid,
         segmentation_refusal=refusal,
         is_slide=is_slide,
         losses=losses,
+        series_name=series_name(whole),
     )
 
 

@@ -1,4 +1,4 @@
-"""The status page in Chromium, at the sizes of a tablet: a study's whole story, and buttons that work."""
+"""The status page in Chromium, on a desk, on a tablet and on a phone: a study's whole story, and what can be done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rcmed.image import Image
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 PATIENCE = 60.0
-SIZES = ((768, 1024), (1024, 768))
+SIZES = ((1440, 900), (768, 1024), (1024, 768), (390, 844))
 
 
 class Moody:
@@ -46,7 +46,13 @@ class Ward:
     """A gateway with a sound destination and one that is down, and studies that come to it."""
 
     def __init__(
-        self, root: Path, assistant: Moody, make_ct_series: Any, dead_port: int, completion: dict[str, Any]
+        self,
+        root: Path,
+        assistant: Moody,
+        make_ct_series: Any,
+        dead_port: int,
+        completion: dict[str, Any],
+        web: dict[str, Any],
     ) -> None:
         self.assistant = assistant
         self._make = make_ct_series
@@ -56,7 +62,7 @@ class Ward:
             "completion": completion,
             "jobs": {"polling_seconds": 0.05},
             "delivery": {"maximum_attempts": 3, "first_wait_seconds": 0.1, "maximum_wait_seconds": 0.1},
-            "web": {"port": 0},
+            "web": {"port": 0, "refresh_seconds": 0, **web},
             "routing": {
                 "routes": [
                     {
@@ -85,8 +91,14 @@ class Ward:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.gateway.ports.web}"
 
-    def send(self, calling_ae: str = "CT01") -> str:
+    def send(self, calling_ae: str = "CT01", **attributes: str) -> str:
         files = self._make(3)
+        for file in files if attributes else ():
+            dataset = pydicom.dcmread(file)
+            dataset.SpecificCharacterSet = "ISO_IR 192"
+            for name, value in attributes.items():
+                setattr(dataset, name, value)
+            dataset.save_as(file)
         send_files(files, "127.0.0.1", self.gateway.ports.dicom, "RCMED", calling_ae)
         return str(pydicom.dcmread(files[0]).StudyInstanceUID)
 
@@ -107,8 +119,9 @@ def ward(
     make_ct_series: Any,
     free_port: Callable[[], int],
 ) -> Iterator[Ward]:
-    completion = getattr(request, "param", {"quiet_seconds": 5, "released_seconds": 0.1})
-    started = Ward(tmp_path / "state", Moody(threshold_assistant), make_ct_series, free_port(), completion)
+    completion = dict(getattr(request, "param", {"quiet_seconds": 5, "released_seconds": 0.1}))
+    web = completion.pop("web", {})
+    started = Ward(tmp_path / "state", Moody(threshold_assistant), make_ct_series, free_port(), completion, web)
     with started.gateway:
         yield started
         started.assistant.go.set()
@@ -156,7 +169,7 @@ def press(page: Any, button: Any) -> None:
         button.click()
 
 
-def test_the_story_of_studies_fits_a_tablet_and_its_buttons_work(ward: Ward, page: Any) -> None:
+def test_the_story_of_studies_fits_every_screen_and_its_buttons_work(ward: Ward, page: Any) -> None:
     ledger = ward.gateway.ledger
     done = ward.send()
     ward.wait_for(done, JobState.DONE)
@@ -216,14 +229,14 @@ def test_the_story_of_studies_fits_a_tablet_and_its_buttons_work(ward: Ward, pag
     ward.assistant.go.set()
     ward.wait_for(running, JobState.DONE)
 
-    # the dead letters: one by one, and all of a reason
-    page.goto(f"{ward.address}/dead-letters")
-    take_pictures(page, "dead-letters")
+    # what failed: one by one, and all of a reason
+    page.goto(f"{ward.address}/failed")
+    take_pictures(page, "failed")
     press(page, page.locator("tr", has_text="the weights are of lead").get_by_role("button", name="Retry", exact=True))
     ward.wait_for(failed, JobState.DONE)
-    page.goto(f"{ward.address}/dead-letters")
+    page.goto(f"{ward.address}/failed")
     before = ledger.deliveries(ledger.jobs(undelivered)[0].job_id)
-    press(page, page.locator("tr", has_text="does not answer").get_by_role("button", name="Re-drive it"))
+    press(page, page.locator("tr", has_text="does not answer").get_by_role("button", name="Deliver it again"))
     ward.wait_for(undelivered, JobState.FAILED)  # it is still down
     drives = {row.destination: row.drive for row in ledger.deliveries(ledger.jobs(undelivered)[0].job_id)}
     assert drives == {"results": 1, "pacs": 2} and {row.drive for row in before} == {1}
@@ -232,7 +245,7 @@ def test_the_story_of_studies_fits_a_tablet_and_its_buttons_work(ward: Ward, pag
     page.goto(f"{ward.address}/studies/{queued}")
     press(page, page.get_by_role("button", name="Retry", exact=True))
     ward.wait_for(queued, JobState.FAILED)
-    assert "drive 2" in page.inner_text("body")
+    assert "run 2" in page.inner_text("body")
 
 
 @pytest.mark.parametrize("ward", [{"quiet_seconds": 3600, "released_seconds": None}], indirect=True)
@@ -245,3 +258,76 @@ def test_a_study_is_said_to_be_complete_by_a_button(ward: Ward, page: Any) -> No
     page.get_by_text("3 of 4 expected instances").wait_for()
     press(page, page.get_by_role("button", name="Complete"))
     ward.wait_for(study, JobState.DONE)
+
+
+@pytest.mark.parametrize(
+    "ward",
+    [
+        {
+            "quiet_seconds": 5,
+            "released_seconds": 0.1,
+            "web": {"viewer_url": "http://127.0.0.1:9/viewer?StudyInstanceUIDs={study}", "patient_names": True},
+        }
+    ],
+    indirect=True,
+)
+def test_studies_are_looked_for_and_their_findings_marked(ward: Ward, page: Any) -> None:
+    answered = ward.send(AccessionNumber="A-4711", StudyDescription="CT Abdomen", PatientName="Doe^Jane")
+    ward.wait_for(answered, JobState.DONE)
+    unrouted = ward.send("MR07", AccessionNumber="A-0815", StudyDescription="MR Schädel", PatientName="Roe^Richard")
+    assert ward.gateway._wait(lambda: bool(ward.gateway.story.generations(unrouted)), PATIENCE)
+
+    # the counts are links, the search is in the address
+    page.goto(ward.address)
+    page.get_by_role("link", name="1 answered").click()
+    page.wait_for_url("**/studies?state=answered")
+    assert "A-4711" in page.inner_text("body") and "A-0815" not in page.inner_text("body")
+    page.get_by_role("link", name="Show all").click()
+    page.get_by_text("1 to 2 of 2").wait_for()
+    told = page.inner_text("body")
+    assert "received, nothing asked" in told and "Doe, Jane" in told
+    take_pictures(page, "studies")
+    page.get_by_label("accession number, description").fill("roe schädel")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_text("1 to 1 of 1").wait_for()
+    assert "A-0815" in page.inner_text("body") and "A-4711" not in page.inner_text("body")
+    assert page.get_by_label("accession number, description").input_value() == "roe schädel"
+    for wanted, total in (("state=failed", "none"), ("q=no+such", "none"), ("jobs=done", "1 to 1 of 1")):
+        page.goto(f"{ward.address}/studies?{wanted}")
+        assert total in page.inner_text("body"), wanted
+
+    # a finding is right, then wrong, then nothing was said
+    page.goto(f"{ward.address}/studies/{answered}")
+    link = page.get_by_role("link", name="Open in the viewer")
+    assert link.get_attribute("href") == f"http://127.0.0.1:9/viewer?StudyInstanceUIDs={answered}"
+    liver = page.locator(".finding", has_text="A square.")
+    assert page.get_by_role("button", name="Right", exact=True).count() == 2, "liver and spleen, not what is no target"
+    for button, mark in (("Right", "right"), ("Wrong", "wrong")):
+        liver.get_by_role("button", name=button, exact=True).click()
+        liver.get_by_text(f"marked {mark}").wait_for()
+    metrics = page.request.get(f"{ward.address}/metrics").text()
+    assert 'rcmed_marked_findings{mark="wrong",status="found",target="liver"} 1.0' in metrics
+    take_pictures(page, "study-marked")
+    liver.get_by_role("button", name="Wrong", exact=True).click()
+    liver.get_by_text("marked").wait_for(state="detached")
+    assert 'target="liver"' not in page.request.get(f"{ward.address}/metrics").text()
+
+
+@pytest.mark.parametrize(
+    "ward", [{"quiet_seconds": 5, "released_seconds": 0.1, "web": {"refresh_seconds": 0.5}}], indirect=True
+)
+def test_a_page_shows_itself_anew_but_disturbs_nobody(ward: Ward, page: Any) -> None:
+    page.goto(ward.address)
+    page.get_by_text("nothing was received yet").wait_for()
+    first = ward.send(AccessionNumber="A-1")
+    page.get_by_text("A-1", exact=True).first.wait_for()  # nobody asked
+    ward.wait_for(first, JobState.DONE)
+    search = page.get_by_label("accession number, description")
+    search.fill("A-2")
+    second = ward.send(AccessionNumber="A-2")
+    ward.wait_for(second, JobState.DONE)
+    page.wait_for_timeout(1500)  # three times as long as it would take: there is no event of what must not happen
+    assert search.input_value() == "A-2" and page.get_by_text("A-2", exact=True).count() == 0
+    search.fill("")
+    search.blur()
+    page.get_by_text("A-2", exact=True).first.wait_for()

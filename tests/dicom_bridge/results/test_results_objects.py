@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from dicom_bridge.results.dicom_writer import write_results
 from dicom_bridge.results.filing import file_results
-from dicom_bridge.results.identifiers import ResultIdentifiers
+from dicom_bridge.results.identifiers import ResultIdentifiers, series_name
 from dicom_bridge.results.kinds import ResultKind
 from dicom_bridge.results.objects import build_objects
 from dicom_bridge.series.images import read_series
@@ -188,3 +189,40 @@ def test_the_command_s_writer_takes_kinds_by_name(image: Image, findings: Findin
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["contours.dcm"]
     with pytest.raises(InputError, match="'stl' is no result: use seg, sr, secondary_capture"):
         write_results(image, findings, tmp_path, ["stl"])
+
+
+def test_series_of_results_are_told_apart_by_route_and_source(image: Image, findings: Findings) -> None:
+    header = dcmread(image.sources[0].path, stop_before_pixels=True)
+    source = f"{header.SeriesNumber} {header.get('SeriesDescription', '')}".strip()
+    for route in ("abdomen CT", "second reader"):
+        identifiers = ResultIdentifiers.derive(route, IDENTIFIERS.created, route=route)
+        objects = build_objects(image, findings, identifiers, EVERYTHING)
+        kinds = {"SEG": "segmentation", "SR": "report", "OT": "pictures", "KO": "key images", "RTSTRUCT": "contours"}
+        kinds["DOC"] = "report to read"
+        for dataset in objects.datasets.values():
+            assert dataset.SeriesDescription == f"RCMed {kinds[dataset.Modality]}: {route}, {source}"
+
+
+@pytest.mark.parametrize(
+    ("route", "number", "description", "protocol", "expected"),
+    [
+        ("abdomen CT", 3, "Portal venous 5.0", "Abdomen", "RCMed report: abdomen CT, 3 Portal venous 5.0"),
+        ("abdomen CT", None, None, "Abdomen", "RCMed report: abdomen CT, Abdomen"),
+        ("abdomen CT", None, None, None, "RCMed report: abdomen CT"),
+        ("", 3, "t1\\mprage", None, "RCMed report: 3 t1 mprage"),
+        ("", None, None, None, "RCMed report"),
+        ("a" * 60, 3, "late", None, f"RCMed report: {'a' * 42}, 3 late"),
+        ("a" * 60, 3, "b" * 64, None, f"RCMed report: {'a' * 24}, 3 {'b' * 22}"),
+        ("ct", 12, "ü" * 64, None, f"RCMed report: ct, 12 {'ü' * 43}"),
+    ],
+)
+def test_a_series_description_has_its_64_characters(
+    route: str, number: int | None, description: str | None, protocol: str | None, expected: str
+) -> None:
+    header = Dataset()
+    header.SeriesNumber, header.ProtocolName = number, protocol
+    header.add_new("SeriesDescription", "UT", description)
+    named = replace(ResultIdentifiers.derive("job", route=route), source=series_name(header))
+    assert named.series_description("RCMed report") == expected
+    assert len(expected) <= 64
+    assert named.report_uid == ResultIdentifiers.derive("job").report_uid, "a name changes no UID"
