@@ -190,7 +190,7 @@ class Gateway:
             self.settings.routing.destinations,
             state.observer,
             self._on_operated,
-            FindingMarks(self._database),
+            FindingMarks(state.database),
             lambda job_id: answers_of(self.root, job_id),
         )
 
