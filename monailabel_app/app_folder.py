@@ -41,7 +41,7 @@ def studies_path(settings: AnnotateSettings) -> str:
 
 def set_environment(settings: AnnotateSettings, folder: Path) -> None:
     """Tell MONAI Label, in this process and in those that it starts. Call it before or after its import."""
-    told: dict[str, object] = {
+    variables: dict[str, object] = {
         "MONAI_LABEL_APP_DIR": str(folder),
         "MONAI_LABEL_STUDIES": studies_path(settings),
         "MONAI_LABEL_APP_CONF": {},
@@ -58,7 +58,7 @@ def set_environment(settings: AnnotateSettings, folder: Path) -> None:
         "MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI": False,
         "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": {},
     }
-    for name, value in told.items():
+    for name, value in variables.items():
         os.environ[name] = value if isinstance(value, str) else json.dumps(value)
     os.environ.setdefault("PYTHONPATH", "")
     # Reports of use and looks for newer versions have no place in a server of patients' images.
@@ -66,5 +66,5 @@ def set_environment(settings: AnnotateSettings, folder: Path) -> None:
         os.environ.setdefault(name, "1")
     from monailabel.config import settings as monailabel_settings
 
-    for name, value in told.items():
+    for name, value in variables.items():
         setattr(monailabel_settings, name, value)

@@ -21,7 +21,7 @@ from monailabel_app.datastores.opening import open_datastore
 from monailabel_app.names import require_id
 from monailabel_app.settings import AnnotateSettings
 from monailabel_app.tasks.batch import BatchFind
-from monailabel_app.tasks.collecting import modality_told
+from monailabel_app.tasks.collecting import modality_in
 from monailabel_app.tasks.infer import make_tasks
 from monailabel_app.tasks.resident_assistant import FindsTargets, ResidentAssistant
 from monailabel_app.tasks.scoring import scoring_methods
@@ -117,9 +117,9 @@ class RCMedApp(MONAILabelApp):  # type: ignore[misc]
 
     def _modality_of(self, image_id: str, info: Mapping[str, Any]) -> Modality | None:
         """What the image's record tells; of a file whose name does not say it either, what the settings tell."""
-        told = modality_told(image_id, info)
-        if told is not None or self.settings.modality is None or "SeriesInstanceUID" in info:
-            return told
+        modality = modality_in(image_id, info)
+        if modality is not None or self.settings.modality is None or "SeriesInstanceUID" in info:
+            return modality
         try:
             return modality_from_name(Path(image_id))
         except ConfigurationError:

@@ -191,7 +191,7 @@ class Assistant:
             if each.target is None:
                 findings.append(Finding(each.prompt, None, FindingStatus.UNRESOLVED, reason=each.reason))
             elif asked or each.target == POINTED_AT or self._is_recognised(found[each.target.name], image):
-                findings.append(found[each.target.name].told(prompt=each.prompt or each.target.name))
+                findings.append(found[each.target.name].reworded(prompt=each.prompt or each.target.name))
         return Findings(
             findings=tuple(describe_findings(image, findings, self.describer)),
             model=self.identity,

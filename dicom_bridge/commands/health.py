@@ -34,10 +34,10 @@ def health(
     address = f"{'http' if web.tls is None else 'https'}://{host}:{web.port}/healthz"
     try:
         answer = httpx.get(address, verify=verify, timeout=timeout_seconds, trust_env=False)
-        told = str(answer.json()["status"])
+        status = str(answer.json()["status"])
     except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
         typer.echo(f"{address} does not answer ({type(error).__name__})", err=True)
         raise typer.Exit(1) from None
-    typer.echo(told)
+    typer.echo(status)
     if answer.status_code != 200:
         raise typer.Exit(1)

@@ -29,8 +29,8 @@ def process(
         known = ", ".join(sorted(settings.sources)) or "none"
         raise InputError(f"--from: no source {source!r} is configured in {config}, known are: {known}")
     order = {"source": source, "query": parse_query(query)} if query else {"source": source, "studies": study}
-    told = ask_gateway(settings, order, config)
+    answer = ask_gateway(settings, order, config)
     if query:
         typer.echo(f"the gateway asks {source} for what meets {query}, and fetches it study by study")
     else:
-        typer.echo(f"{told['ordered']} studies ordered from {source}")
+        typer.echo(f"{answer['ordered']} studies ordered from {source}")

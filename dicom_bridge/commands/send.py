@@ -32,8 +32,8 @@ def send(
         raise ConfigurationError("--certificate and --key go together, and with --trusted")
     tls = None
     if trusted is not None:
-        told = ClientTlsSettings(trusted=trusted, certificate=certificate, key=key)
-        tls = client_context(told, "the command's TLS options")
+        tls_settings = ClientTlsSettings(trusted=trusted, certificate=certificate, key=key)
+        tls = client_context(tls_settings, "the command's TLS options")
     paths = find_dicom_files(folder)
     send_files(paths, host, int(port), called_ae, calling_ae, tls)
     typer.echo(f"{len(paths)} instances sent to {called_ae} at {to}")

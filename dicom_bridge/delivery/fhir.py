@@ -57,10 +57,10 @@ class FhirTarget:
             DestinationUnavailableError: it does not answer as a FHIR server.
         """
         answer = self._ask("GET", f"{self._url}/metadata")
-        told = _json(answer)
-        if answer.status_code != 200 or told.get("resourceType") != "CapabilityStatement":
+        statement = _json(answer)
+        if answer.status_code != 200 or statement.get("resourceType") != "CapabilityStatement":
             raise DestinationUnavailableError(f"{self._url} does not answer as a FHIR server")
-        return f"{self._url} answers as FHIR {told.get('fhirVersion', 'of unknown version')}"
+        return f"{self._url} answers as FHIR {statement.get('fhirVersion', 'of unknown version')}"
 
     def _post(self, message: OutgoingMessage) -> str | None:
         """None: taken; else why it was refused."""
@@ -74,9 +74,9 @@ class FhirTarget:
         entries = response.get("entry")
         if response.get("type") != "transaction-response" or not isinstance(entries, list):
             raise DestinationUnavailableError(f"{self._url} does not answer as a FHIR server")
-        told = [str(entry.get("response", {}).get("status", "")) for entry in entries if isinstance(entry, dict)]
-        failed = sorted({one[:3] for one in told if not one.startswith("2")})
-        if not told:
+        statuses = [str(entry.get("response", {}).get("status", "")) for entry in entries if isinstance(entry, dict)]
+        failed = sorted({one[:3] for one in statuses if not one.startswith("2")})
+        if not statuses:
             return "no entry was answered"
         return f"status {', '.join(failed)} of an entry" if failed else None
 
@@ -87,20 +87,20 @@ class FhirTarget:
                 method, url, data=content, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except requests.exceptions.SSLError:
-            told = "no TLS connection came about: look at certificate and tls.trusted"
+            reason = "no TLS connection came about: look at certificate and tls.trusted"
         except requests.Timeout:
-            told = "does not answer in time"
+            reason = "does not answer in time"
         except requests.RequestException:
-            told = "does not answer"
-        raise DestinationUnavailableError(f"{self._url}: {told}")
+            reason = "does not answer"
+        raise DestinationUnavailableError(f"{self._url}: {reason}")
 
 
 def _json(answer: requests.Response) -> dict[str, Any]:
     try:
-        told = answer.json()
+        content = answer.json()
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _issues(answer: requests.Response) -> str:

@@ -39,10 +39,10 @@ def read_message(path: Path) -> OutgoingMessage:
     """
     content = path.read_bytes()
     try:
-        told = _of_hl7(content) if path.suffix == HL7_SUFFIX else _of_fhir(content)
+        facts = _of_hl7(content) if path.suffix == HL7_SUFFIX else _of_fhir(content)
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: no message of ours ({type(error).__name__})") from None
-    return OutgoingMessage(path, content, *told)
+    return OutgoingMessage(path, content, *facts)
 
 
 def _of_hl7(content: bytes) -> tuple[str, str]:

@@ -133,11 +133,11 @@ class MllpTarget:
         if code in _ACCEPTED:
             return None
         errors = _error_codes(parsed)
-        told = f"acknowledgement {code}" + (f", error {', '.join(errors)}" if errors else "")
+        reason = f"acknowledgement {code}" + (f", error {', '.join(errors)}" if errors else "")
         refused = (code in _ERROR and not set(errors) & set(_PASSING)) or bool(set(errors) & set(_UNSUPPORTED))
         if code not in _ERROR + _REJECTED or not refused:
-            raise DestinationUnavailableError(f"{self._name}: {told or 'an acknowledgement without a code'}")
-        return RefusedObject(identifier, told)
+            raise DestinationUnavailableError(f"{self._name}: {reason or 'an acknowledgement without a code'}")
+        return RefusedObject(identifier, reason)
 
 
 def addressed(content: bytes, settings: MllpDestination) -> bytes:

@@ -77,8 +77,8 @@ class OrthancServer:
                 raise RefusedContentError(f"HTTP status {status}") from None
             raise DestinationUnavailableError(f"{self.url}: HTTP status {status}") from None
         except (orthanc_errors.OrthancApiException, OSError) as error:
-            told = "does not answer in time" if isinstance(error, orthanc_errors.TimeoutError) else "does not answer"
-            raise DestinationUnavailableError(f"{self.url} {told}") from None
+            reason = "does not answer in time" if isinstance(error, orthanc_errors.TimeoutError) else "does not answer"
+            raise DestinationUnavailableError(f"{self.url} {reason}") from None
         except (ValueError, AttributeError):
             # No JSON; or no answer at all: the client swallows what `requests` raises after its last retry.
             raise DestinationUnavailableError(f"{self.url} does not answer as an Orthanc") from None

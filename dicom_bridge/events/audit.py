@@ -100,13 +100,13 @@ class AuditTrail:
         """SHA-256 of the last record: whoever keeps it elsewhere can tell later whether records are missing."""
         return self._head
 
-    def record(self, event: AuditEvent, outcome: Outcome, **told: Any) -> None:
+    def record(self, event: AuditEvent, outcome: Outcome, **facts: Any) -> None:
         """Append a record.
 
         Args:
             event: what happened.
             outcome: how it ended.
-            told: who and what: names, UIDs, counts; values of JSON. None is left out.
+            facts: who and what: names, UIDs, counts; values of JSON. None is left out.
         Raises:
             OSError: it can't be written.
         """
@@ -119,7 +119,7 @@ class AuditTrail:
                 "time": datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),
                 "event": {"code": code, "scheme": "DCM", "meaning": meaning},
                 "outcome": int(outcome),
-                **{name: value for name, value in told.items() if value is not None},
+                **{name: value for name, value in facts.items() if value is not None},
                 "previous": self._head,
             }
             digest = _digest(record)
@@ -208,7 +208,7 @@ def verified(path: Path) -> Verified:
         with place.open("rb") as file:
             for line_number, line in enumerate(file, start=1):
                 record = _parse(line, place, line_number)
-                told = record.pop("sha256", None)
+                recorded = record.pop("sha256", None)
                 if head is None:
                     first = number = record["number"] if isinstance(record.get("number"), int) else -1
                     head = _FIRST if first == 1 else str(record.get("previous"))
@@ -218,9 +218,9 @@ def verified(path: Path) -> Verified:
                     raise AuditError(
                         f"{place}: line {line_number}: records before it are missing or were put in another order"
                     )
-                if told != _digest(record):
+                if recorded != _digest(record):
                     raise AuditError(f"{place}: line {line_number}: it was altered after it was written")
-                head = str(told)
+                head = str(recorded)
     return Verified(first, number, len(files))
 
 

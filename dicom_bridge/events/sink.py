@@ -43,7 +43,7 @@ class Observer:
         self.metrics = metrics or Metrics()
         self._audit = audit
         self._transferred = transferred
-        self._not_told: deque[str] = deque()
+        self._untransferred: deque[str] = deque()
         self._telemetry = telemetry or Telemetry()
 
     # receiving
@@ -73,8 +73,8 @@ class Observer:
     def instance_refused(self, source: str, instance_uid: str, sender: str, reason: str) -> None:
         """An instance was not taken."""
         self.metrics.instances.labels(source, "refused").inc()
-        told = {"sender": sender, "instance": instance_uid, "reason": reason}
-        self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SERIOUS_FAILURE, **told)
+        facts = {"sender": sender, "instance": instance_uid, "reason": reason}
+        self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SERIOUS_FAILURE, **facts)
 
     def instances_transferred(self, association: str) -> None:
         """An association (or a request by HTTP, or a look into a folder) ended that brought instances.
@@ -85,7 +85,7 @@ class Observer:
             self._tell_transferred(association)
         except DBAPIError as error:
             _LOG.warning("the audit trail is told later what an association brought: %s", error.orig)
-            self._not_told.append(association)
+            self._untransferred.append(association)
 
     def tell_the_rest(self) -> None:
         """Write into the trail what associations brought that ended while the index did not answer.
@@ -93,25 +93,25 @@ class Observer:
         Raises:
             DBAPIError: it still does not.
         """
-        while self._not_told:
-            self._tell_transferred(self._not_told[0])
-            self._not_told.popleft()
+        while self._untransferred:
+            self._tell_transferred(self._untransferred[0])
+            self._untransferred.popleft()
 
     def _tell_transferred(self, association: str) -> None:
         if self._transferred is None or self._audit is None:
             return
-        told = self._transferred(association)
-        if told.get("studies"):
-            self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SUCCESS, **told)
+        brought = self._transferred(association)
+        if brought.get("studies"):
+            self._record(AuditEvent.INSTANCES_TRANSFERRED, Outcome.SUCCESS, **brought)
 
     # working and delivering
 
     @contextmanager
-    def step(self, name: str, job: JobRow, **told: str | int) -> Iterator[None]:
+    def step(self, name: str, job: JobRow, **facts: str | int) -> Iterator[None]:
         """Measures a step of a job."""
         begun = time.monotonic()
         try:
-            with self._telemetry.step(name, job, told):
+            with self._telemetry.step(name, job, facts):
                 yield
         finally:
             self.metrics.step_seconds.labels(name).observe(time.monotonic() - begun)
@@ -144,8 +144,8 @@ class Observer:
 
     def report_downloaded(self, study_uid: str, job_id: str, address: str, user: str | None) -> None:
         """Somebody fetched a report, which names the patient, from the status page."""
-        told = {"destination": "browser", "study": study_uid, "job": job_id, "address": address, "user": user}
-        self._record(AuditEvent.EXPORT, Outcome.SUCCESS, **told)
+        facts = {"destination": "browser", "study": study_uid, "job": job_id, "address": address, "user": user}
+        self._record(AuditEvent.EXPORT, Outcome.SUCCESS, **facts)
 
     # cleaning
 
@@ -165,18 +165,18 @@ class Observer:
 
     # operators
 
-    def operated(self, action: str, address: str, user: str | None, **told: Any) -> None:
+    def operated(self, action: str, address: str, user: str | None, **facts: Any) -> None:
         """An operator did something: cancelled, retried, drove again, said that a study is complete."""
-        _LOG.info("%s by an operator from %s", action, address, extra=told)
+        _LOG.info("%s by an operator from %s", action, address, extra=facts)
         self._record(
-            AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **told
+            AuditEvent.APPLICATION_ACTIVITY, Outcome.SUCCESS, action=action, address=address, user=user, **facts
         )
 
     # the gateway itself
 
-    def started(self, **told: Any) -> None:
+    def started(self, **facts: Any) -> None:
         """The gateway listens."""
-        self._record(AuditEvent.APPLICATION_START, Outcome.SUCCESS, **told)
+        self._record(AuditEvent.APPLICATION_START, Outcome.SUCCESS, **facts)
         self._log_head("started")
 
     def stopped(self) -> None:
@@ -193,14 +193,14 @@ class Observer:
         self.metrics.http_refused.inc()
         self._record(AuditEvent.USER_AUTHENTICATION, Outcome.MINOR_FAILURE, address=address, path=path)
 
-    def _record(self, event: AuditEvent, outcome: Outcome, **told: Any) -> bool:
+    def _record(self, event: AuditEvent, outcome: Outcome, **facts: Any) -> bool:
         if self._audit is None:
             return True
         try:
-            self._audit.record(event, outcome, **told)
+            self._audit.record(event, outcome, **facts)
         except (OSError, ValueError) as error:
             # A full disk must not keep instances from being refused in good order; the log says what the trail lacks.
-            _LOG.error("the audit trail can't be written (%s): %s %s", error, event.value[1], told)
+            _LOG.error("the audit trail can't be written (%s): %s %s", error, event.value[1], facts)
             return False
         return True
 

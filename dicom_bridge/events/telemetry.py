@@ -32,7 +32,7 @@ class Telemetry:
         """
 
     @contextmanager
-    def step(self, name: str, job: JobRow, told: Mapping[str, str | int]) -> Iterator[None]:
+    def step(self, name: str, job: JobRow, facts: Mapping[str, str | int]) -> Iterator[None]:
         """Around a step of a job."""
         yield
 

@@ -48,8 +48,8 @@ class Tracing(Telemetry):
             worker: name of this process.
             service_name: None: OTEL_SERVICE_NAME, else rcmed-gateway.
         """
-        told = {"service.version": version("rcmed"), "service.instance.id": worker}
-        resource = Resource.create(told)
+        facts = {"service.version": version("rcmed"), "service.instance.id": worker}
+        resource = Resource.create(facts)
         if service_name is not None or resource.attributes.get("service.name", "").startswith("unknown_service"):  # type: ignore[union-attr]
             resource = resource.merge(Resource({"service.name": service_name or "rcmed-gateway"}))
         self._ids = _DerivedIds()
@@ -64,13 +64,13 @@ class Tracing(Telemetry):
             if arrival.received_at >= progress.since:
                 came.setdefault(arrival.association, []).append(arrival.received_at)
         trace, root = _derived(study_uid, progress.generation)
-        told: dict[str, str | int] = {"rcmed.study_uid": study_uid, "rcmed.generation": progress.generation}
+        study: dict[str, str | int] = {"rcmed.study_uid": study_uid, "rcmed.generation": progress.generation}
         with self._ids.next_is(trace, root):
             span = self._tracer.start_span(
                 "study",
                 Context(),
                 attributes={
-                    **told,
+                    **study,
                     "rcmed.instances": sum(len(times) for times in came.values()),
                     "rcmed.jobs": jobs,
                     "rcmed.complete_because": progress.rule,
@@ -82,13 +82,13 @@ class Tracing(Telemetry):
             receive = self._tracer.start_span(
                 "receive",
                 self._below(study_uid, progress.generation),
-                attributes={**told, "rcmed.instances": len(times)},
+                attributes={**study, "rcmed.instances": len(times)},
                 start_time=_nanoseconds(min(times)),
             )
             receive.end(_nanoseconds(max(times)))
 
     @contextmanager
-    def step(self, name: str, job: JobRow, told: Mapping[str, str | int]) -> Iterator[None]:
+    def step(self, name: str, job: JobRow, facts: Mapping[str, str | int]) -> Iterator[None]:
         """A span around a step of a job; of an exception only its type, its text may hold values."""
         span = self._tracer.start_span(
             name,
@@ -99,7 +99,7 @@ class Tracing(Telemetry):
                 "rcmed.generation": job.generation,
                 "rcmed.job_id": job.job_id,
                 "rcmed.route": job.route,
-                **{f"rcmed.{key}": value for key, value in told.items()},
+                **{f"rcmed.{key}": value for key, value in facts.items()},
             },
         )
         try:
@@ -129,22 +129,22 @@ class _DerivedIds(RandomIdGenerator):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told = threading.local()
+        self._next = threading.local()
 
     @contextmanager
     def next_is(self, trace: int, span: int) -> Iterator[None]:
-        self._told.ids = (trace, span)
+        self._next.ids = (trace, span)
         try:
             yield
         finally:
-            self._told.ids = None
+            self._next.ids = None
 
     def generate_trace_id(self) -> int:
-        ids = getattr(self._told, "ids", None)
+        ids = getattr(self._next, "ids", None)
         return super().generate_trace_id() if ids is None else int(ids[0])
 
     def generate_span_id(self) -> int:
-        ids = getattr(self._told, "ids", None)
+        ids = getattr(self._next, "ids", None)
         return super().generate_span_id() if ids is None else int(ids[1])
 
 

@@ -31,7 +31,7 @@ def show_state(
         return {(name,): float(not condition.is_suspended) for name, condition in conditions.all().items()}
 
     def parts() -> dict[tuple[str, ...], float]:
-        return {(part,): float(told == "ok") for part, told in health().items()}
+        return {(part,): float(status == "ok") for part, status in health().items()}
 
     show = metrics.show
     show("rcmed_associations_open", "Associations now.", (), lambda: {(): scp.association_count})

@@ -148,7 +148,9 @@ class Listening:
             self._sources["orthanc"] = OrthancFollower(settings.orthanc, self.intake, inside.observer, our_ae)
         if inside.orders is not None:
             orders = inside.orders
-            archives = {name: open_source(name, told, settings.pull, our_ae) for name, told in settings.sources.items()}
+            archives = {
+                name: open_source(name, named, settings.pull, our_ae) for name, named in settings.sources.items()
+            }
             inside.metrics.show(
                 "rcmed_pulls",
                 "Orders to fetch studies, by state.",

@@ -48,7 +48,7 @@ class StudyWatch:
         on_change: Callable[[], None] = lambda: None,
         overdue_seconds: float = 0.0,
         skipped_modalities: Collection[str] = (),
-        on_complete: Callable[[str, StudyProgress, Sequence[Arrival], int], None] = lambda *told: None,
+        on_complete: Callable[[str, StudyProgress, Sequence[Arrival], int], None] = lambda *completed: None,
         is_awaited: Callable[[str], bool] = lambda study_uid: False,
         on_expected: Callable[[Sequence[JobRow]], None] | None = None,
     ) -> None:

@@ -80,14 +80,14 @@ class OrthancFollower:
         if since is None:
             since = 0 if self._settings.begin == "oldest" else int(self._server.get("/changes", last="")["Last"])
             self._intake.index.follow_to(self._server.url, since)
-        told = self._server.get("/changes", since=since, limit=_CHANGES_AT_ONCE)
-        for change in told["Changes"]:
+        page = self._server.get("/changes", since=since, limit=_CHANGES_AT_ONCE)
+        for change in page["Changes"]:
             if self._stopping.is_set():
                 return False
             if change["ChangeType"] == "StableStudy":
                 self._fetch(str(change["ID"]))
             self._intake.index.follow_to(self._server.url, int(change["Seq"]))
-        return not told["Done"]
+        return not page["Done"]
 
     def _run(self) -> None:
         wait = 0.0
@@ -138,10 +138,10 @@ class OrthancFollower:
     def _instances(self, series: dict[str, Any]) -> list[tuple[str, str]]:
         """(Orthanc's id, SOP Instance UID) of the instances of a series."""
         try:
-            told = self._server.get(f"/series/{series['ID']}/instances")
+            instances = self._server.get(f"/series/{series['ID']}/instances")
         except MissingResourceError:
             return []
-        return [(str(one["ID"]), str(one["MainDicomTags"]["SOPInstanceUID"])) for one in told]
+        return [(str(one["ID"]), str(one["MainDicomTags"]["SOPInstanceUID"])) for one in instances]
 
     def _take(self, instance: str, uid: str, origin: Origin) -> None:
         try:

@@ -123,10 +123,10 @@ class JobEngine:
 
     def steps(self, job: JobRow) -> list[JobStep]:
         """The finished steps of the latest drive of a job, in their order."""
-        told = DBOS.list_workflow_steps(workflow_id(job.job_id, job.drive), load_output=False)
+        finished = DBOS.list_workflow_steps(workflow_id(job.job_id, job.drive), load_output=False)
         return [
             JobStep(step["function_name"], begun / 1000, ended / 1000)
-            for step in told
+            for step in finished
             if (begun := step["started_at_epoch_ms"]) is not None
             and (ended := step["completed_at_epoch_ms"]) is not None
             and step["child_workflow_id"] is None

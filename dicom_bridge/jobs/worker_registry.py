@@ -55,7 +55,7 @@ class WorkerRegistry:
 
     def enter(self, name: str, receives: bool) -> None:
         """A process starts; those that left long ago are forgotten."""
-        told = {
+        facts = {
             "host": socket.gethostname(),
             "version": version("rcmed"),
             "receives": receives,
@@ -63,8 +63,8 @@ class WorkerRegistry:
         }
         with self._database.writing() as session:
             times = {"started_at": _now(), "beat_at": _now()}
-            if not insert_if_absent(session, WorkerRow, name=name, **told, **times):
-                session.execute(update(WorkerRow).where(WorkerRow.name == name).values(**told, **times))
+            if not insert_if_absent(session, WorkerRow, name=name, **facts, **times):
+                session.execute(update(WorkerRow).where(WorkerRow.name == name).values(**facts, **times))
             gone = WorkerRow.state != WorkerState.ALIVE
             session.execute(delete(WorkerRow).where(gone, WorkerRow.beat_at < _now() - _FORGOTTEN_SECONDS))
 

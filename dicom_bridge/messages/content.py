@@ -19,11 +19,11 @@ from rcmed.findings import Findings, FindingStatus
 from rcmed.image import Image
 
 
-def _code(told: object) -> Code:
-    return Code(told.value, told.scheme_designator, told.meaning)  # type: ignore[attr-defined]
+def _code(coded: object) -> Code:
+    return Code(coded.value, coded.scheme_designator, coded.meaning)  # type: ignore[attr-defined]
 
 
-PRESENCE: Mapping[FindingStatus, Code] = {status: _code(told) for status, told in SAID_OF_FINDINGS.items()}
+PRESENCE: Mapping[FindingStatus, Code] = {status: _code(coded) for status, coded in SAID_OF_FINDINGS.items()}
 """What is said of a finding, as in the structured report; nothing of a prompt that was not answered."""
 PROBABILITY = _code(codes.DCM.Probability)
 FINDING = _code(codes.DCM.Finding)

@@ -50,7 +50,7 @@ def read_orders(path: Path) -> OrderNumbers:
     except (OSError, InvalidDicomError, EOFError) as error:
         raise UnreadableFileError(f"{path}: can't be read again for the message: {error}") from error
     places = [header, *_requests(header)]
-    found = (next((told for place in places if (told := text(place, keyword))), "") for keyword in _NUMBERS)
+    found = (next((number for place in places if (number := text(place, keyword))), "") for keyword in _NUMBERS)
     return OrderNumbers(*found)
 
 

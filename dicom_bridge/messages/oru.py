@@ -62,18 +62,18 @@ def control_id(uid: str) -> str:
 
 
 def _header(content: ReportContent) -> str:
-    told: list[str] = ["^~\\&", "RCMED", "", "", "", f"{content.created:%Y%m%d%H%M%S}", "", "ORU^R01^ORU_R01"]
-    told += [control_id(content.uid), "P", VERSION, "", "", "", "", "", CHARACTER_SET]
-    return _segment("MSH", told)
+    fields: list[str] = ["^~\\&", "RCMED", "", "", "", f"{content.created:%Y%m%d%H%M%S}", "", "ORU^R01^ORU_R01"]
+    fields += [control_id(content.uid), "P", VERSION, "", "", "", "", "", CHARACTER_SET]
+    return _segment("MSH", fields)
 
 
 def _patient(header: Dataset) -> str:
     issuer = _text(str(header.get("IssuerOfPatientID") or ""))
     identifier = _components(_text(str(header.get("PatientID") or "")), "", "", issuer)
     sex = str(header.get("PatientSex") or "")
-    told = ["1", "", identifier, "", _name(str(header.get("PatientName") or "")), ""]
-    told += [date_of(header, "PatientBirthDate"), sex if sex in _SEXES else "U"]
-    return _segment("PID", told)
+    fields = ["1", "", identifier, "", _name(str(header.get("PatientName") or "")), ""]
+    fields += [date_of(header, "PatientBirthDate"), sex if sex in _SEXES else "U"]
+    return _segment("PID", fields)
 
 
 def _name(person: str) -> str:
@@ -98,7 +98,7 @@ def _order(content: ReportContent) -> Iterator[str]:
     obr[0], obr[1], obr[2], obr[3] = "1", placer, filler, _service(content.header)
     obr[6] = study + (time if study and len(time) in (4, 6) else "")
     obr[17], obr[18], obr[19] = (
-        _text(told) for told in (orders.accession, orders.requested_procedure, orders.scheduled_step)
+        _text(number) for number in (orders.accession, orders.requested_procedure, orders.scheduled_step)
     )
     obr[21], obr[23], obr[24] = f"{content.created:%Y%m%d%H%M%S}", _RADIOLOGY, _NOT_VERIFIED
     yield _segment("OBR", obr)
@@ -115,11 +115,11 @@ def _service(header: Dataset) -> str:
 
 def _notes(content: ReportContent) -> Iterator[str]:
     model = content.findings.model
-    told = (
+    lines = (
         WARNING,
         f"{model_name(model)} {model.version}, SHA-256 of the weights {model.weights_sha256}.",
     )
-    for number, text in enumerate(told, start=1):
+    for number, text in enumerate(lines, start=1):
         yield _segment("NTE", [str(number), "L", _text(text)])
 
 
@@ -170,8 +170,8 @@ def _observation(
 
 def _coded(code: Code, alternate: Code | None = None) -> str:
     """A code as CWE, with its name as an alternate one where there is one of ours."""
-    told = [code, *([] if alternate is None else [alternate])]
-    return "^".join(_components(_text(one.value), _text(one.meaning), _text(one.scheme)) for one in told)
+    codes = [code, *([] if alternate is None else [alternate])]
+    return "^".join(_components(_text(one.value), _text(one.meaning), _text(one.scheme)) for one in codes)
 
 
 def _unit(unit: str) -> str:

@@ -148,16 +148,16 @@ def _observation(content: ReportContent, number: int, finding: Finding, device: 
 
 
 def _components(finding: Finding) -> list[Resource]:
-    told = []
+    values = []
     if finding.presence is not None and math.isfinite(finding.presence):
-        told.append((PROBABILITY, float(finding.presence), "1"))
-    told += [(m.code, float(m.value), m.unit) for m in finding.measurements if math.isfinite(m.value)]
+        values.append((PROBABILITY, float(finding.presence), "1"))
+    values += [(m.code, float(m.value), m.unit) for m in finding.measurements if math.isfinite(m.value)]
     return [
         {
             "code": _concept(code),
             "valueQuantity": {"value": float(f"{value:.6g}"), "unit": unit, "system": _UNITS, "code": unit},
         }
-        for code, value, unit in told
+        for code, value, unit in values
     ]
 
 
@@ -177,8 +177,8 @@ def _device(content: ReportContent) -> Resource:
 def _patient(content: ReportContent) -> Resource:
     identifier = str(content.header.get("PatientID") or "")
     issuer = str(content.header.get("IssuerOfPatientID") or "")
-    told = _without_empty({"value": identifier, "assigner": {"display": issuer} if issuer else None})
-    return _without_empty({"type": "Patient", "identifier": told, "display": shown_name(content.header) or "no name"})
+    number = _without_empty({"value": identifier, "assigner": {"display": issuer} if issuer else None})
+    return _without_empty({"type": "Patient", "identifier": number, "display": shown_name(content.header) or "no name"})
 
 
 def _study(content: ReportContent) -> Resource:

@@ -147,16 +147,16 @@ def _audit_trail(trail: Path) -> Iterator[Check]:
 
 
 def _retention(settings: GatewaySettings) -> Iterator[Check]:
-    told, least = settings.retention, settings.receive.minimum_free_megabytes
-    if not told.deletes:
+    retention, least = settings.retention, settings.receive.minimum_free_megabytes
+    if not retention.deletes:
         yield Check("retention", Verdict.NOTE, "nothing is ever deleted: the disk fills")
         return
-    mark = told.free_megabytes
+    mark = retention.free_megabytes
     if mark is not None and mark <= least:
         text = f"free_megabytes is {mark}, and instances are refused below {least} already: give more"
         yield Check("retention.free_megabytes", Verdict.WRONG, text)
-    days = "when room is needed" if told.instances_days is None else f"after {told.instances_days:g} days"
-    left = "never" if told.results_days is None else f"after {told.results_days:g} days"
+    days = "when room is needed" if retention.instances_days is None else f"after {retention.instances_days:g} days"
+    left = "never" if retention.results_days is None else f"after {retention.results_days:g} days"
     yield Check("retention", Verdict.OK, f"instances of finished studies go {days}, what is left of them {left}")
 
 
@@ -230,10 +230,10 @@ def _certificate(settings: ServerTlsSettings, section: str) -> Iterator[Check]:
 
 def _destinations(settings: GatewaySettings) -> Iterator[Check]:
     root: Path = settings.state_folder.resolve()
-    for name, told in settings.routing.destinations.items():
+    for name, configured in settings.routing.destinations.items():
         about = f"destination {name}"
         try:
-            yield Check(about, Verdict.OK, open_destination(told, root, settings.delivery).check())
+            yield Check(about, Verdict.OK, open_destination(configured, root, settings.delivery).check())
         except (DestinationUnavailableError, ConfigurationError) as error:
             yield Check(about, Verdict.WRONG, str(error))
     named = {destination for route in settings.routing.routes for destination in route.destinations}
@@ -242,10 +242,10 @@ def _destinations(settings: GatewaySettings) -> Iterator[Check]:
 
 
 def _sources(settings: GatewaySettings) -> Iterator[Check]:
-    for name, told in settings.sources.items():
+    for name, configured in settings.sources.items():
         about = f"source {name}"
         try:
-            source = open_source(name, told, settings.pull, settings.receive.ae_title)
+            source = open_source(name, configured, settings.pull, settings.receive.ae_title)
             yield Check(about, Verdict.OK, source.check())
         except (SourceUnavailableError, ConfigurationError) as error:
             yield Check(about, Verdict.WRONG, str(error))

@@ -77,10 +77,10 @@ def series_in_folder(folder: Path, calling_ae: str | None, called_ae: str) -> tu
 def explain_series(series: KnownSeries, routes: Sequence[Route], skipped_modalities: Collection[str] = ()) -> list[str]:
     """Lines: the series, every route with every condition, and what is done."""
     facts = series.facts
-    told = ", ".join(text for text in (facts.modality, facts.body_part, facts.series_description) if text)
+    known = ", ".join(text for text in (facts.modality, facts.body_part, facts.series_description) if text)
     lines = [
         f"study {series.study_uid}",
-        f"series {series.series_uid}: {told or 'nothing known'}, {series.instances} instances",
+        f"series {series.series_uid}: {known or 'nothing known'}, {series.instances} instances",
     ]
     if facts.modality in skipped_modalities:
         return [*lines, f"  => nothing is asked: {facts.modality} is among receive.skipped_modalities"]

@@ -122,10 +122,10 @@ def tell_making(dataset: Dataset, findings: Findings, identifiers: ResultIdentif
 def making_in_words(findings: Findings) -> str:
     """Weights, prompts and instruction, as a value of ST (at most 1024 characters)."""
     prompts = "; ".join(finding.prompt for finding in findings.findings if finding.prompt) or "(none: recognise)"
-    told = f"{RESEARCH}, not verified. weights_sha256: {findings.model.weights_sha256}. prompts: {prompts}."
+    comment = f"{RESEARCH}, not verified. weights_sha256: {findings.model.weights_sha256}. prompts: {prompts}."
     if findings.instruction:
-        told += f" instruction: {findings.instruction}"
-    return short_text(told)
+        comment += f" instruction: {findings.instruction}"
+    return short_text(comment)
 
 
 def short_text(text: str) -> str:

@@ -109,13 +109,13 @@ class Provider:
             return
         self._asked_at = now
         try:
-            told = self._get(str(self.discover().get("jwks_uri"))).get("keys")
+            keys = self._get(str(self.discover().get("jwks_uri"))).get("keys")
         except ProviderUnavailableError:
             if is_usable:
                 return
             self._keys = {}
             raise
-        self._keys = dict(_published(told if isinstance(told, list) else []))
+        self._keys = dict(_published(keys if isinstance(keys, list) else []))
         self._fetched_at = now
 
     def _get(self, url: str) -> dict[str, Any]:
@@ -130,9 +130,9 @@ class Provider:
         return content
 
 
-def _published(told: Iterable[Any]) -> Iterator[tuple[str | None, PublishedKey]]:
+def _published(keys: Iterable[Any]) -> Iterator[tuple[str | None, PublishedKey]]:
     """The keys for signatures of a JSON Web Key Set (RFC 7517); those that can't be used are passed over."""
-    for one in told:
+    for one in keys:
         if not isinstance(one, Mapping) or one.get("kty") == "oct" or one.get("use") not in (None, "sig"):
             continue
         try:

@@ -24,11 +24,11 @@ def announced_shortfall(instances: Sequence[Instance]) -> str:
     Args:
         instances: one for each slice.
     """
-    told = {
+    counts = {
         "Number of Slices (0054,0081)": "NumberOfSlices",
         "Number of Series Related Instances (0020,1209)": "NumberOfSeriesRelatedInstances",
     }
-    for name, keyword in told.items():
+    for name, keyword in counts.items():
         found = {numbers(instance.header, keyword, 1) for instance in instances}
         count = found.pop() if len(found) == 1 else None
         if count is not None and count[0] > len(instances) and all(each.frames == 1 for each in instances):

@@ -46,10 +46,10 @@ def not_whole(parts: Sequence[Instance]) -> str | None:
     found = [_number(part) for part in parts]
     wanted = next(iter(totals), None) or len(parts)
     if found != list(range(1, wanted + 1)):
-        told = ", ".join("none" if number is None else str(number) for number in found[:8])
+        listed = ", ".join("none" if number is None else str(number) for number in found[:8])
         return (
             f"{name}: of {max(wanted, len(parts))} parts of one object there are those with In-concatenation Number "
-            f"(0020,9162) {told}; send each once"
+            f"(0020,9162) {listed}; send each once"
         )
     begin = 0
     for part in parts:

@@ -48,8 +48,8 @@ def _name_in_letters(instance: Instance) -> str:
 
 def _name_that_tells(instance: Instance) -> str:
     """The name where nothing better tells who it is: it is spelled anew and corrected, unlike ID and birth date."""
-    is_told = text(instance.header, "PatientID") and _birth_date(instance)
-    return "" if is_told else _name_in_letters(instance)
+    is_known = text(instance.header, "PatientID") and _birth_date(instance)
+    return "" if is_known else _name_in_letters(instance)
 
 
 def _size(instance: Instance) -> str:

@@ -138,8 +138,8 @@ def _full_tiles(parts: Sequence[Instance], rows: int, columns: int) -> list[_Til
             f"{first.path}: {count} tiles are stored (Number of Frames (0028,0008)) where a matrix of {rows} x "
             f"{columns} in tiles of {height} x {width} has {len(places)} a layer; send the complete slide"
         )
-    told = numbers(first.header, "TotalPixelMatrixFocalPlanes", 1)
-    planes = int(told[0]) if told and told[0] >= 1 and layers % int(told[0]) == 0 else 1
+    given = numbers(first.header, "TotalPixelMatrixFocalPlanes", 1)
+    planes = int(given[0]) if given and given[0] >= 1 and layers % int(given[0]) == 0 else 1
     names = [text(item, "OpticalPathIdentifier") for item in value(first.header, "OpticalPathSequence") or ()]
     paths = (
         names if all(names) and len(set(names)) == layers // planes else [str(n + 1) for n in range(layers // planes)]

@@ -80,11 +80,11 @@ def build_volumes(name: str, planes: Sequence[FramePlane], frames: Sequence[Fram
     arranged = [_arranged(name, part, planes) for part in parts]
     values = values or frame_arrays(name, frames, modality)
     volumes = []
-    for part, (order, affine, told) in zip(parts, arranged, strict=True):
+    for part, (order, affine, doubts) in zip(parts, arranged, strict=True):
         members = [part.members[index] for index in order]
         pixels = stacked(name, [values[index] for index in members])
         grid = Grid((len(members), pixels.shape[1], pixels.shape[2]), affine)
-        said = [*notes, *told, *(f"{name}: {line}" for line in _lines(part, frames))]
+        said = [*notes, *doubts, *(f"{name}: {line}" for line in _lines(part, frames))]
         volumes.append(Volume(pixels, grid, tuple(frames[index] for index in members), tuple(said)))
     return volumes
 

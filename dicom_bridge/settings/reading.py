@@ -63,8 +63,8 @@ class SettingsFile:
             mark = getattr(error, "problem_mark", None)
             place = f", line {mark.line + 1}" if mark is not None else ""
             reason = getattr(error, "problem", None)
-            told = f" ({reason})" if reason else ""
-            raise ConfigurationError(f"{path}{place}: not valid YAML{told}: mend the syntax") from None
+            because = f" ({reason})" if reason else ""
+            raise ConfigurationError(f"{path}{place}: not valid YAML{because}: mend the syntax") from None
         finally:
             loader.dispose()
         if content is None:
@@ -121,12 +121,12 @@ def validate(
     except ValidationError as error:
         found: dict[tuple[Path, int, Location], list[str]] = {}
         one_of_kinds = set()
-        for location, told in _mistakes(error):
+        for location, mistake in _mistakes(error):
             file = files.get(str(location[0]) if location else "", files[""])
             inner = location if file is files[""] else location[1:]
             line, key = file.place(inner)
-            missing = inner[-1:] if told["type"] == "missing" else ()
-            text = _mistake(told, (*key, *missing), model, location)
+            missing = inner[-1:] if mistake["type"] == "missing" else ()
+            text = _mistake(mistake, (*key, *missing), model, location)
             if len(key) < len(inner) - len(missing):
                 one_of_kinds.add((file.path, line, key))
             texts = found.setdefault((file.path, line, (*key, *missing)), [])
@@ -145,24 +145,24 @@ def validate(
 
 
 def _mistakes(error: ValidationError) -> Iterator[tuple[Location, Mapping[str, Any]]]:
-    for told in error.errors(include_url=False):
-        cause = told.get("ctx", {}).get("error")
+    for mistake in error.errors(include_url=False):
+        cause = mistake.get("ctx", {}).get("error")
         if isinstance(cause, MisplacedError):
             for below, text in cause.mistakes:
-                yield (*told["loc"], *below), {"type": "value_error", "msg": text}
+                yield (*mistake["loc"], *below), {"type": "value_error", "msg": text}
         else:
-            yield told["loc"], dict(told)
+            yield mistake["loc"], dict(mistake)
 
 
-def _mistake(told: Mapping[str, Any], key: Location, model: type[BaseModel], location: Location) -> str:
+def _mistake(mistake: Mapping[str, Any], key: Location, model: type[BaseModel], location: Location) -> str:
     name = ".".join(str(part) for part in key)
-    message = str(told["msg"]).removeprefix("Value error, ")
-    if told["type"] == "extra_forbidden":
+    message = str(mistake["msg"]).removeprefix("Value error, ")
+    if mistake["type"] == "extra_forbidden":
         near = get_close_matches(str(location[-1]), _keys_beside(model, location), n=1)
         return f"unknown key '{name}': " + (f"did you mean '{near[0]}'?" if near else "remove it or mend its spelling")
-    if told["type"] == "missing":
+    if mistake["type"] == "missing":
         return f"key '{name}' is missing: add it"
-    shown = _PASSWORD.sub("***", repr(told["input"])) if "input" in told else None
+    shown = _PASSWORD.sub("***", repr(mistake["input"])) if "input" in mistake else None
     return f"key '{name}': {message}" + (f" (it is {shown})" if shown is not None and len(shown) <= 60 else "")
 
 

@@ -220,9 +220,9 @@ class StudyIndex(AssociationIndex):
         """Say one line in the log and keep it for the status page; the same line of the same job is kept once."""
         text = " ".join(text.split())
         uids = {"study_uid": study_uid, "series_uid": series_uid, "job_id": job_id}
-        told = {name: uid for name, uid in uids.items() if uid is not None}  # fields of their own in a JSON log
+        known = {name: uid for name, uid in uids.items() if uid is not None}  # fields of their own in a JSON log
         _LOG.log(
-            logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid), extra=told
+            logging.getLevelNamesMapping()[level.upper()], "%s", _with_uids(text, study_uid, series_uid), extra=known
         )
         with self._database.writing() as session:
             same = select(LineRow.id).where(

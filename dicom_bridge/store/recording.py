@@ -163,19 +163,19 @@ def _know_series(connection: Connection, facts: Mapping[tuple[str, str], SeriesF
     for study_uid, series_uid in sorted(facts):
         if connection.scalar(_KNOWN_SERIES, {"study": study_uid, "series": series_uid}) is not None:
             continue
-        told = facts[study_uid, series_uid]
+        series = facts[study_uid, series_uid]
         insert_if_absent(
             connection,
             SeriesRow,
             study_uid=study_uid,
             series_uid=series_uid,
-            modality=told.modality,
-            body_part=told.body_part,
-            description=told.series_description,
-            protocol_name=told.protocol_name,
-            calling_ae=told.calling_ae,
-            called_ae=told.called_ae,
-            priority=told.priority,
+            modality=series.modality,
+            body_part=series.body_part,
+            description=series.series_description,
+            protocol_name=series.protocol_name,
+            calling_ae=series.calling_ae,
+            called_ae=series.called_ae,
+            priority=series.priority,
         )
 
 
@@ -187,8 +187,8 @@ def _expect_all(connection: Connection, arriving: Sequence[Arriving], now: float
 
 def _expect(connection: Connection, study_uid: str, expected: int, now: float) -> None:
     """Note what the instances of a study say of their number, once for each time that they say another one."""
-    told = connection.scalar(_LAST_EXPECTED, {"study": study_uid})
-    if told != expected:
+    last = connection.scalar(_LAST_EXPECTED, {"study": study_uid})
+    if last != expected:
         row = {"study_uid": study_uid, "at": now, "expected": expected, "is_trigger": False}
         connection.execute(insert(_MARKS), row)
 

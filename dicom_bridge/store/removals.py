@@ -133,7 +133,7 @@ class Removals:
                 finished_at=None,
             )
             session.add(row)
-            return _told(row)
+            return _removal_of(row)
 
     def decide(self, removal: Removal, finished_before: float) -> bool:
         """Remove the rows, if the study may still be cleaned; False: it may not, and nothing was removed."""
@@ -178,7 +178,7 @@ class Removals:
         """Removals that a crash or a failing disk interrupted, oldest first."""
         query = select(RemovalRow).where(RemovalRow.finished_at.is_(None)).order_by(RemovalRow.began_at)
         with self._database.reading() as session:
-            return [_told(row) for row in session.scalars(query)]
+            return [_removal_of(row) for row in session.scalars(query)]
 
     def forget_rest(self, before: float) -> int:
         """Delete rows that belong to no study any more and are older: lines, associations, commitments that were
@@ -248,7 +248,7 @@ def _jobs_of(study_uid: str) -> ColumnElement[str]:
     return select(JobRow.job_id).where(JobRow.study_uid == study_uid).scalar_subquery()
 
 
-def _told(row: RemovalRow) -> Removal:
+def _removal_of(row: RemovalRow) -> Removal:
     return Removal(
         id=row.id,
         study_uid=row.study_uid,

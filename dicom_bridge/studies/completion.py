@@ -164,8 +164,8 @@ class _ClosingTime:
         expected = self._awaited_at(quiet)
         missing = "" if expected is None else f"; {self._count} of {expected} expected instances came"
         aborted = "; an association was aborted before it was released, instances may be missing"
-        told = missing + (aborted if self._any_aborted else "")
-        due = [(quiet, f"nothing came for {rules.quiet_seconds:g} s{told}")]
+        text = missing + (aborted if self._any_aborted else "")
+        due = [(quiet, f"nothing came for {rules.quiet_seconds:g} s{text}")]
         if rules.released_seconds is not None and not self._any_open and not self._any_aborted:
             released = max(last, self._last_release) + rules.released_seconds
             # What is said afterwards takes nothing back.

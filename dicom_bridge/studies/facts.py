@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from dicom_bridge.studies.priority import PRIORITY_ATTRIBUTES, told_priority
+from dicom_bridge.studies.priority import PRIORITY_ATTRIBUTES, requested_priority
 from dicom_bridge.studies.routing import SeriesFacts
 
 FACT_ATTRIBUTES = (
@@ -28,7 +28,7 @@ def series_facts(header: Dataset, calling_ae: str | None, called_ae: str | None)
         protocol_name=_text(header, "ProtocolName"),
         calling_ae=calling_ae,
         called_ae=called_ae,
-        priority=told_priority(header),
+        priority=requested_priority(header),
     )
 
 

@@ -22,7 +22,7 @@ class Priority(StrEnum):
         return list(Priority).index(self) + 1
 
 
-_TOLD = {
+_BY_NAME = {
     "STAT": Priority.STAT,
     "HIGH": Priority.HIGH,
     "ROUTINE": Priority.ROUTINE,
@@ -39,7 +39,7 @@ def most_urgent(priorities: Iterable[Priority | None]) -> Priority | None:
     return min(known, key=lambda priority: priority.rank, default=None)
 
 
-def told_priority(header: Dataset) -> Priority | None:
+def requested_priority(header: Dataset) -> Priority | None:
     """What an instance says: the most urgent of the attributes that are there; None where it says nothing.
 
     Requested Procedure Priority (0040,1003), in the data set or in an item of the Request Attributes Sequence
@@ -47,4 +47,4 @@ def told_priority(header: Dataset) -> Priority | None:
     """
     values = [header.get("RequestedProcedurePriority"), header.get("StudyPriorityID")]
     values += [item.get("RequestedProcedurePriority") for item in header.get("RequestAttributesSequence") or ()]
-    return most_urgent(_TOLD.get(str(value).strip().upper()) for value in values if value is not None)
+    return most_urgent(_BY_NAME.get(str(value).strip().upper()) for value in values if value is not None)

@@ -103,9 +103,9 @@ class Condition(BaseModel):
         """One line: what was asked, what the series says, and the outcome."""
         found = getattr(facts, self.field.value)
         value = self.value if isinstance(self.value, str) else ", ".join(self.value)
-        told = "is absent" if _normalised(found) is None else f"is {str(found)!r}"
+        state = "is absent" if _normalised(found) is None else f"is {str(found)!r}"
         outcome = "match" if self.matches(facts) else "no match"
-        return f"{self.field} {self.operator} {value!r}: {self.field} {told}, {outcome}"
+        return f"{self.field} {self.operator} {value!r}: {self.field} {state}, {outcome}"
 
 
 class Route(BaseModel):

@@ -49,18 +49,18 @@ class Door:
 
         `request.state.user` is who asks then, as the identity provider calls him; else the name that he claims.
         """
-        told = request.headers.get("authorization")
-        request.state.user = user_in(told)
+        credentials = request.headers.get("authorization")
+        request.state.user = user_in(credentials)
         request.state.is_logged_in = False
         if self.token is None and self.oidc is None:
             return None
-        if self.token is not None and self.token.is_in(told):
+        if self.token is not None and self.token.is_in(credentials):
             return None
         if self.login is not None and self.login.is_known(request):
             request.state.user = str(request.session.get("subject"))
             request.state.is_logged_in = True
             return None
-        kind, _, value = (told or "").partition(" ")
+        kind, _, value = (credentials or "").partition(" ")
         if self.oidc is not None and kind.lower() == "bearer" and value.count(".") == 2:
             return await self._judge(request, self.oidc, value.strip())
         if self.login is not None and _is_browser(request):

@@ -136,8 +136,8 @@ class Login:
 
     async def _claims(self, request: Request) -> Any:
         try:
-            told = await self._client.authorize_access_token(request)
-            identity = str(told["id_token"])
+            tokens = await self._client.authorize_access_token(request)
+            identity = str(tokens["id_token"])
         except Exception as error:  # the library's own, of its HTTP client and of its JOSE; texts quote the address
             _LOG.warning("a log-in failed: %s", type(error).__name__)
             await run_in_threadpool(self._provider.discover)  # where it does not answer, that is the reason

@@ -27,7 +27,7 @@ def operations(
     @router.get("/healthz")
     def healthz(request: Request) -> JSONResponse:
         parts = health()
-        sound = all(told == "ok" for told in parts.values())
+        sound = all(status == "ok" for status in parts.values())
         content: dict[str, object] = {"status": "ok" if sound else "sick"}
         if request.state.is_known:
             content["parts"] = parts

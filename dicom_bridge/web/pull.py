@@ -45,14 +45,14 @@ def pull(orders: PullOrders, sources: Collection[str], on_order: Callable[[], No
             raise HTTPException(422, "give studies or a query")
         try:
             if request.query is not None:
-                told: dict[str, Any] = {"order": orders.add_query(request.source, checked_query(request.query))}
+                answer: dict[str, Any] = {"order": orders.add_query(request.source, checked_query(request.query))}
             else:
                 studies = [require_uid(uid, "Study Instance UID") for uid in dict.fromkeys(request.studies)]
-                told = {"ordered": orders.add_studies(request.source, studies)}
+                answer = {"ordered": orders.add_studies(request.source, studies)}
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         on_order()
-        return told
+        return answer
 
     @router.get("")
     def state() -> dict[str, Any]:

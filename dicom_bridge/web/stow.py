@@ -99,18 +99,18 @@ class _Taking:
 
     def answer(self) -> JSONResponse:
         """Which instances were stored and which were not, as PS3.18 10.5.3 has it."""
-        told = Dataset()
+        response = Dataset()
         if self._taken:
-            told.ReferencedSOPSequence = [reference(one.sop_class_uid, one.instance_uid) for one in self._taken]
+            response.ReferencedSOPSequence = [reference(one.sop_class_uid, one.instance_uid) for one in self._taken]
         if self._refused:
-            told.FailedSOPSequence = [_failed(error) for error in self._refused]
+            response.FailedSOPSequence = [_failed(error) for error in self._refused]
         if not self._refused:
             status = 200
         elif self._taken:
             status = 202
         else:
             status = 503 if all(error.is_passing for error in self._refused) else 409
-        return JSONResponse(told.to_json_dict(), status_code=status, media_type=_DICOM_JSON)
+        return JSONResponse(response.to_json_dict(), status_code=status, media_type=_DICOM_JSON)
 
 
 def _failed(error: RefusedInstanceError) -> Dataset:
@@ -135,9 +135,9 @@ async def _chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]
 def _boundary(content_type: str) -> str:
     header = Message()
     header["Content-Type"] = content_type
-    told = str(header.get_param("type", "application/dicom")).lower()  # RFC 2045, 5.1
+    kind = str(header.get_param("type", "application/dicom")).lower()  # RFC 2045, 5.1
     boundary = header.get_param("boundary")
-    if header.get_content_type() != "multipart/related" or told != "application/dicom":
+    if header.get_content_type() != "multipart/related" or kind != "application/dicom":
         raise HTTPException(415, 'send multipart/related; type="application/dicom"')
     if not isinstance(boundary, str) or not 0 < len(boundary) <= 70:  # RFC 2046, 5.1.1
         raise HTTPException(400, "the Content-Type names no boundary")

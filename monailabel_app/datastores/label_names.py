@@ -25,10 +25,10 @@ def names_of_values(values: Sequence[int], info: Mapping[str, Any]) -> dict[int,
     Raises:
         InputError: a value has no name, or a name is blank, too long or no text; names the key.
     """
-    told = _told_by_tasks(info)
-    if told:
+    by_tasks = _names_by_tasks(info)
+    if by_tasks:
         by_value = {
-            _whole(value, "params.label_names"): _name(name, "params.label_names") for name, value in told.items()
+            _whole(value, "params.label_names"): _name(name, "params.label_names") for name, value in by_tasks.items()
         }
         return {value: _required(by_value.get(value), value, "params.label_names") for value in values}
     listed = info.get("label_info")
@@ -37,25 +37,25 @@ def names_of_values(values: Sequence[int], info: Mapping[str, Any]) -> dict[int,
     return {value: f"Segment {value}" for value in values}
 
 
-def names_told(info: Mapping[str, Any]) -> list[str]:
+def names_in(info: Mapping[str, Any]) -> list[str]:
     """All names that were sent with a label, whether or not a value of theirs occurs; those that are none are left out.
 
     Args:
         info: as sent with the label, see `names_of_values`.
     """
-    told, listed = _told_by_tasks(info), info.get("label_info")
-    if told:
-        names: list[object] = list(told)
+    by_tasks, listed = _names_by_tasks(info), info.get("label_info")
+    if by_tasks:
+        names: list[object] = list(by_tasks)
     else:
         names = [item.get("name") for item in listed if isinstance(item, Mapping)] if isinstance(listed, list) else []
     return [" ".join(name.split()) for name in names if isinstance(name, str) and name.strip()]
 
 
-def _told_by_tasks(info: Mapping[str, Any]) -> Mapping[str, Any]:
+def _names_by_tasks(info: Mapping[str, Any]) -> Mapping[str, Any]:
     """Names to values as our own tasks tell them; empty where none did."""
     params = info.get("params")
-    told = params.get("label_names") if isinstance(params, Mapping) else None
-    return told if isinstance(told, Mapping) else {}
+    names = params.get("label_names") if isinstance(params, Mapping) else None
+    return names if isinstance(names, Mapping) else {}
 
 
 def _listed_names(values: Sequence[int], listed: Any) -> dict[int, str]:

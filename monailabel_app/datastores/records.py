@@ -59,14 +59,14 @@ class Records:
             return {}
         return content if isinstance(content, dict) else {}
 
-    def update(self, kind: str, identifier: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    def update(self, kind: str, identifier: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Note more; what was noted under the same key is replaced.
 
         Raises:
             InputError: not to be written as JSON, or larger than a megabyte.
         """
         with self._lock:
-            content = {**self.read(kind, identifier), **told}
+            content = {**self.read(kind, identifier), **values}
             try:
                 text = json.dumps(content, indent=1, allow_nan=False, default=_plain)
             except (TypeError, ValueError) as error:

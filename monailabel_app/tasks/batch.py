@@ -18,7 +18,7 @@ from rcmed.errors import RCMedError
 logger = logging.getLogger(__name__)
 
 Infer = Callable[..., dict[str, Any]]
-Told = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], None]
 
 
 class BatchFind(BatchInferTask):  # type: ignore[misc]
@@ -32,7 +32,7 @@ class BatchFind(BatchInferTask):  # type: ignore[misc]
         request: Mapping[str, Any],
         datastore: Datastore,
         infer: Infer,
-        told: Told = lambda done, total, line: None,
+        report: Progress = lambda done, total, line: None,
         stop: threading.Event | None = None,
     ) -> dict[str, Any]:
         """Infer and save.
@@ -40,7 +40,7 @@ class BatchFind(BatchInferTask):  # type: ignore[misc]
         Args:
             request: `model`, `images` ("all", "labeled", "unlabeled" or a list of ids), `label_tag`,
                 `max_batch_size` (0: no limit), and the task's params, such as `prompt`.
-            told: is called after each image with how many are done, of how many, and a line about it.
+            report: is called after each image with how many are done, of how many, and a line about it.
             stop: ends the run before the next image.
         Returns:
             by image id: `{"label": id, "tag", "params"}`, or `{"error": line}`.
@@ -63,7 +63,7 @@ class BatchFind(BatchInferTask):  # type: ignore[misc]
                 results[image] = {"error": reason}
                 line = f"{image}: {reason}"
             logger.info("batch: %d of %d done", number, len(images))
-            told(number, len(images), line)
+            report(number, len(images), line)
         return results
 
 
@@ -74,7 +74,7 @@ class BatchRuns:
         """Prepare.
 
         Args:
-            run: called as run(request, told=..., stop=...); gives the results.
+            run: called as run(request, report=..., stop=...); gives the results.
         """
         self._run = run
         self._lock = threading.Lock()
@@ -123,11 +123,11 @@ class BatchRuns:
             self._thread.join(timeout)
 
     def _work(self, task: dict[str, Any], stop: threading.Event) -> None:
-        def told(done: int, total: int, line: str) -> None:
+        def report(done: int, total: int, line: str) -> None:
             task["details"] = [*task["details"], f"{done} / {total}: {line}"][-20:]
 
         try:
-            results = self._run(task["request"], told=told, stop=stop)
+            results = self._run(task["request"], report=report, stop=stop)
             task["result"] = results
             task["status"] = "STOPPED" if stop.is_set() else "DONE"
         except Exception as error:

@@ -23,13 +23,13 @@ from rcmed.readers import read_images
 ModalityOf = Callable[[str, Mapping[str, Any]], Modality | None]
 
 
-def modality_told(_: str, info: Mapping[str, Any]) -> Modality | None:
+def modality_in(_: str, info: Mapping[str, Any]) -> Modality | None:
     """The modality that an image's record tells; None: the file says itself."""
-    told = str(info.get("modality", "")).lower()
-    return Modality(told) if told in set(Modality) else None
+    name = str(info.get("modality", "")).lower()
+    return Modality(name) if name in set(Modality) else None
 
 
-def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = modality_told) -> list[str]:
+def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = modality_in) -> list[str]:
     """Keep every submitted label (tag `final`) as a correction; one that is there already is not kept twice.
 
     Args:
@@ -45,12 +45,12 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
     tag = DefaultLabelTag.FINAL.value
     for image_id in sorted(datastore.get_labeled_images(tag)):
         label_id = datastore.get_label_by_image_id(image_id, tag)
-        told, about = datastore.get_label_info(label_id, tag), datastore.get_image_info(image_id)
+        of_label, about = datastore.get_label_info(label_id, tag), datastore.get_image_info(image_id)
         path, label_path = Path(datastore.get_image_uri(image_id)), Path(datastore.get_label_uri(label_id, tag))
         try:
-            absent = [name for name in told.get("absent", ()) if isinstance(name, str)]
+            absent = [name for name in of_label.get("absent", ()) if isinstance(name, str)]
             image = read_images(path, modality_of(image_id, about))[0]
-            masks = submitted_masks(datastore, image, label_id, tag, told)
+            masks = submitted_masks(datastore, image, label_id, tag, of_label)
             if not masks and not absent:
                 refused.append(f"{label_path}: holds no segment that its submission names; name them and submit again")
                 continue
@@ -63,9 +63,9 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
                 image_id=image_id,
                 # Who it is does not matter, only that it is the same one.
                 patient=hashlib.sha256(patient.encode()).hexdigest()[:16],
-                user=str(told.get("user") or told.get("client_id") or ""),
+                user=str(of_label.get("user") or of_label.get("client_id") or ""),
                 absent=absent,
-                time=datetime.fromtimestamp(int(told.get("ts", 0)), UTC),
+                time=datetime.fromtimestamp(int(of_label.get("ts", 0)), UTC),
             )
         except RCMedError as error:
             refused.append(str(error))
@@ -73,7 +73,7 @@ def collect(datastore: Datastore, collected: Path, modality_of: ModalityOf = mod
 
 
 def submitted_masks(
-    datastore: Datastore, image: Image, label_id: str, tag: str, told: Mapping[str, Any]
+    datastore: Datastore, image: Image, label_id: str, tag: str, of_label: Mapping[str, Any]
 ) -> dict[str, NDArray[np.bool_]]:
     """Masks of a submitted label by name, bool (slice, row, column) on the image's grid; none is empty.
 
@@ -87,7 +87,7 @@ def submitted_masks(
     if isinstance(datastore, DicomDatastore):
         segments = datastore.read_label(label_id, tag).segments
         return _united((segment.label, segment.mask) for segment in segments if segment.mask.any())
-    drawn = read_label(Path(datastore.get_label_uri(label_id, tag)), image, told)
+    drawn = read_label(Path(datastore.get_label_uri(label_id, tag)), image, of_label)
     return _united((segment.name, segment.mask) for segment in drawn)
 
 

@@ -295,5 +295,5 @@ def _answerable_presets(trained: Sequence[str]) -> list[str]:
 def _stored_modality(request: Mapping[str, Any]) -> Modality | None:
     """What the store says of an image's modality, where it is one of ours."""
     stored = request.get("image_info") or {}
-    told = str(stored.get("modality") or "").lower()
-    return Modality(told) if told in set(Modality) else None
+    name = str(stored.get("modality") or "").lower()
+    return Modality(name) if name in set(Modality) else None

@@ -14,8 +14,8 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from numpy.typing import NDArray
 
-from monailabel_app.datastores.label_names import names_told
-from monailabel_app.tasks.collecting import ModalityOf, modality_told, submitted_masks
+from monailabel_app.datastores.label_names import names_in
+from monailabel_app.tasks.collecting import ModalityOf, modality_in, submitted_masks
 from monailabel_app.tasks.served_version import ServedAssistant
 from rcmed import Assistant
 from rcmed.errors import RCMedError
@@ -31,7 +31,7 @@ MOST_TARGETS = 8
 _KEY = "rcmed"
 
 
-def scoring_methods(served: ServedAssistant, modality_of: ModalityOf = modality_told) -> dict[str, ScoringMethod]:
+def scoring_methods(served: ServedAssistant, modality_of: ModalityOf = modality_in) -> dict[str, ScoringMethod]:
     """For `MONAILabelApp.init_scoring_methods`."""
     return {
         "uncertainty": UncertaintyScoring(served, modality_of),
@@ -69,7 +69,7 @@ def score_image(
 class UncertaintyScoring(ScoringMethod):  # type: ignore[misc]
     """Presence entropy and disagreement between wordings, of every image that has no submitted label."""
 
-    def __init__(self, served: ServedAssistant, modality_of: ModalityOf = modality_told) -> None:
+    def __init__(self, served: ServedAssistant, modality_of: ModalityOf = modality_in) -> None:
         super().__init__("How unsure the served model is: presence entropy, disagreement between wordings")
         self._served, self._modality_of = served, modality_of
 
@@ -89,7 +89,7 @@ class UncertaintyScoring(ScoringMethod):  # type: ignore[misc]
 class SubmittedDice(ScoringMethod):  # type: ignore[misc]
     """Dice of the served model's answer against the submitted label, as a mean over its targets."""
 
-    def __init__(self, served: ServedAssistant, modality_of: ModalityOf = modality_told) -> None:
+    def __init__(self, served: ServedAssistant, modality_of: ModalityOf = modality_in) -> None:
         super().__init__("Dice of the served model's answers against the submitted labels")
         self._served, self._modality_of = served, modality_of
 
@@ -133,7 +133,7 @@ def _targets(assistant: Assistant, image: Image, datastore: Datastore, prompt: s
     annotated: dict[str, Target] = {}
     for image_id in sorted(datastore.get_labeled_images(tag)):
         label_id = datastore.get_label_by_image_id(image_id, tag)
-        for name in names_told(datastore.get_label_info(label_id, tag)):
+        for name in names_in(datastore.get_label_info(label_id, tag)):
             annotated |= {target.name: target for target in resolve_targets(name, image.modality).targets}
     shown = [target for target in annotated.values() if image.modality in target.modalities]
     return (shown or assistant.known_targets(image))[:MOST_TARGETS]

@@ -17,7 +17,7 @@ from filelock import FileLock
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from monailabel_app.tasks.collecting import ModalityOf, modality_told
+from monailabel_app.tasks.collecting import ModalityOf, modality_in
 from monailabel_app.tasks.scoring import DISAGREEMENT, ENTROPY, known_score, score_image
 from monailabel_app.tasks.served_version import ServedAssistant
 from rcmed.durable_files import write_durably
@@ -72,7 +72,7 @@ class Leases:
 
 def strategies(
     served: ServedAssistant,
-    modality_of: ModalityOf = modality_told,
+    modality_of: ModalityOf = modality_in,
     lease_seconds: float = LEASE_SECONDS,
     clock: Callable[[], float] = time.time,
 ) -> dict[str, Strategy]:

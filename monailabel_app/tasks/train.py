@@ -17,7 +17,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 from pydantic import ValidationError
 
-from monailabel_app.tasks.collecting import ModalityOf, collect, modality_told
+from monailabel_app.tasks.collecting import ModalityOf, collect, modality_in
 from monailabel_app.tasks.served_version import ServedAssistant
 from rcmed.durable_files import write_durably
 from rcmed.errors import ConfigurationError
@@ -35,7 +35,7 @@ def trainers(
     served: ServedAssistant,
     settings: CorrectionSettings | None = None,
     references: Path | None = None,
-    modality_of: ModalityOf = modality_told,
+    modality_of: ModalityOf = modality_in,
 ) -> dict[str, TrainTask]:
     """For `MONAILabelApp.init_trainers`; arguments as of `CorrectionTrainer`."""
     return {"rcmed": CorrectionTrainer(served, settings or CorrectionSettings(), references, modality_of)}
@@ -49,7 +49,7 @@ class CorrectionTrainer(TrainTask):  # type: ignore[misc]
         served: ServedAssistant,
         settings: CorrectionSettings,
         references: Path | None = None,
-        modality_of: ModalityOf = modality_told,
+        modality_of: ModalityOf = modality_in,
     ) -> None:
         """Keep what a run needs.
 
@@ -119,7 +119,7 @@ class CorrectionTrainer(TrainTask):  # type: ignore[misc]
         assert version.verdict is not None
         corrected = [each for each in version.verdict.figures if each.kind is Kind.CORRECTED]
         pairs = max(sum(each.pairs for each in corrected), 1)
-        told = {
+        result = {
             "version": version.number,
             "status": version.status.value,
             "weights_sha256": version.weights_sha256,
@@ -131,10 +131,10 @@ class CorrectionTrainer(TrainTask):  # type: ignore[misc]
                 **self.stats(),
                 "best_metric": sum(each.after * each.pairs for each in corrected) / pairs,
                 "total_time": round(time.monotonic() - started, 1),
-                **told,
+                **result,
             }
         )
-        return told
+        return result
 
     def _requested(self, request: dict[str, Any]) -> CorrectionSettings:
         asked = {key: request[key] for key in _SETTABLE if key in request}

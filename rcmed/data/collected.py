@@ -115,11 +115,11 @@ class Correction:
         Raises:
             InputError: image or label map can't be read, or do not lie on one grid.
         """
-        told = self.description
+        description = self.description
         refused: list[str] = []
-        image = read_images(self.folder / told.image, told.modality)[0]
+        image = read_images(self.folder / description.image, description.modality)[0]
         masks: dict[str, NDArray[np.bool_]] = {}
-        for label_map in told.masks:
+        for label_map in description.masks:
             values = read_label_map(self.folder / label_map.file, image)
             for value, called in label_map.names.items():
                 name = self._canonical(called, refused)
@@ -133,7 +133,7 @@ class Correction:
                         f"{self.folder / label_map.file}: `{called}` is empty; list it in `absent` if it is not there"
                     )
         absent = []
-        for called in told.absent:
+        for called in description.absent:
             name = self._canonical(called, refused)
             if name in masks:
                 refused.append(
@@ -218,7 +218,7 @@ def write_correction(
             write_mask(mask, image, partial / file)
             value = 1 if suffix_of(partial / file) == ".nii.gz" else 255
             label_maps.append(LabelMap(file=file, names={value: name}))
-        told = Description(
+        description = Description(
             image=kept,
             image_id=image_id,
             modality=image.modality,
@@ -228,8 +228,8 @@ def write_correction(
             user=user,
             time=time,
         )
-        (partial / _DESCRIPTION).write_text(told.model_dump_json(indent=2) + "\n")
-        content = hashlib.sha256(told.model_dump_json().encode())
+        (partial / _DESCRIPTION).write_text(description.model_dump_json(indent=2) + "\n")
+        content = hashlib.sha256(description.model_dump_json().encode())
         for path in sorted(partial.glob("mask-*")):
             content.update(path.read_bytes())
         folder = collected / f"{time.astimezone(UTC):%Y%m%dT%H%M%S}-{content.hexdigest()[:16]}"
@@ -240,7 +240,7 @@ def write_correction(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Correction(folder, told)
+    return Correction(folder, description)
 
 
 def list_corrections(collected: Path) -> tuple[list[Correction], list[str]]:
@@ -269,19 +269,19 @@ def list_corrections(collected: Path) -> tuple[list[Correction], list[str]]:
             latest[each.description.image_id, name] = each.identifier
     left = []
     for each in found:
-        told = each.description
+        description = each.description
 
-        def is_latest(name: str, told: Description = told, identifier: str = each.identifier) -> bool:
-            return latest[told.image_id, _plain(name)] == identifier
+        def is_latest(name: str, description: Description = description, identifier: str = each.identifier) -> bool:
+            return latest[description.image_id, _plain(name)] == identifier
 
         masks = tuple(
             LabelMap(file=m.file, names={value: name for value, name in m.names.items() if is_latest(name)})
-            for m in told.masks
+            for m in description.masks
         )
-        still = told.model_copy(
+        still = description.model_copy(
             update={
                 "masks": tuple(m for m in masks if m.names),
-                "absent": tuple(name for name in told.absent if is_latest(name)),
+                "absent": tuple(name for name in description.absent if is_latest(name)),
             }
         )
         if still.masks or still.absent:
@@ -307,9 +307,9 @@ def _plain(name: str) -> str:
     return " ".join(name.lower().split())
 
 
-def _names(told: Description) -> set[str]:
-    names = [name for label_map in told.masks for name in label_map.names.values()]
-    return {_plain(name) for name in (*names, *told.absent)}
+def _names(description: Description) -> set[str]:
+    names = [name for label_map in description.masks for name in label_map.names.values()]
+    return {_plain(name) for name in (*names, *description.absent)}
 
 
 def patient_bucket(patient: str) -> int:

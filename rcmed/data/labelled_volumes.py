@@ -93,5 +93,5 @@ def _case(path: Path) -> LabelledVolume:
             values[whole] = tuple(value for part in parts for value in values[part])
     folder = path.parent
     name = folder.name
-    told = name.split("__")[0].removesuffix(f"_{modality.value}")
-    return LabelledVolume(folder, name, folder.parent.name, modality, str(patient or told), values)
+    case = name.split("__")[0].removesuffix(f"_{modality.value}")
+    return LabelledVolume(folder, name, folder.parent.name, modality, str(patient or case), values)

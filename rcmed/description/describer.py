@@ -38,7 +38,7 @@ def describe_findings(image: Image, findings: Sequence[Finding], describer: Desc
     regions = {f.target.name: f.region for f in findings if f.target is not None and f.region is not None}
     words = describer.describe(image, _Unpacked(regions)) if regions else {}
     return [
-        f.told(description=words.get(f.target.name, "")) if f.target is not None and f.region is not None else f
+        f.reworded(description=words.get(f.target.name, "")) if f.target is not None and f.region is not None else f
         for f in findings
     ]
 

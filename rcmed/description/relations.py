@@ -42,15 +42,15 @@ def relations(region: Region, others: Sequence[Region]) -> list[str]:
     Returns:
         phrases such as "lies inside the left kidney", of `MOST_RELATIONS` other regions at most.
     """
-    told: list[tuple[int, float, str, str]] = []
+    found: list[tuple[int, float, str, str]] = []
     for other in others:
         phrase = None if other is region else _relation(region, other)
         if phrase is not None:
             rank = _CLOSE.index(phrase) if phrase in _CLOSE else len(_CLOSE)
-            told.append((rank, _gap(region, other), other.name, phrase))
-    told.sort()
-    close = [(phrase, name) for rank, _, name, phrase in told if rank < len(_CLOSE)]
-    beside = [(phrase, name) for rank, _, name, phrase in told if rank == len(_CLOSE)]
+            found.append((rank, _gap(region, other), other.name, phrase))
+    found.sort()
+    close = [(phrase, name) for rank, _, name, phrase in found if rank < len(_CLOSE)]
+    beside = [(phrase, name) for rank, _, name, phrase in found if rank == len(_CLOSE)]
     named: dict[str, list[str]] = {}
     for phrase, name in [*close, *beside[:_MOST_DIRECTIONS]][:MOST_RELATIONS]:
         named.setdefault(phrase, []).append(f"the {name}")

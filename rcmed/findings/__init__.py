@@ -108,7 +108,7 @@ class Finding:
         found: PackedMask | None = self.__dict__["_region"]
         return found
 
-    def told(self, *, prompt: str | None = None, description: str | None = None) -> Finding:
+    def reworded(self, *, prompt: str | None = None, description: str | None = None) -> Finding:
         """The same finding in other words; what is None stays. Its mask is not unpacked for it."""
         other = copy(self)
         other.__dict__.update(

@@ -27,15 +27,15 @@ def regions_shown(image: Image) -> frozenset[BodyRegion] | None:
 
     None where nobody tells.
     """
-    told = image.body_regions
-    if not told or not image.is_volume or not (image.grid.in_millimetres and image.grid.in_patient_coordinates):
-        return told
+    named = image.body_regions
+    if not named or not image.is_volume or not (image.grid.in_millimetres and image.grid.in_patient_coordinates):
+        return named
     # A box is as high as its three edges rise.
     if np.abs(image.grid.affine[2, :3] * image.grid.shape).sum() < LONGEST_REGION_MM:
-        return told
-    places = [place for place, region in enumerate(_ALONG_THE_BODY) if region in told]
+        return named
+    places = [place for place, region in enumerate(_ALONG_THE_BODY) if region in named]
     near = {max(0, place - 1) for place in places} | {min(len(_ALONG_THE_BODY) - 1, place + 1) for place in places}
-    return told | {_ALONG_THE_BODY[place] for place in near}
+    return named | {_ALONG_THE_BODY[place] for place in near}
 
 
 def misplaced_because(target: Target, regions: Collection[BodyRegion] | None, are_seen: bool = False) -> str | None:

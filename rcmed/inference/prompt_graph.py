@@ -135,8 +135,8 @@ def _kept_graph(model: RCMedModel) -> Path:
         with replaced(path) as part:
             write_graph(model, part)
     except OSError as error:
-        told = f"{path.parent}: can't be written ({error.strerror}); let XDG_CACHE_HOME name a folder that can"
-        raise ConfigurationError(told) from error
+        message = f"{path.parent}: can't be written ({error.strerror}); let XDG_CACHE_HOME name a folder that can"
+        raise ConfigurationError(message) from error
     return path
 
 

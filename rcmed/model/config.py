@@ -174,7 +174,7 @@ class RCMedConfig(PretrainedConfig):
     def teach(self, lessons: Iterable[Lesson]) -> None:
         """Note what the weights were trained on; what they were trained on before stays."""
         if not self.positives:
-            self.positives = self._told_before_counting()
+            self.positives = self._known_before_counting()
         images: dict[tuple[str, str], int] = defaultdict(int)
         patients: dict[tuple[str, str], set[str]] = defaultdict(set)
         for lesson in lessons:
@@ -190,7 +190,7 @@ class RCMedConfig(PretrainedConfig):
                 "patients": max(len(patients[name, modality]), before.get("patients", 0)),
             }
 
-    def _told_before_counting(self) -> dict[str, dict[str, dict[str, int]]]:
+    def _known_before_counting(self) -> dict[str, dict[str, dict[str, int]]]:
         """One image of one patient for each pair that weights without counts say they know."""
         listed = {target.name: [modality.value for modality in target.modalities] for target in load_targets()}
         return {

@@ -13,7 +13,7 @@ from rcmed.model.config import RCMedConfig
 Shapes = Mapping[str, tuple[int, ...]]
 
 # What shapes do not tell, with Llama's own values where the checkpoint's config.json is silent.
-_TOLD = {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "rope_theta": 10000.0}
+_DEFAULTS = {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "rope_theta": 10000.0}
 _HEAD_SIZE = 128
 
 
@@ -28,23 +28,23 @@ def read_config(folder: Path, shapes: Shapes) -> RCMedConfig:
     """
     path = folder / "config.json"
     try:
-        told = json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: can't be read ({error}); download it with the shards") from error
     try:
         return RCMedConfig.full(
             image_size=shapes["vision.encoder.pos_embed"][1] * _patch_size(shapes),
             prompt_size=shapes["grounding.prompt_encoder.no_mask_embed.weight"][1],
-            language=_language(told, shapes),
+            language=_language(config, shapes),
             segment_anything={"vision": _vision(shapes), "mask_decoder": _mask_decoder(shapes)},
         )
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"{folder}: lacks a tensor that tells the model's sizes ({error})") from error
 
 
-def _language(told: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
+def _language(config: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
     vocabulary, hidden = shapes["language.decoder.embed_tokens.weight"]
-    heads = told.get("num_attention_heads") or hidden // _HEAD_SIZE
+    heads = config.get("num_attention_heads") or hidden // _HEAD_SIZE
     keys = shapes["language.decoder.layers.0.self_attn.k_proj.weight"][0]
     return {
         "vocab_size": vocabulary,
@@ -54,7 +54,7 @@ def _language(told: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
         "num_attention_heads": heads,
         "num_key_value_heads": keys // (hidden // heads),
         "tie_word_embeddings": False,
-        **{key: told.get(key) or value for key, value in _TOLD.items()},
+        **{key: config.get(key) or value for key, value in _DEFAULTS.items()},
     }
 
 

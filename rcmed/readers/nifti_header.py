@@ -28,12 +28,12 @@ class Placement:
 
     Attributes:
         affine: float64 (4, 4) from file voxel indices to LPS mm.
-        is_told: whether the header says it; False where both codes are 0, and nibabel's guess is taken.
+        is_given: whether the header says it; False where both codes are 0, and nibabel's guess is taken.
         warnings: a line for each thing that does not fit.
     """
 
     affine: NDArray[np.float64]
-    is_told: bool
+    is_given: bool
     warnings: tuple[str, ...] = ()
 
 
@@ -49,14 +49,14 @@ def placement_of(path: Path, file: Any, shape: tuple[int, ...]) -> Placement:
     """
     header = file.header
     scale = np.diag([*[_MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)] * 3, 1.0])
-    told = {name: _told(header, name) for name in ("sform", "qform")}
-    usable = {name: affine for name, affine in told.items() if affine is not None and _is_invertible(affine)}
+    affines = {name: _given(header, name) for name in ("sform", "qform")}
+    usable = {name: affine for name, affine in affines.items() if affine is not None and _is_invertible(affine)}
     lines = [
         f"{path}: its {name} has a code and is no place (singular or no numbers); the {other} is taken"
         for name, other in (("sform", "qform"), ("qform", "sform"))
-        if told[name] is not None and name not in usable and other in usable
+        if affines[name] is not None and name not in usable and other in usable
     ]
-    if not usable and any(affine is not None for affine in told.values()):
+    if not usable and any(affine is not None for affine in affines.values()):
         raise GeometryError(f"{path}: neither its sform nor its qform is invertible; set one (nifti_tool, fslorient)")
     if len(usable) == 2:
         apart = _distance(usable["sform"], usable["qform"], shape)
@@ -95,7 +95,7 @@ def mask_header(header: Any, axes: int) -> Any:
     return mask
 
 
-def _told(header: Any, name: str) -> NDArray[np.float64] | None:
+def _given(header: Any, name: str) -> NDArray[np.float64] | None:
     """The affine of a header's sform or qform to RAS, in its units; None where its code is 0. NaN: it is none."""
     if int(header[f"{name}_code"]) <= 0:
         return None

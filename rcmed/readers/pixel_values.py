@@ -43,8 +43,8 @@ def checked_values(image: Image, name: str) -> Image:
         doubt = hounsfield_doubt(image.pixels)
         if doubt is not None:
             is_picture = image.pixels.dtype.itemsize == 1 and not image.grid.in_patient_coordinates
-            told = () if is_picture else (f"{name}: {doubt}; no HU is measured: give the CT in HU",)
-            image = replace(image, unit=UNKNOWN_UNIT, warnings=(*image.warnings, *told))
+            doubts = () if is_picture else (f"{name}: {doubt}; no HU is measured: give the CT in HU",)
+            image = replace(image, unit=UNKNOWN_UNIT, warnings=(*image.warnings, *doubts))
     return image
 
 

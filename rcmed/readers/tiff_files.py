@@ -48,11 +48,11 @@ def read_tiff(path: Path, modality: Modality) -> Image:
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            values, told = _by_pillow(path, series)  # it brings the codecs of JPEG and LZW with it
-            return picture_image(path, values, modality, (*notes, *told))
-        pixels, told = _slices(path, stored, series.axes, page.samplesperpixel)
+            values, more = _by_pillow(path, series)  # it brings the codecs of JPEG and LZW with it
+            return picture_image(path, values, modality, (*notes, *more))
+        pixels, more = _slices(path, stored, series.axes, page.samplesperpixel)
         values, assumed = _shown(path, page, pixels)
-    return picture_image(path, values, modality, (*notes, *told, *assumed))
+    return picture_image(path, values, modality, (*notes, *more, *assumed))
 
 
 def _main_series(tiff: TiffFile) -> TiffPageSeries:
@@ -165,11 +165,11 @@ def _by_pillow(path: Path, series: TiffPageSeries) -> tuple[NDArray[Any], tuple[
     with opened_picture(path) as picture:
         for page in pages:
             picture.seek(page.index)
-            values, told = picture_values(path, picture)
+            values, more = picture_values(path, picture)
             if series.keyframe.photometric == PHOTOMETRIC.MINISWHITE and picture.mode not in ("1", "L"):
                 values = _inverted(path, values, int(series.keyframe.bitspersample))  # Pillow does it for 8 bits only
             if values.ndim == 3 and int(np.max(series.keyframe.bitspersample)) > 8 and 0 < values.max() < 16:
                 raise UnreadableFileError(f"{path}: colour of 12 bits in 16, compressed; save it with 8 bits a channel")
             slices.append(values)
-            notes += told
+            notes += more
     return np.stack(slices), tuple(dict.fromkeys(notes))

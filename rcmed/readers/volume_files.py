@@ -47,8 +47,8 @@ def read_nifti(path: Path, modality: Modality, channel: int | None = None) -> Im
         affine = np.asarray(LPS_FROM_RAS @ file.affine, dtype=np.float64)
         return _volume_image(path, voxels, affine, modality, _has_spacing(affine), False)
     placement = placement_of(path, file, shape)
-    spaced = placement.is_told or _has_spacing(placement.affine)
-    image = _volume_image(path, voxels, placement.affine, modality, spaced, placement.is_told)
+    spaced = placement.is_given or _has_spacing(placement.affine)
+    image = _volume_image(path, voxels, placement.affine, modality, spaced, placement.is_given)
     return replace(image, warnings=placement.warnings, nifti_header=file.header)
 
 

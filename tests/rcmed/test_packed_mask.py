@@ -61,7 +61,7 @@ def test_a_finding_keeps_its_mask_in_bits() -> None:
     finding = Finding("liver", None, FindingStatus.FOUND, mask=mask)
     assert finding.region is not None and finding.region.nbytes < mask.nbytes / 100
     np.testing.assert_array_equal(finding.mask, mask)
-    told = finding.told(prompt="the liver", description="large")
+    told = finding.reworded(prompt="the liver", description="large")
     assert (told.prompt, told.description, finding.prompt, finding.description) == ("the liver", "large", "liver", "")
     np.testing.assert_array_equal(told.mask, mask)
     np.testing.assert_array_equal(replace(finding, prompt="the liver").mask, mask)

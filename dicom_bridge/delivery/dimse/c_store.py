@@ -125,7 +125,7 @@ class CStoreTarget:
         stored = [outcome.file for outcome in outcomes if outcome.is_stored]
         confirmation = self._confirmation.confirm(stored)
         refused += confirmation.refused
-        not_kept = {told.instance_uid for told in refused}
+        not_kept = {one.instance_uid for one in refused}
         return DeliveryReceipt(
             delivered=tuple(str(file.instance_uid) for file in stored if str(file.instance_uid) not in not_kept),
             refused=tuple(refused),

@@ -114,8 +114,8 @@ def request_commitment(
             raise CommitmentRefusedError(f"the association was lost: {error}") from None
         status = answer.get("Status")
         if status != 0x0000:
-            told = "no answer" if status is None else f"status 0x{status:04X}"
-            raise CommitmentRefusedError(f"did not accept a request of storage commitment ({told})")
+            outcome = "no answer" if status is None else f"status 0x{status:04X}"
+            raise CommitmentRefusedError(f"did not accept a request of storage commitment ({outcome})")
         return reports.wait(transaction, seconds)
     finally:
         reports.forget(transaction)

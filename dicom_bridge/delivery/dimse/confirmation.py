@@ -88,17 +88,17 @@ class CStoreConfirmation:
         Raises:
             DestinationUnavailableError: nobody answers.
         """
-        told = self._settings
-        ae = AE(told.calling_ae)
+        settings = self._settings
+        ae = AE(settings.calling_ae)
         for abstract_syntax in abstract_syntaxes:
             ae.add_requested_context(abstract_syntax)
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = self._timeout
         ae.network_timeout = self._timeout + self._commitment_seconds
         association = ae.associate(
-            told.host,
-            told.port,
-            ae_title=told.called_ae,
-            tls_args=None if self._tls is None else (self._tls, told.host),
+            settings.host,
+            settings.port,
+            ae_title=settings.called_ae,
+            tls_args=None if self._tls is None else (self._tls, settings.host),
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._on_report)],
         )
         if association.is_established:
@@ -108,7 +108,7 @@ class CStoreConfirmation:
         # A peer that takes none of the contexts aborts, or the association can't be told from no answer.
         if association.is_aborted and association.acceptor.primitive is not None:
             return None
-        raise DestinationUnavailableError(f"{told.called_ae} at {told.host}:{told.port} does not answer")
+        raise DestinationUnavailableError(f"{settings.called_ae} at {settings.host}:{settings.port} does not answer")
 
     def echo(self) -> str:
         """Ask by C-ECHO.
@@ -116,11 +116,11 @@ class CStoreConfirmation:
         Raises:
             DestinationUnavailableError: no answer, or the association is rejected.
         """
-        told = self._settings
-        name = f"{told.called_ae} at {told.host}:{told.port}"
+        settings = self._settings
+        name = f"{settings.called_ae} at {settings.host}:{settings.port}"
         association = self.associate(Verification)
         if association is None:
-            raise DestinationUnavailableError(f"{name} rejects us ({told.calling_ae})")
+            raise DestinationUnavailableError(f"{name} rejects us ({settings.calling_ae})")
         try:
             status = association.send_c_echo().get("Status")
         except RuntimeError as error:
@@ -184,8 +184,8 @@ class CStoreConfirmation:
             if reason in PASSING_REASONS:
                 raise DestinationUnavailableError(f"{uid}: {text}")
             refused.append(RefusedObject(uid, text))
-        told = report.kept | {uid for uid, _ in report.failed}
-        missing = [str(file.instance_uid) for file in files if str(file.instance_uid) not in told]
+        reported = report.kept | {uid for uid, _ in report.failed}
+        missing = [str(file.instance_uid) for file in files if str(file.instance_uid) not in reported]
         if missing:
             raise DestinationUnavailableError(f"the report of storage commitment does not name {missing[0]}")
         return Confirmation(tuple(refused), BY_COMMITMENT)

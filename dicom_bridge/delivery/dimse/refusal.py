@@ -17,10 +17,10 @@ def why_not_associated(association: Association) -> str:
     if not association.is_rejected or answer is None:
         return "does not answer"
     try:
-        told = (answer.result_source, answer.diagnostic)
+        cause = (answer.result_source, answer.diagnostic)
         reason = f"{answer.source_str.lower()}: {answer.reason_str.lower()}"
     except (AttributeError, ValueError, KeyError):  # numbers that the standard does not have
         return "rejected the association without a reason that the standard has"
     names = {"calling": association.requestor.ae_title, "called": association.acceptor.ae_title}
-    mend = _MENDS.get(told, "").format(**names)
+    mend = _MENDS.get(cause, "").format(**names)
     return f"rejected the association ({reason}{'; ' if mend else ''}{mend})"

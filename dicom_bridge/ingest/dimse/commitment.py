@@ -181,13 +181,13 @@ class CommitmentScp:
     def _send(self, request: CommitmentRequest, information: Dataset) -> str | None:
         """None: the peer took the report; else what hindered it."""
         event_type = _SOME_FAILED if "FailedSOPSequence" in information else _ALL_KEPT
-        told = (information, event_type, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
+        report = (information, event_type, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
         asking = self._open.pop(request.transaction_uid, None)
         peer = _peer_with_port(self._settings.peers, request)
         if peer is None:
             if asking is None or not asking.is_established:
                 return "its association is gone, and no peer of receive.peers with this AE title has a report_to"
-            return _sent(asking, told)
+            return _sent(asking, report)
         assert peer.report_to is not None
         entity = AE(self._settings.ae_title)
         entity.add_requested_context(StorageCommitmentPushModel)
@@ -203,15 +203,15 @@ class CommitmentScp:
         if not association.is_established:
             return f"{request.calling_ae} at {peer.report_to.host}:{peer.report_to.port} does not associate"
         try:
-            return _sent(association, told)
+            return _sent(association, report)
         finally:
             if association.is_established:
                 association.release()
 
 
-def _sent(association: Any, told: Sequence[Any]) -> str | None:
+def _sent(association: Any, report: Sequence[Any]) -> str | None:
     try:
-        answer, _ = association.send_n_event_report(*told)
+        answer, _ = association.send_n_event_report(*report)
     except (RuntimeError, ValueError) as error:
         return str(error)
     status = answer.get("Status")

@@ -120,7 +120,7 @@ class StorageScp:
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._on_store),
-            (evt.EVT_ACSE_RECV, self._on_told),
+            (evt.EVT_ACSE_RECV, self._on_request),
             (evt.EVT_RELEASED, self._on_end),
             (evt.EVT_ABORTED, self._on_end),
             (evt.EVT_CONN_CLOSE, self._on_end),
@@ -202,7 +202,7 @@ class StorageScp:
             self._observer.association_rejected(caller, refusal.words)
         return refusal
 
-    def _on_told(self, event: Any) -> None:
+    def _on_request(self, event: Any) -> None:
         # Before the answer: the peer may close the connection at once, and that event may come before that of the
         # release, from another thread.
         known = self._associations.get(event.assoc)
@@ -255,11 +255,11 @@ class StorageScp:
             fragments,
             sum(len(fragment) for fragment in fragments),
         )
-        told = self._store(event.assoc, taken)
+        outcome = self._store(event.assoc, taken)
         answer = Dataset()
-        answer.Status = told.status
-        if told.comment:
-            answer.ErrorComment = told.comment
+        answer.Status = outcome.status
+        if outcome.comment:
+            answer.ErrorComment = outcome.comment
         return answer
 
     def _store(self, association: Any, request: StoreRequest) -> StoreAnswer:

@@ -128,9 +128,9 @@ class StoreMessages(DIMSEServiceProvider):
         if context is None or context.abstract_syntax in _NOT_FOR_STORAGE:
             return None
         try:
-            told = {int(raw.tag): raw.value for raw in data_element_generator(BytesIO(command), True, True)}
-            number, has_data, message = (_short(told[tag]) for tag in (_FIELD, _HAS_DATA, _MESSAGE))
-            sop_class, instance = (_uid(told[tag]) for tag in (_CLASS, _INSTANCE))
+            elements = {int(raw.tag): raw.value for raw in data_element_generator(BytesIO(command), True, True)}
+            number, has_data, message = (_short(elements[tag]) for tag in (_FIELD, _HAS_DATA, _MESSAGE))
+            sop_class, instance = (_uid(elements[tag]) for tag in (_CLASS, _INSTANCE))
         except Exception:  # whatever the parser met in what the peer sent; the long way tells what is wrong
             return None
         is_plain = _PLAIN_UID.fullmatch(sop_class) and _PLAIN_UID.fullmatch(instance)
@@ -166,8 +166,10 @@ class StoreMessages(DIMSEServiceProvider):
             # This is the thread of the upper layer, in the state of data transfer, and nobody else is sending.
             self.dul.socket.send(_success(request))
             return
-        told = _response(request.context_id, request.sop_class_uid, request.instance_uid, request.message_id, answer)
-        self.dul.send_pdu(told)
+        response = _response(
+            request.context_id, request.sop_class_uid, request.instance_uid, request.message_id, answer
+        )
+        self.dul.send_pdu(response)
 
     def _go_the_long_way(self, context_id: int, control: int, content: bytes | memoryview) -> None:
         primitive: Any = P_DATA()

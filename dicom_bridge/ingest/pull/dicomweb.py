@@ -54,12 +54,12 @@ class DicomWebArchive:
         found = []
         for item in self._pages(self._client.search_for_series, study_instance_uid=study_uid):
             series_uid = require_uid(_value(item, "0020000E"), "Series Instance UID (0020,000E)")
-            told = self._pages(
+            pages = self._pages(
                 self._client.search_for_instances, study_instance_uid=study_uid, series_instance_uid=series_uid
             )
             instances = {
                 require_uid(_value(one, "00080018"), "SOP Instance UID (0008,0018)"): _value(one, "00080016")
-                for one in told
+                for one in pages
             }
             found.append(RemoteSeries(series_uid, _value(item, "00080060"), instances))
         return found
@@ -93,12 +93,12 @@ class DicomWebArchive:
             raise SourceUnavailableError(f"{self._url}: {_in_words(error)}") from None
         return f"{self._url} answers QIDO-RS"
 
-    def _pages(self, search: Any, **told: Any) -> Iterator[dict[str, Any]]:
+    def _pages(self, search: Any, **filters: Any) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()
         offset = 0
         while True:
             try:
-                page = search(limit=_PAGE, offset=offset, **told)
+                page = search(limit=_PAGE, offset=offset, **filters)
             except (requests.RequestException, ValueError) as error:
                 raise SourceUnavailableError(f"{self._url}: {_in_words(error)}") from None
             # A server may give fewer than asked for, or all of them whatever the page.

@@ -51,5 +51,5 @@ def ask_gateway(settings: GatewaySettings, order: dict[str, Any], config: Path) 
         raise InputError(detail if isinstance(detail, str) else f"{url} did not take the order: {detail}")
     if answer.status_code != 202:
         raise ConfigurationError(f"{url} answers with HTTP status {answer.status_code}: look at the gateway's log")
-    told: dict[str, Any] = answer.json()
-    return told
+    content: dict[str, Any] = answer.json()
+    return content

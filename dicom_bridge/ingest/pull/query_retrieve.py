@@ -57,9 +57,9 @@ class QueryRetrieveArchive:
         wanted = asked.get("ModalitiesInStudy")
         for found in self._find("STUDY", asked):
             modalities = found.get("ModalitiesInStudy")
-            told = [modalities] if isinstance(modalities, str) else list(modalities or [])
+            held = [modalities] if isinstance(modalities, str) else list(modalities or [])
             # An optional key (PS3.4 C.6.2.1.2): who does not support it answers as if it had not been asked for.
-            if wanted and "*" not in wanted and told and wanted not in told:
+            if wanted and "*" not in wanted and held and wanted not in held:
                 continue
             yield _uid(found, "StudyInstanceUID")
 
@@ -73,8 +73,8 @@ class QueryRetrieveArchive:
         for one in self._find("SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "Modality": ""}):
             series_uid = _uid(one, "SeriesInstanceUID")
             asked = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
-            told = self._find("IMAGE", {**asked, "SOPInstanceUID": "", "SOPClassUID": ""})
-            instances = {_uid(image, "SOPInstanceUID"): str(image.get("SOPClassUID") or "") for image in told}
+            images = self._find("IMAGE", {**asked, "SOPInstanceUID": "", "SOPClassUID": ""})
+            instances = {_uid(image, "SOPInstanceUID"): str(image.get("SOPClassUID") or "") for image in images}
             found.append(RemoteSeries(series_uid, str(one.get("Modality") or ""), instances))
         return found
 
@@ -129,16 +129,16 @@ class QueryRetrieveArchive:
     def _associate(
         self, contexts: list[PresentationContext], roles: Sequence[Any] = (), on_store: Any = None
     ) -> Association:
-        told = self._settings
-        ae = AE(told.calling_ae)
+        settings = self._settings
+        ae = AE(settings.calling_ae)
         ae.requested_contexts = contexts
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self._timeout
         association = ae.associate(
-            told.host,
-            told.port,
-            ae_title=told.called_ae,
+            settings.host,
+            settings.port,
+            ae_title=settings.called_ae,
             ext_neg=list(roles),
-            tls_args=None if self._tls is None else (self._tls, told.host),
+            tls_args=None if self._tls is None else (self._tls, settings.host),
             evt_handlers=[] if on_store is None else [(evt.EVT_C_STORE, on_store)],
         )
         if not association.is_established:
@@ -158,7 +158,7 @@ class QueryRetrieveArchive:
                 if status in _PENDING and identifier is not None:
                     found.append(identifier)
                 elif status != SUCCESS:
-                    raise SourceUnavailableError(f"{self._peer} does not answer a C-FIND: {_told(answer)}")
+                    raise SourceUnavailableError(f"{self._peer} does not answer a C-FIND: {_reason(answer)}")
         except (RuntimeError, ValueError) as error:
             raise SourceUnavailableError(f"{self._peer}: no C-FIND came about: {error}") from None
         finally:
@@ -179,7 +179,7 @@ class QueryRetrieveArchive:
             _release(association)
         # Whether all came is for the caller to see; a warning tells that some did not.
         if answer.get("Status") not in (_COMPLETE, _SOME_FAILED):
-            raise SourceUnavailableError(f"{self._peer} does not send the series: {_told(answer)}")
+            raise SourceUnavailableError(f"{self._peer} does not send the series: {_reason(answer)}")
 
 
 def _take(event: Any, take: Take, refusals: list[RefusedInstanceError]) -> int:
@@ -207,7 +207,7 @@ def _uid(found: Dataset, keyword: str) -> str:
     return require_uid(str(found.get(keyword) or ""), keyword)
 
 
-def _told(answer: Dataset) -> str:
+def _reason(answer: Dataset) -> str:
     if "Status" not in answer:
         return "the association was lost or timed out"
     comment = str(answer.get("ErrorComment", "")).strip()

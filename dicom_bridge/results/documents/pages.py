@@ -166,7 +166,7 @@ def _identification(image: Image, source: Source) -> Flowable:
     header = source.headers[0]
     study = [shown_date(str(header.get("StudyDate") or "")), shown_time(str(header.get("StudyTime") or ""))]
     slices = image.grid.shape[0]
-    told = [
+    named = [
         ("Patient", shown_name(header)),
         ("Patient ID", header.get("PatientID")),
         ("Born", shown_date(str(header.get("PatientBirthDate") or ""))),
@@ -179,7 +179,7 @@ def _identification(image: Image, source: Source) -> Flowable:
         ("Series UID", header.SeriesInstanceUID),
     ]
     cells = [
-        cell for name, value in told for cell in (Paragraph(name, _NOTE), Paragraph(_fit(str(value or "-")), _BODY))
+        cell for name, value in named for cell in (Paragraph(name, _NOTE), Paragraph(_fit(str(value or "-")), _BODY))
     ]
     rows = [cells[start : start + 4] for start in range(0, len(cells), 4)]
     return Table(rows, colWidths=[24 * mm, _WIDTH / 2 - 24 * mm] * 2, style=_LINES)

@@ -100,8 +100,8 @@ def _source_image(source: Source, shown: int) -> Dataset:
     if reference.frame_number is not None:
         item.ReferencedFrameNumber = reference.frame_number
     purpose = Dataset()
-    told = codes.DCM.SourceImageForImageProcessingOperation
-    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = told.value, "DCM", told.meaning
+    code = codes.DCM.SourceImageForImageProcessingOperation
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = code.value, "DCM", code.meaning
     item.PurposeOfReferenceCodeSequence = [purpose]
     return item
 

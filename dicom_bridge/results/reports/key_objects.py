@@ -96,9 +96,9 @@ def _references(source: Source, shown: np.ndarray) -> list[ImageContentItem]:
     frames: dict[tuple[str, str], list[int]] = {}
     for number in np.flatnonzero(shown):
         reference = source.references[number]
-        told = frames.setdefault((reference.sop_class_uid, reference.sop_instance_uid), [])
+        referred = frames.setdefault((reference.sop_class_uid, reference.sop_instance_uid), [])
         if reference.frame_number is not None:
-            told.append(reference.frame_number)
+            referred.append(reference.frame_number)
     return [
         ImageContentItem(
             SOURCE,

@@ -183,7 +183,7 @@ def _group(
     evaluations = []
     if finding.status in PRESENCE:
         evaluations.append(QualitativeEvaluation(codes.DCM.PresenceOfProperty, PRESENCE[finding.status]))
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "tracking_identifier": tracking,
         "finding_type": concept(target.type) if target is not None else None,
         "finding_category": concept(target.category) if target is not None else None,
@@ -198,16 +198,16 @@ def _group(
     if segmentation is None or segment is None:
         whole, others = _whole_images(source)
         first = whole
-        group = MeasurementsAndQualitativeEvaluations(**told, source_images=[whole])
+        group = MeasurementsAndQualitativeEvaluations(**content, source_images=[whole])
     else:
         frames, image, others = _segment_images(segmentation, segment)
         first = image
         if len(source.headers) == 1:
             reference = _segment_frames(segmentation, segment, frames, image)
-            group = PlanarROIMeasurementsAndQualitativeEvaluations(**told, referenced_segment=reference)
+            group = PlanarROIMeasurementsAndQualitativeEvaluations(**content, referenced_segment=reference)
         else:
             group = VolumetricROIMeasurementsAndQualitativeEvaluations(
-                **told, referenced_segment=_segment(segmentation, segment, image)
+                **content, referenced_segment=_segment(segmentation, segment, image)
             )
     _comment(group, _words(finding))
     return group, ImageList(group[0], first, others)
@@ -293,10 +293,10 @@ def _segment_images(
         item = group.DerivationImageSequence[0].SourceImageSequence[0]
         uid = str(item.ReferencedSOPInstanceUID)
         classes[uid] = str(item.ReferencedSOPClassUID)
-        told = source_frames.setdefault(uid, [])
+        numbers = source_frames.setdefault(uid, [])
         if item.get("ReferencedFrameNumber") is not None:
-            told.append(int(item.ReferencedFrameNumber))
-    first, *others = (ImageReference(classes[uid], uid, tuple(told)) for uid, told in source_frames.items())
+            numbers.append(int(item.ReferencedFrameNumber))
+    first, *others = (ImageReference(classes[uid], uid, tuple(numbers)) for uid, numbers in source_frames.items())
     image = SourceImageForSegmentation(first.sop_class_uid, first.sop_instance_uid, list(first.frames) or None)
     return frames, image, others
 

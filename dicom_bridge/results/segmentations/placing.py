@@ -78,10 +78,10 @@ class FramePlacer:
                     f"{self._name}: Rows x Columns {self._rows} x {self._columns} is not the grid "
                     f"{self._image.grid.shape} of the image"
                 )
-            told = f"refers to {len(referred)} slices" if referred else "refers to no slice"
+            refers = f"refers to {len(referred)} slices" if referred else "refers to no slice"
             raise GridMismatchError(
-                f"{self._name}: frame {number} has no plane and {told} (DerivationImageSequence (0008,9124)); it can't "
-                "be put on a slice"
+                f"{self._name}: frame {number} has no plane and {refers} (DerivationImageSequence (0008,9124)); it "
+                "can't be put on a slice"
             )
         steps, exact = _on_grid(plane, self._image.grid, (self._rows, self._columns))
         if len(referred) == 1 and same_size and _is_upright(steps):

@@ -88,7 +88,7 @@ def build_segmentation(
         for place, number in enumerate(numbers, start=1)
     ]
     if source.is_slide:
-        segmentation = make_slide(source, masks, segments, _told(findings, identifiers, authorship))
+        segmentation = make_slide(source, masks, segments, _common_arguments(findings, identifiers, authorship))
         _finish_references(segmentation, source)
         _finish(segmentation, source, findings, identifiers)
         return segmentation
@@ -122,11 +122,11 @@ def _make(
         source_images=_stand_ins(source, planes, range(len(source.headers))[used]),
         pixel_array=pixels,
         segment_descriptions=segments,
-        **_told(findings, identifiers, authorship),
+        **_common_arguments(findings, identifiers, authorship),
     )
 
 
-def _told(findings: Findings, identifiers: ResultIdentifiers, authorship: Authorship) -> dict[str, Any]:
+def _common_arguments(findings: Findings, identifiers: ResultIdentifiers, authorship: Authorship) -> dict[str, Any]:
     """Arguments of highdicom's constructor that are the same for every source."""
     return {
         "segmentation_type": SegmentationTypeValues.BINARY,

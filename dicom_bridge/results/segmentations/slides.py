@@ -24,7 +24,7 @@ class NoSlideSegmentationError(InputError):
 
 
 def make_slide(
-    source: Source, masks: Sequence[PackedMask], segments: Sequence[SegmentDescription], told: dict[str, Any]
+    source: Source, masks: Sequence[PackedMask], segments: Sequence[SegmentDescription], common: dict[str, Any]
 ) -> Segmentation:
     """A SEG in tiles of the source's size, only those that hold something, each derived from the slide as a whole.
 
@@ -32,7 +32,7 @@ def make_slide(
         source: of a slide that a SEG may be built of.
         masks: of one slice, one for each segment.
         segments: their descriptions.
-        told: further arguments of highdicom's constructor.
+        common: further arguments of highdicom's constructor.
     Raises:
         NoSlideSegmentationError: the slide lacks what highdicom asks of one.
     """
@@ -56,7 +56,7 @@ def make_slide(
             segment_descriptions=segments,
             tile_pixel_array=True,
             tile_size=(rows, columns),
-            **told,
+            **common,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -119,11 +119,11 @@ def _mend_lossy(copy: Dataset, header: Dataset, path: Path) -> None:
         _leave_out(copy, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
         return
     if "LossyImageCompressionRatio" not in copy:
-        told = {keyword: numbers(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel")}
+        values = {keyword: numbers(header, keyword, 1) for keyword in ("NumberOfFrames", "SamplesPerPixel")}
         size = 1.0
         for keyword in ("Rows", "Columns", "BitsAllocated"):
             size *= (numbers(header, keyword, 1) or (0.0,))[0]
-        for found in told.values():
+        for found in values.values():
             size *= 1.0 if found is None else found[0]
         # The size of the file stands for the size of its stream: what is told is an approximation anyway.
         copy.LossyImageCompressionRatio = f"{max(1.0, size / 8 / max(1, path.stat().st_size)):.2f}"

@@ -191,13 +191,13 @@ def _unplaceable_slide(header: Dataset, path: Path) -> str | None:
     """Why a mask can't be placed on a slide: what the frame of reference of a slide takes (PS3.3 C.8.12.4.1, A.51)."""
     shared = value(header, "SharedFunctionalGroupsSequence")
     measures = value(shared[0], "PixelMeasuresSequence") if shared else None
-    told = {
+    needed = {
         "FrameOfReferenceUID": text(header, "FrameOfReferenceUID"),
         "ImageOrientationSlide": numbers(header, "ImageOrientationSlide", 6),
         "TotalPixelMatrixOriginSequence": value(header, "TotalPixelMatrixOriginSequence"),
         "PixelMeasuresSequence": measures and numbers(measures[0], "PixelSpacing", 2),
     }
-    missing = [f"{keyword} {header_tag(keyword)}" for keyword, found in told.items() if not found]
+    missing = [f"{keyword} {header_tag(keyword)}" for keyword, found in needed.items() if not found]
     if not missing:
         return None
     return (
@@ -283,8 +283,8 @@ def _planes(image: Image, headers: tuple[Dataset, ...]) -> tuple[Plane, ...] | N
         planes.append(plane)
     if from_grid is not None and image.is_volume:
         tolerance = 0.5 * min(image.grid.spacing)
-        for reference, told, expected in zip(image.sources, planes, from_grid, strict=True):
-            distance = float(np.abs(_corners(told, image.grid) - _corners(expected, image.grid)).max())
+        for reference, placed, expected in zip(image.sources, planes, from_grid, strict=True):
+            distance = float(np.abs(_corners(placed, image.grid) - _corners(expected, image.grid)).max())
             if distance > tolerance:
                 raise GridMismatchError(
                     f"{reference.path}: ImagePositionPatient (0020,0032) and the image's grid differ by "
@@ -323,8 +323,8 @@ def _plane_of(header: Dataset, frame_number: int | None, otherwise_thick: float)
         return None
     thickness = _numbers(groups, header, "PixelMeasuresSequence", "SliceThickness", 1)
     between = _numbers(groups, header, "PixelMeasuresSequence", "SpacingBetweenSlices", 1)
-    told = [value[0] for value in (thickness, between) if value is not None and value[0] > 0]
-    return Plane(position, orientation, spacing, told[0] if told else otherwise_thick)
+    given = [value[0] for value in (thickness, between) if value is not None and value[0] > 0]
+    return Plane(position, orientation, spacing, given[0] if given else otherwise_thick)
 
 
 def _functional_groups(header: Dataset, frame_number: int | None) -> list[Dataset]:
@@ -347,4 +347,4 @@ def _numbers(
     if numbers(header, "NumberOfFrames", 1) in (None, (1.0,)):
         items.append(header)
     found = (numbers(item, keyword, count) for item in items)
-    return next((told for told in found if told is not None), None)
+    return next((one for one in found if one is not None), None)

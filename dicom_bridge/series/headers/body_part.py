@@ -43,11 +43,11 @@ _DEEP = (Modality.CT, Modality.MR, Modality.PET)
 def tell_what_is_shown(image: Image, instance: Instance, wanted: Modality | None) -> Image:
     """The image with the body regions that its header tells, and whether its modality is a guess."""
     is_assumed = wanted is None and modality_of(instance, None)[1] is not None
-    regions = body_regions_told(instance, image.modality)
+    regions = named_body_regions(instance, image.modality)
     return replace(image, body_regions=regions, is_modality_assumed=is_assumed)
 
 
-def body_regions_told(instance: Instance, modality: Modality) -> frozenset[BodyRegion] | None:
+def named_body_regions(instance: Instance, modality: Modality) -> frozenset[BodyRegion] | None:
     """All body regions that a header tells of an image; None where it tells none.
 
     What is said of the series (Body Part Examined, Anatomic Region, Series Description, Protocol Name) counts before
@@ -55,20 +55,20 @@ def body_regions_told(instance: Instance, modality: Modality) -> frozenset[BodyR
     of the scanner, say), and both count.
     """
     header = instance.header
-    told = {region for words in (text(header, name) for name in _OF_THE_SERIES) for region in regions_named(words)}
-    told |= {region for code in _anatomic_codes(header) for region in _regions_of(code)}
+    named = {region for words in (text(header, name) for name in _OF_THE_SERIES) for region in regions_named(words)}
+    named |= {region for code in _anatomic_codes(header) for region in _regions_of(code)}
     of_term = _BY_TERM.get(text(header, "Modality"))
     if of_term is not None:
         return frozenset(of_term)
     study = {region for words in (text(header, name) for name in _OF_THE_STUDY) for region in regions_named(words)}
-    if not told & study:
-        told |= study
-    if not told:
+    if not named & study:
+        named |= study
+    if not named:
         return None
-    if BodyRegion.BREAST in told and modality in _DEEP:
+    if BodyRegion.BREAST in named and modality in _DEEP:
         # A breast coil or a prone patient: the slices go through the chest.
-        told.add(BodyRegion.CHEST)
-    return frozenset(told | _BY_MODALITY.get(modality, set()))
+        named.add(BodyRegion.CHEST)
+    return frozenset(named | _BY_MODALITY.get(modality, set()))
 
 
 def _anatomic_codes(header: Dataset) -> Iterator[Dataset]:

@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag
 
 from dicom_bridge.series.headers.deflated import inflated
 from dicom_bridge.series.headers.instance import numbers
-from dicom_bridge.series.headers.peeking import HeaderLook, deflated_data_set, told_encoding
+from dicom_bridge.series.headers.peeking import HeaderLook, declared_encoding, deflated_data_set
 
 _KEYWORDS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
@@ -61,8 +61,8 @@ def pixel_extent(path: Path, most_bytes: int) -> PixelExtent:
     except (OSError, ValueError, zlib.error):  # ValueError: an empty file
         return PixelExtent()
     raw = [element for element in elements.values() if isinstance(element, RawDataElement)]
-    told = tuple((e.tag.real, e.VR, e.value, e.is_implicit_VR, e.is_little_endian) for e in raw)
-    return PixelExtent(*_sizes(told), size, is_deflated)
+    encoded = tuple((e.tag.real, e.VR, e.value, e.is_implicit_VR, e.is_little_endian) for e in raw)
+    return PixelExtent(*_sizes(encoded), size, is_deflated)
 
 
 def _stored_bytes(content: memoryview, most_bytes: int) -> tuple[int, bool]:
@@ -82,7 +82,7 @@ def _stored_bytes(content: memoryview, most_bytes: int) -> tuple[int, bool]:
 def _elements(content: memoryview) -> Mapping[int, Any]:
     """What is looked for, as it is encoded; nothing where the header can't be parsed."""
     with suppress(Exception):  # a damaged header raises nearly anything; the slower way copes with more
-        syntax, data_set = told_encoding(bytes(content[:_SEARCHED_BYTES]))
+        syntax, data_set = declared_encoding(bytes(content[:_SEARCHED_BYTES]))
         if syntax is not None:
             return _LOOK.elements([content[:data_set], content[data_set:]], syntax)[0]
     with suppress(Exception), warnings.catch_warnings(), disable_value_validation():
@@ -92,12 +92,12 @@ def _elements(content: memoryview) -> Mapping[int, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _sizes(told: tuple[tuple[int, str | None, bytes | None, bool, bool], ...]) -> tuple[int, int]:
+def _sizes(elements: tuple[tuple[int, str | None, bytes | None, bool, bool], ...]) -> tuple[int, int]:
     """Voxels, and pixels of the largest picture, of encoded elements: the slices of a series have the same."""
     header = Dataset(
         {
             BaseTag(tag): RawDataElement(BaseTag(tag), vr, len(value or b""), value, 0, is_implicit, is_little)
-            for tag, vr, value, is_implicit, is_little in told
+            for tag, vr, value, is_implicit, is_little in elements
         }
     )
     rows, columns, frames, samples = (

@@ -119,11 +119,11 @@ def deflated_data_set(
     start, _ = _start(parts, _SEARCHED_BYTES)
     if DeflatedExplicitVRLittleEndian.encode() not in start:
         return None
-    syntax, data_set = told_encoding(start)
+    syntax, data_set = declared_encoding(start)
     return _behind(parts, data_set) if syntax == DeflatedExplicitVRLittleEndian else None
 
 
-def told_encoding(start: bytes) -> tuple[str | None, int]:
+def declared_encoding(start: bytes) -> tuple[str | None, int]:
     """The transfer syntax that the beginning of a file tells, and where its data set begins (PS3.10 7.1).
 
     Raises:

@@ -66,9 +66,9 @@ def named_nuclide(tracer: Dataset) -> str | None:
     """
     coded = value(tracer, "RadionuclideCodeSequence")
     if coded:
-        told = Code(text(coded[0], "CodeValue"), text(coded[0], "CodingSchemeDesignator"), "")
+        given = Code(text(coded[0], "CodeValue"), text(coded[0], "CodingSchemeDesignator"), "")
         for name, code in codes.cid4020.concepts.items():
-            if code == told:
+            if code == given:
                 return str(name).removeprefix("_")
     words = f"{text(coded[0], 'CodeMeaning') if coded else ''} {text(tracer, 'Radiopharmaceutical')}"
     for name in HALF_LIVES:

@@ -103,16 +103,16 @@ def _hounsfield_fault(header: Dataset, index: int) -> str:
 def _transformation(header: Dataset, index: int) -> Dataset:
     """What holds the rescale of a frame: its functional group where that tells any of it, else the top level."""
     group = functional_group(header, index, "PixelValueTransformationSequence")
-    told = group is not None and any(keyword in group for keyword in _NAMES)
-    return group if told else header
+    is_given = group is not None and any(keyword in group for keyword in _NAMES)
+    return group if is_given else header
 
 
 def _without_rescale_is_the_same(instances: Sequence[Instance]) -> bool:
     """Whether every rescale that is told changes nothing, so that a slice without one is on the same scale."""
-    told = {
+    rescales = {
         rescale(instance.header, index)
         for instance in instances
         for index in range(instance.frames)
         if not _rescale_fault(instance.header, index)
     }
-    return told <= {(1.0, 0.0)}
+    return rescales <= {(1.0, 0.0)}

@@ -49,9 +49,9 @@ def uptake_time(header: Dataset, tracer: Dataset, half_life: float) -> timedelta
     lives = uptake.total_seconds() / half_life
     is_short_lived = half_life < _SHORT_LIVED.total_seconds()
     if uptake < timedelta(0) or lives > _MOST_HALF_LIVES or (is_short_lived and uptake > _LONGEST_UPTAKE):
-        told = "after the series was begun" if uptake < timedelta(0) else f"{uptake} before the series was begun"
+        when = "after the series was begun" if uptake < timedelta(0) else f"{uptake} before the series was begun"
         raise NoUptakeError(
-            f"{_START_DATETIME} or Time (0018,1072) does not go with {_SERIES}: an injection {told}, "
+            f"{_START_DATETIME} or Time (0018,1072) does not go with {_SERIES}: an injection {when}, "
             f"{abs(lives):.1f} half-lives (0018,1075)"
         )
     if uptake < _ROUNDING and "DYNAMIC" not in text(header, "SeriesType") and "GATED" not in text(header, "SeriesType"):
@@ -114,32 +114,32 @@ def _zone(header: Dataset) -> timezone | None:
 
 
 def _moment(header: Dataset, day: str, clock: str) -> datetime | None:
-    told = _time(text(header, clock))
+    clock_time = _time(text(header, clock))
     try:
-        return None if told is None else datetime.combine(DA(text(header, day)), told)
+        return None if clock_time is None else datetime.combine(DA(text(header, day)), clock_time)
     except (TypeError, ValueError, AttributeError):
         return None
 
 
-def _time(told: str) -> time | None:
+def _time(value: str) -> time | None:
     """A TM that tells hours and minutes; None where it is absent, damaged or of the hour alone."""
-    if not re.match(r"\d{4}", told):
+    if not re.match(r"\d{4}", value):
         return None
     try:
-        found = TM(told)
+        found = TM(value)
     except (TypeError, ValueError, AttributeError):
         return None
     return None if found is None else time(found.hour, found.minute, found.second, found.microsecond)
 
 
-def _date_and_time(told: str) -> datetime | None:
+def _date_and_time(value: str) -> datetime | None:
     """A DT that tells hours and minutes, with its offset where it has one; None where it does not.
 
     Raises:
         NoUptakeError: no date and time at all.
     """
     try:
-        found = DT(shown(told)) if told else None
+        found = DT(shown(value)) if value else None
     except (TypeError, ValueError, AttributeError):
         raise NoUptakeError(f"{_START_DATETIME} is no date and time") from None
-    return None if found is None or not re.match(r"\d{12}", told) else found
+    return None if found is None or not re.match(r"\d{12}", value) else found

@@ -65,14 +65,14 @@ class PeerAccess:
         Raises:
             ConfigurationError: they contradict each other.
         """
-        told = os.environ if environment is None else environment
+        variables = os.environ if environment is None else environment
         given: dict[str, Any] = {}
         for key in ("username", "password", "token"):
-            if told.get(f"RCMED_DICOMWEB_{key.upper()}"):
-                given[key] = told[f"RCMED_DICOMWEB_{key.upper()}"]
+            if variables.get(f"RCMED_DICOMWEB_{key.upper()}"):
+                given[key] = variables[f"RCMED_DICOMWEB_{key.upper()}"]
         for key in ("token_file", "certificate_authority", "client_certificate"):
-            if told.get(f"RCMED_DICOMWEB_{key.upper()}"):
-                given[key] = Path(told[f"RCMED_DICOMWEB_{key.upper()}"])
+            if variables.get(f"RCMED_DICOMWEB_{key.upper()}"):
+                given[key] = Path(variables[f"RCMED_DICOMWEB_{key.upper()}"])
         return cls(**given)
 
     @property

@@ -74,8 +74,8 @@ class ArchiveIndex:
             for label in labels:
                 if label.identifier == label_id and tag in ("", label.tag, label.kind):
                     return label, listing.images[image_id]
-        told = f" with tag {tag[:40]!r}" if tag else ""
-        raise UnknownLabelError(f"label {label_id}: not in {self._archive.name}{told}")
+        tagged = f" with tag {tag[:40]!r}" if tag else ""
+        raise UnknownLabelError(f"label {label_id}: not in {self._archive.name}{tagged}")
 
     def _images_of(self, series: ArchivedSeries) -> list[ArchivedImage]:
         if not series.holds_pictures:

@@ -105,9 +105,9 @@ def _finding(segment: NamedMask, image: Image) -> Finding:
 
 def _identity(submission: Submission) -> ModelIdentity:
     """The model that drew or helped, as the server told it; else this software, which only filed the label."""
-    told = submission.info.get("model_identity")
-    if isinstance(told, Mapping):
-        return ModelIdentity(*(str(told.get(key) or "unknown") for key in ("name", "version", "weights_sha256")))
+    model = submission.info.get("model_identity")
+    if isinstance(model, Mapping):
+        return ModelIdentity(*(str(model.get(key) or "unknown") for key in ("name", "version", "weights_sha256")))
     name = submission.info.get("model")
     if isinstance(name, str) and name:
         return ModelIdentity(name, version("rcmed"), "unknown")

@@ -40,7 +40,7 @@ _MEASURES: Sequence[tuple[str, Callable[[VolumeRow], float]]] = (
 
 
 def summarise_volumes(
-    rows: Sequence[VolumeRow], unknown: Mapping[str, int], are_patients_told: bool, with_trained: bool = False
+    rows: Sequence[VolumeRow], unknown: Mapping[str, int], are_patients_known: bool, with_trained: bool = False
 ) -> str:
     """Markdown: every target of every volume, then means and medians.
 
@@ -50,7 +50,7 @@ def summarise_volumes(
     Args:
         rows: of all volumes.
         unknown: labels that no target has, with the number of volumes that they were left out of.
-        are_patients_told: whether somebody told which patients were trained on.
+        are_patients_known: whether somebody told which patients were trained on.
         with_trained: let patients that were trained on count in the means.
     """
     lines = table_head(COLUMNS)
@@ -58,7 +58,7 @@ def summarise_volumes(
         lines.append(f"| {' | '.join(_cells(row))} |")
     counted = [row for row in rows if with_trained or not row.is_trained_on]
     left_out = len({row.image for row in rows}) - len({row.image for row in counted})
-    if not are_patients_told:
+    if not are_patients_known:
         lines += ["", "Nobody told which patients the weights were trained on (`--trained`): all count."]
     elif left_out:
         lines += ["", f"{left_out} volumes of patients whose slices were trained on are left out of what follows."]
@@ -89,9 +89,9 @@ def summarise_volumes(
 
 def _presence_lines(asked: Sequence[VolumeRow]) -> list[str]:
     counts = {status: sum(row.status == status for row in asked) for status in sorted({row.status for row in asked})}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing was asked"
+    said = ", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing was asked"
     missed = [row for row in asked if row.status == "absent" and row.score.slices_share >= 0.2]
-    lines = [f"Of targets that are there: {told}."]
+    lines = [f"Of targets that are there: {said}."]
     if missed:
         names = ", ".join(f"{row.target} ({row.image})" for row in missed)
         lines.append(f"In at least a fifth of the slices, and called absent: {names}")
