@@ -42,7 +42,8 @@ class MadeReader:
     """Says of every target that a large ellipsoid of it is there; each lies over others."""
 
     def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[Any]:
-        from rcmed.inference.logits import MASK_PIXELS_AT_ONCE, PIXELS_AT_ONCE, SliceAnswers
+        from rcmed.inference.answers import SliceAnswers
+        from rcmed.inference.logits import MASK_PIXELS_AT_ONCE, PIXELS_AT_ONCE
 
         slices, rows, columns = pixels.shape[:3]
         batch = max(1, min(8, PIXELS_AT_ONCE // (rows * columns)))
