@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -11,6 +13,10 @@ from scipy import ndimage
 PRESENCE_REACH_MM = 10.0
 FEWEST_SLICES = 3
 SLICES_WITHOUT_MILLIMETRES = 5
+# To this power of their number the odds of claims are shared; chosen by `benchmarks/volume_constants.py`.
+ACCUMULATION = 1.0
+# What neighbouring slices, together at least this share of the volume, rather affirm than deny is not absent.
+LARGE_SHARE = 0.2
 # Parts smaller than this share of the largest part of a mask are islands.
 ISLAND_SHARE = 0.02
 
@@ -44,6 +50,38 @@ def presence_of_best(best: float, windows: float) -> float:
         windows: how many of them fit into the volume side by side, at least 1.
     """
     return best / (best + windows * (1 - best))
+
+
+def presence_of_volume(smoothed: NDArray[np.float32], window: int, accumulation: float = ACCUMULATION) -> float:
+    """Presence of a volume from that of its slices: as its slices say together, however many it takes to say it.
+
+    Of any number of slices, from the surest one on, the mean is a claim; its odds are shared among as many as there
+    could be beside it (`presence_of_best`): what runs through much of a volume shares its odds with few. Slices that
+    rather say yes than no may bear each other out besides: to the power of `accumulation`.
+
+    Args:
+        smoothed: float32 (slice,), each the mean of a window of neighbouring slices.
+        window: their number.
+        accumulation: 0 to 1; 1: no slice bears out another.
+    """
+    surest = np.sort(smoothed.astype(np.float64))[::-1]
+    counts = np.arange(1, len(surest) + 1)
+    means = np.minimum(surest.cumsum() / counts, 1.0)
+    beside = len(surest) / np.maximum(counts, min(window, len(surest)))
+    powers = np.where(means > 0.5, accumulation, 1.0)
+    return max(presence_of_best(float(m), float(w)) for m, w in zip(means, beside**powers, strict=True))
+
+
+def runs_through(presence: NDArray[np.float32], window: int) -> bool:
+    """Whether neighbouring slices, a fifth of the volume and a window at least, rather say yes than no in the mean.
+
+    Args:
+        presence: float32 (slice,), as the weights say.
+        window: slices that are judged together.
+    """
+    length = max(ceil(LARGE_SHARE * len(presence)), min(window, len(presence)))
+    sums = np.concatenate([[0.0], presence.astype(np.float64).cumsum()])
+    return bool(((sums[length:] - sums[:-length]) / length).max() > 0.5)
 
 
 def drop_islands(mask: NDArray[np.bool_], share: float = ISLAND_SHARE) -> NDArray[np.bool_]:
