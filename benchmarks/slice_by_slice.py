@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rcmed.commands.evaluate_volumes import evaluate_volumes
 from rcmed.inference.answers import VolumeAnswers
+from rcmed.inference.decision import PresenceRule
 from rcmed.inference.volume import presence_of_best
 
 PICTURES = 1
@@ -31,7 +32,7 @@ class OwnMasks(VolumeAnswers):
         return VolumeAnswers.empty(targets, slices, rows, columns)
 
 
-def best_window_alone(smoothed: NDArray[np.float32], window: int) -> float:
+def best_window_alone(_: PresenceRule, smoothed: NDArray[np.float32], window: int) -> float:
     """Presence of a volume by its surest window."""
     return presence_of_best(float(smoothed.max()), max(1.0, len(smoothed) / window))
 
@@ -39,8 +40,9 @@ def best_window_alone(smoothed: NDArray[np.float32], window: int) -> float:
 def main(volumes: Path, output: Path, model: str = "small", trained: str | None = None) -> None:
     with (
         patch("rcmed.assistant.VolumeAnswers", OwnMasks),
-        patch("rcmed.inference.decision.presence_of_volume", best_window_alone),
+        patch.object(PresenceRule, "presence_of_volume", best_window_alone),
         patch("rcmed.inference.decision.runs_through", return_value=False),
+        patch("rcmed.assistant.body_boxes", return_value=()),
     ):
         evaluate_volumes(volumes, output, model, "cpu", PICTURES, None if trained is None else Path(trained), False)
 

@@ -23,6 +23,7 @@ from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.hints import Hint
 from rcmed.image import Image
 from rcmed.inference.answers import SliceAnswers, VolumeAnswers
+from rcmed.inference.body_crop import body_boxes
 from rcmed.inference.decision import PresenceRule, decide, decide_volume, judged_together
 from rcmed.inference.judgement import judge
 from rcmed.inference.logits import SliceReader
@@ -31,6 +32,7 @@ from rcmed.inference.plausibility import regions_shown
 from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.inference.viewing import ReaderView
 from rcmed.inference.volume_masks import volume_mask
+from rcmed.inference.volume_rule import VolumeRule
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
@@ -269,10 +271,11 @@ class Assistant:
         asserted = [index for index, hint in sorted(hints.items()) if hint.says_present]
         pixels = view.to_view(to_eight_bit(image))
         names = [words_for_model(target) for target in targets]
-        slices, rows, columns = pixels.shape[:3]
-        whole = VolumeAnswers.empty(len(targets), slices, rows, columns, image.is_volume, asserted)
-        seen = []
-        for answers in self._reader.read(pixels, names, image.modality, shown_hints):
+        whole = VolumeAnswers.empty(len(targets), *pixels.shape[:3], image.is_volume, asserted)
+        rule, seen = PresenceRule.of(self._config), []
+        boxes = body_boxes(image, rule.volumes.largest_share)
+        read = partial(self._reader.read, boxes=boxes) if any(boxes) else self._reader.read
+        for answers in read(pixels, names, image.modality, shown_hints):
             whole.put(answers)
             if answers.regions is not None and not answers.first_target:
                 seen.append(answers.regions)
@@ -281,7 +284,7 @@ class Assistant:
             self._refine_fine_targets(pixels, names, image, whole)
         as_seen = whole.presence.copy()
         whole.presence[:, asserted] = np.where(np.isnan(whole.presence[:, asserted]), np.nan, 1.0)
-        rule, together, regions = PresenceRule.of(self._config), judged_together(image), regions_shown(image)
+        together, regions = judged_together(image), regions_shown(image)
         are_seen = regions is None and bool(seen)
         if are_seen:
             likely, region_names = np.concatenate(seen), self._config.body_regions
@@ -309,13 +312,10 @@ class Assistant:
         is_kept: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
         """The mask of a target in a volume, on the slices as they are shown."""
-        slices, rows, columns = image.grid.shape
-        spacing = image.grid.spacing if image.grid.in_millimetres else None
-        if ReaderView.of(image.grid).transposed:
-            rows, columns = columns, rows
-            spacing = None if spacing is None else (spacing[0], spacing[2], spacing[1])
-        size = self.processor.image_size
-        return volume_mask(logits, presence, is_kept, target, (slices, rows, columns), size, spacing)
+        view, size = ReaderView.of(image.grid), self.processor.image_size
+        spacing = view.lengths(image.grid.spacing) if image.grid.in_millimetres else None
+        joining = VolumeRule.of(self._config).joining
+        return volume_mask(logits, presence, is_kept, target, view.lengths(image.grid.shape), size, spacing, joining)
 
     def _refine_fine_targets(
         self, pixels: NDArray[np.uint8], names: list[str], image: Image, whole: VolumeAnswers

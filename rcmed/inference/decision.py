@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from rcmed.findings import FindingStatus
 from rcmed.image import Image
-from rcmed.inference.volume import drop_islands, presence_of_volume, presence_window, runs_through, smooth
+from rcmed.inference.volume import (
+    as_of_a_slice,
+    drop_islands,
+    presence_of_volume,
+    presence_window,
+    runs_through,
+    smooth,
+)
+from rcmed.inference.volume_rule import VolumeRule
 from rcmed.model.config import RCMedConfig
 from rcmed.packed_mask import PackedMask
 
@@ -23,17 +31,31 @@ class PresenceRule:
         absent_below: presence below it is "absent", unless the mask is sure.
         found_from: presence from here on is "found"; between the two it is "uncertain".
         sure_mask_logit: a mask as sure as this is not "absent", whatever presence says; None: presence alone decides.
+        volumes: how slices of a volume are heard together.
     """
 
     absent_below: float
     found_from: float
     sure_mask_logit: float | None = None
+    volumes: VolumeRule = VolumeRule()
 
     @classmethod
     def of(cls, config: RCMedConfig) -> PresenceRule:
         """The rule of some weights."""
         absent_below, found_from = config.presence_thresholds
-        return cls(absent_below, found_from, config.sure_mask_logit)
+        return cls(absent_below, found_from, config.sure_mask_logit, VolumeRule.of(config))
+
+    def presence_of_volume(self, smoothed: NDArray[np.float32], window: int) -> float:
+        """Presence of a volume, in the measure of slices: the thresholds hold for both.
+
+        Args:
+            smoothed: float32 (slice,), each the mean of a window of neighbouring slices.
+            window: their number.
+        """
+        said = presence_of_volume(smoothed, window, self.volumes.accumulation)
+        if self.volumes.thresholds is None:
+            return said
+        return as_of_a_slice(said, self.volumes.thresholds, (self.absent_below, self.found_from))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +122,7 @@ def _judge_presence(
     if together is None:
         probability, is_borne_out = float(smoothed.max()), False
     else:
-        probability, is_borne_out = presence_of_volume(smoothed, window), runs_through(presence, window)
+        probability, is_borne_out = rule.presence_of_volume(smoothed, window), runs_through(presence, window)
     is_absent = probability < rule.absent_below and not is_borne_out and not bool(is_sure.any())
     return _Verdict(probability, is_absent, is_kept | is_sure)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rcmed.hints import Hint
 from rcmed.inference.answers import SliceAnswers, SliceLogits
+from rcmed.inference.body_crop import Box, onto_frame
 from rcmed.inference.cache import EncodedImageCache
 from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.modality import Modality
@@ -160,11 +161,14 @@ class SliceReader:
         names: Sequence[str],
         modality: Modality,
         hints: Mapping[int, Hint] = MappingProxyType({}),
+        boxes: Sequence[Box | None] = (),
     ) -> Iterator[SliceLogits]:
         """Go through uint8 slices (slice, row, column, 3) in batches; memory does not grow with their number.
 
         Args:
             hints: by slice, for every target.
+            boxes: one per slice, what is looked at of it, `rcmed.inference.body_crop`; a slice with a hint is seen
+                whole. None: all of them are.
         Returns:
             batch after batch; of slices so large that a batch of all targets would be too much, some targets at once.
         """
@@ -172,16 +176,31 @@ class SliceReader:
         placed = {index: self.processor.prepare_hint(hint, rows, columns) for index, hint in hints.items()}
         batch = max(1, min(self.batch, PIXELS_AT_ONCE // (rows * columns)))
         for first in range(0, pixels.shape[0], batch):
-            encode = partial(self._encode_or_recall, pixels[first : first + batch])
+            batched = pixels[first : first + batch]
             here = {index - first: hint for index, hint in placed.items() if first <= index < first + batch}
+            cut = [None if index in here else box for index, box in enumerate(boxes[first : first + batch])]
+            if any(cut):
+                encode = partial(self._encode_or_recall_tiles, self._prepare_cut(batched, cut))
+            else:
+                encode = partial(self._encode_or_recall, batched)
             logits, presence, regions = self._ask(encode, names, modality, here)
             seen = None if regions is None else regions.sigmoid().cpu().numpy()
             known, sure = presence.cpu().numpy(), mask_sureness(logits).cpu().numpy()
+            if any(cut):
+                logits = onto_frame(logits, cut, rows, columns, self.processor.image_size)
             at_once = max(1, MASK_PIXELS_AT_ONCE // (logits.shape[1] * rows * columns))
             for target in range(0, len(names), at_once):
                 some = slice(target, target + at_once)
                 size = self.processor.image_size
                 yield SliceLogits(first, logits[some], rows, columns, size, known[some], sure[some], target, seen)
+
+    def _prepare_cut(self, pixels: NDArray[np.uint8], boxes: Sequence[Box | None]) -> Tensor:
+        """Slices cut to boxes, each on a model grid of its own."""
+        prepared = [
+            self.processor.prepare_pixels(each[None] if box is None else each[None, *box.place])
+            for each, box in zip(pixels, boxes, strict=True)
+        ]
+        return torch.cat(prepared).to(self.model.device, self.model.dtype)
 
     def recognise(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> list[str]:
         """The targets that the model names, of these, in answers on uint8 slices (slice, row, column, 3)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,34 +10,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from rcmed.inference.packed_logits import HIGHEST, PackedLogits
+from rcmed.inference.volume import drop_islands
+from rcmed.inference.volume_rule import Joining
 from rcmed.model.processor import resized_shape, to_image_grid
 from rcmed.vocabulary import Target
 
 _NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 # Presence nearer to 0 or 1 than this is as good as this.
 _SUREST = 0.99
-
-
-@dataclass(frozen=True)
-class Joining:
-    """How slices become one mask; chosen by `benchmarks/volume_constants.py`, see docs/volumes.md.
-
-    Attributes:
-        smoothing_mm: standard deviation of the Gaussian that is laid over the logits along the slice axis.
-        presence_weight: so much of a slice's log-odds of presence, below those of the surest slices, is added to its
-            logits: where the target rather is not, its mask must be the surer.
-        surest_quantile: of the slices that may show the target, those from this quantile on are the surest.
-        growth: logit above which a voxel belongs to the mask.
-        seed: logit that a part must reach anywhere, or it is noise.
-        island_share: a part smaller than this share of the largest one is noise.
-    """
-
-    smoothing_mm: float = 1.5
-    presence_weight: float = 2.0
-    surest_quantile: float = 0.75
-    growth: float = 0.0
-    seed: float = 4.0
-    island_share: float = 0.02
 
 
 JOINING = Joining()
@@ -99,10 +78,8 @@ def keep_parts(
     if (sizes >= least_voxels).any():
         is_kept &= sizes >= least_voxels
     if parts is not None and is_kept.sum() > parts:
-        # Of two that weigh the same the larger, then the first.
         weights = np.where(is_kept, ndimage.sum(values - joining.growth, labels, numbers), -np.inf)
-        best = np.lexsort((-sizes, -weights))[:parts]
-        is_kept = np.isin(numbers - 1, best)
+        is_kept = weights >= np.sort(weights)[-parts]
     is_other = ~np.concatenate([[True], is_kept])[labels]
     values[is_other & (labels > 0)] = joining.growth - 1.0
     return logits
@@ -150,4 +127,5 @@ def volume_mask(
     for index in np.flatnonzero((values > joining.growth).any(axis=(1, 2))):
         on_image = to_image_grid(torch.from_numpy(values[index : index + 1]), shape[1], shape[2], image_size)
         mask[index] = (on_image[0] > joining.growth).numpy()
-    return mask
+    # What is thin comes apart where the image's pixels are coarser than the model's.
+    return drop_islands(mask, joining.island_share, target.parts)

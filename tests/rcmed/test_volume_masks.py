@@ -25,7 +25,7 @@ from rcmed.inference.answers import SliceLogits, VolumeAnswers
 from rcmed.inference.decision import Decision, PresenceRule, decide
 from rcmed.inference.packed_logits import HIGHEST, PackedLogits
 from rcmed.inference.viewing import ReaderView
-from rcmed.inference.volume import presence_of_best, presence_of_volume
+from rcmed.inference.volume import drop_islands, presence_of_best, presence_of_volume
 from rcmed.inference.volume_masks import Joining, join_slices, keep_parts
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
@@ -177,7 +177,9 @@ def assistant() -> Assistant:
     """Weights that see a target where a slice is bright."""
 
     class Reader:
-        def read(self, pixels: Any, names: Any, modality: Any, hints: Any = None) -> Iterator[SliceLogits]:
+        def read(
+            self, pixels: Any, names: Any, modality: Any, hints: Any = None, boxes: Any = ()
+        ) -> Iterator[SliceLogits]:
             rows, columns = pixels.shape[1:3]
             for first in range(0, len(pixels), 4):
                 grey = torch.tensor(np.ascontiguousarray(pixels[first : first + 4, ..., :1])).permute(0, 3, 1, 2)
@@ -335,3 +337,11 @@ def test_the_vocabulary_tells_in_how_many_parts_an_organ_is_seen() -> None:
 def mirrored(target: Target) -> Target:
     assert target.mirror is not None
     return target_named(target.mirror)
+
+
+def test_of_parts_the_largest_are_kept_and_of_equal_ones_all() -> None:
+    mask = np.zeros((6, 12, 12), dtype=bool)
+    mask[0:3, 0:4, 0:4] = mask[4, 0:3, 8:12] = mask[0, 8:11, 8:12] = True
+    assert drop_islands(mask, 0.0).sum() == drop_islands(mask, 0.0, 3).sum() == 48 + 12 + 12
+    assert drop_islands(mask, 0.0, 2).sum() == 48 + 12 + 12, "two of one size"
+    assert drop_islands(mask, 0.0, 1).sum() == drop_islands(mask, 0.5).sum() == 48
