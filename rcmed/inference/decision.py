@@ -13,6 +13,7 @@ from rcmed.image import Image
 from rcmed.inference.volume import (
     as_of_a_slice,
     drop_islands,
+    presence_of_best,
     presence_of_volume,
     presence_window,
     runs_through,
@@ -52,9 +53,9 @@ class PresenceRule:
             smoothed: float32 (slice,), each the mean of a window of neighbouring slices.
             window: their number.
         """
-        said = presence_of_volume(smoothed, window, self.volumes.accumulation)
         if self.volumes.thresholds is None:
-            return said
+            return presence_of_best(float(smoothed.max()), len(smoothed) / window)
+        said = presence_of_volume(smoothed, window, self.volumes.accumulation)
         return as_of_a_slice(said, self.volumes.thresholds, (self.absent_below, self.found_from))
 
 

@@ -39,7 +39,7 @@ class VolumeRule:
 
     Attributes:
         thresholds: presence of a volume (absent below, found from) that is as good as the thresholds of a slice; None:
-            the same.
+            nobody held it against what is not there, and the surest window of slices speaks alone.
         accumulation: 0 to 1, see `rcmed.inference.volume.presence_of_volume`.
         largest_share: CT slices whose body is longer than this share of the frame are read whole, others cut to it
             (`rcmed.inference.body_crop`); 0: none is cut.

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from rcmed.assistant import Assistant
+from rcmed.errors import CheckpointError
 from rcmed.findings import FindingStatus, ModelIdentity
 from rcmed.hints import Hint
 from rcmed.image import Grid, Image
@@ -25,8 +27,9 @@ from rcmed.inference.answers import SliceLogits, VolumeAnswers
 from rcmed.inference.decision import Decision, PresenceRule, decide
 from rcmed.inference.packed_logits import HIGHEST, PackedLogits
 from rcmed.inference.viewing import ReaderView
-from rcmed.inference.volume import drop_islands, presence_of_best, presence_of_volume
-from rcmed.inference.volume_masks import Joining, join_slices, keep_parts
+from rcmed.inference.volume import as_of_a_slice, drop_islands, presence_of_best, presence_of_volume
+from rcmed.inference.volume_masks import join_slices, keep_parts
+from rcmed.inference.volume_rule import Joining, VolumeRule
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.processor import to_eight_bit, to_model_grid
@@ -116,7 +119,8 @@ def test_parts_are_kept_as_the_target_has_them() -> None:
     assert (keep_parts(nothing, 1, 0.0) == -1.0).all()
 
 
-RULE = PresenceRule(absent_below=0.38, found_from=0.76, sure_mask_logit=None)
+VOLUMES = VolumeRule(thresholds=(0.42, 0.82))
+RULE = PresenceRule(absent_below=0.38, found_from=0.76, sure_mask_logit=None, volumes=VOLUMES)
 
 
 def said_of(presence: NDArray[np.float32], together: int | None = 11) -> Decision:
@@ -171,6 +175,35 @@ def test_presence_of_a_volume_lies_between_its_best_window_alone_and_its_surest_
     assert presence_of_best(float(smoothed.max()), len(smoothed) / window) - 1e-6 <= said
     assert said <= float(smoothed.max()) + 1e-6
     assert said == presence_of_volume(smoothed[::-1], window)
+
+
+def test_what_the_weights_say_everywhere_of_what_is_not_there_is_not_found() -> None:
+    """Of a hippocampus in MR weights may say "kidney" in every slice, as sure as of what is there."""
+    everywhere = np.full(40, 0.8, dtype=np.float32)
+    assert said_of(everywhere).status is FindingStatus.UNCERTAIN, "as sure as this they are where nothing is"
+    assert said_of(np.full(40, 0.9, dtype=np.float32)).status is FindingStatus.FOUND
+    uncalibrated = replace(RULE, volumes=VolumeRule())
+    assert decide(np.ones((40, 1, 1), dtype=bool), everywhere, everywhere, uncalibrated, 11).status is (
+        FindingStatus.UNCERTAIN
+    ), "the surest window shares its odds with those beside it"
+
+
+def test_presence_of_a_volume_is_in_the_measure_of_slices() -> None:
+    of_volumes, of_slices = (0.42, 0.82), (0.38, 0.76)
+    assert as_of_a_slice(0.42, of_volumes, of_slices) == pytest.approx(0.38)
+    assert as_of_a_slice(0.82, of_volumes, of_slices) == pytest.approx(0.76)
+    said = [as_of_a_slice(value, of_volumes, of_slices) for value in np.linspace(0, 1, 50)]
+    assert said == sorted(said) and 0 < said[0] < said[-1] < 1
+
+
+def test_constants_of_volumes_travel_with_the_weights(tmp_path: Path) -> None:
+    rule = VolumeRule((0.44, 0.84), 0.5, 0.7, Joining(smoothing_mm=3.0, seed=2.0))
+    RCMedConfig(volumes=rule.constants()).save_pretrained(tmp_path)
+    assert VolumeRule.of(RCMedConfig.from_pretrained(str(tmp_path))) == rule
+    assert VolumeRule.of(RCMedConfig()) == VolumeRule()
+    for wrong in ({"seeds": 1.0}, {"thresholds": [0.9, 0.4]}, {"growth": "high"}, {"thresholds": [0.4]}):
+        with pytest.raises(CheckpointError, match="volumes"):
+            VolumeRule.of(RCMedConfig(volumes=wrong))
 
 
 def assistant() -> Assistant:
