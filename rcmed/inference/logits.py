@@ -75,6 +75,7 @@ class SliceReader:
         prepared = self.processor.prepare_pixels(pixels).to(self.model.device, self.model.dtype)
         return self._encode_prepared(prepared, exemplar)
 
+    @torch.inference_mode()
     def _encode_prepared(self, pixel_values: Tensor, exemplar: Exemplar | None) -> EncodedImage:
         return self.model.prepare(self.model.encode(pixel_values, self._read_opening(), self.after, exemplar))
 
