@@ -4,7 +4,7 @@ python benchmarks/memory.py [--slices 100,300,500] [--targets 1,15,45] [--edge 5
 
 Each line is a process of its own: CT instances are read from files, every target is found with a region of a large
 organ's size, many of them overlapping, described and measured, and SEG and SR are built and written. In the place of
-the network stands what its masks would be: its own memory is that of a batch, whatever is asked. MB above the process
+the network stands what its logits would be: its own memory is that of a batch, whatever is asked. MB above the process
 with everything imported and nothing read; `estimated` is what a job of the gateway is judged by
 (`jobs.memory_megabytes`).
 """
@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 
 STATUS = Path("/proc/self/status")
+# Rows and columns of the mask logits of the shipped weights.
+LOGIT_GRID = 128
 
 
 def kilobytes(name: str) -> int:
@@ -42,26 +44,31 @@ class MadeReader:
     """Says of every target that a large ellipsoid of it is there; each lies over others."""
 
     def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[Any]:
-        from rcmed.inference.logits import MASK_PIXELS_AT_ONCE, PIXELS_AT_ONCE, SliceAnswers
+        import torch
+
+        from rcmed.inference.answers import SliceLogits
+        from rcmed.inference.logits import MASK_PIXELS_AT_ONCE, PIXELS_AT_ONCE
 
         slices, rows, columns = pixels.shape[:3]
         batch = max(1, min(8, PIXELS_AT_ONCE // (rows * columns)))
-        down, across = np.ogrid[:rows, :columns]
+        # As the weights answer: on a grid of half the model's, the longest side of the image as long as it.
+        height, width = (LOGIT_GRID * length / max(rows, columns) for length in (rows, columns))
+        down, across = np.ogrid[:LOGIT_GRID, :LOGIT_GRID]
         for first in range(0, slices, batch):
             last = min(slices, first + batch)
             at_once = max(1, MASK_PIXELS_AT_ONCE // ((last - first) * rows * columns))
             for target in range(0, len(names), at_once):
                 end = min(len(names), target + at_once)
-                masks = np.zeros((end - target, last - first, rows, columns), dtype=bool)
+                logits = np.zeros((end - target, last - first, LOGIT_GRID, LOGIT_GRID), dtype=np.float32)
                 for number in range(target, end):
-                    middle = (0.3 + 0.4 * (number % 7) / 7) * columns
+                    middle = (0.3 + 0.4 * (number % 7) / 7) * width
                     for index in range(first, last):
-                        size = 0.16 * rows * (1 - ((index - slices / 2) / (slices / 2 + 1)) ** 2)
-                        masks[number - target, index - first] = (down - rows / 2) ** 2 + (
-                            across - middle
-                        ) ** 2 < size**2
-                said = np.full(masks.shape[:2], 0.95, dtype=np.float32)
-                yield SliceAnswers(first, masks, said, said, target)
+                        size = 0.16 * height * (1 - ((index - slices / 2) / (slices / 2 + 1)) ** 2)
+                        away = np.hypot(down - height / 2, across - middle)
+                        logits[number - target, index - first] = 2 * (size - away)
+                said = np.full(logits.shape[:2], 0.95, dtype=np.float32)
+                grid = 2 * LOGIT_GRID
+                yield SliceLogits(first, torch.from_numpy(logits), rows, columns, grid, said, said, target)
 
 
 def assistant() -> Any:
@@ -73,7 +80,7 @@ def assistant() -> Any:
 
     config = RCMedConfig(presence_thresholds=(0.25, 0.6), tiled_targets=())
     model: Any = SimpleNamespace(config=config, eval=lambda: model, device="cpu")
-    processor: Any = SimpleNamespace(surroundings=lambda: (torch.zeros(1), torch.zeros(1)))
+    processor: Any = SimpleNamespace(surroundings=lambda: (torch.zeros(1), torch.zeros(1)), image_size=2 * LOGIT_GRID)
     made = Assistant(model, processor, ModelIdentity("made", "1", "0" * 64))
     made._reader = MadeReader()  # type: ignore[assignment]
     return made

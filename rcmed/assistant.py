@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
@@ -21,12 +22,17 @@ from rcmed.examples import example_slices, learnable_target
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.hints import Hint
 from rcmed.image import Image
-from rcmed.inference.decision import PresenceRule, decide, judged_together
+from rcmed.inference.answers import SliceAnswers, VolumeAnswers
+from rcmed.inference.body_crop import body_boxes
+from rcmed.inference.decision import PresenceRule, decide, decide_volume, judged_together
 from rcmed.inference.judgement import judge
-from rcmed.inference.logits import SliceAnswers, SliceReader, VolumeAnswers
+from rcmed.inference.logits import SliceReader
+from rcmed.inference.packed_logits import PackedLogits
 from rcmed.inference.plausibility import regions_shown
 from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.inference.viewing import ReaderView
+from rcmed.inference.volume_masks import volume_mask
+from rcmed.inference.volume_rule import VolumeRule
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
@@ -265,27 +271,51 @@ class Assistant:
         asserted = [index for index, hint in sorted(hints.items()) if hint.says_present]
         pixels = view.to_view(to_eight_bit(image))
         names = [words_for_model(target) for target in targets]
-        whole = VolumeAnswers.empty(len(targets), *pixels.shape[:3])
-        seen = []
-        for answers in self._reader.read(pixels, names, image.modality, shown_hints):
+        whole = VolumeAnswers.empty(len(targets), *pixels.shape[:3], image.is_volume, asserted)
+        rule, seen = PresenceRule.of(self._config), []
+        boxes = body_boxes(image, rule.volumes.largest_share)
+        read = partial(self._reader.read, boxes=boxes) if any(boxes) else self._reader.read
+        for answers in read(pixels, names, image.modality, shown_hints):
             whole.put(answers)
             if answers.regions is not None and not answers.first_target:
                 seen.append(answers.regions)
         if not hints:
             # A hint is for the whole image at once; a tile knows nothing of it.
             self._refine_fine_targets(pixels, names, image, whole)
+        as_seen = whole.presence.copy()
         whole.presence[:, asserted] = np.where(np.isnan(whole.presence[:, asserted]), np.nan, 1.0)
-        rule, together, regions = PresenceRule.of(self._config), judged_together(image), regions_shown(image)
+        together, regions = judged_together(image), regions_shown(image)
         are_seen = regions is None and bool(seen)
         if are_seen:
             likely, region_names = np.concatenate(seen), self._config.body_regions
             imaged = regions_imaged_by(image.modality)
             regions = likely_regions(likely, region_names, self._config.region_least, imaged)
         findings = []
-        for target, mask, presence, sureness in zip(targets, whole.masks, whole.presence, whole.sureness, strict=True):
-            said = decide(view.from_view(mask.unpack()), presence, sureness, rule, together, asserted)
+        for number, target in enumerate(targets):
+            presence, sureness = whole.presence[number], whole.sureness[number]
+            if whole.has_logits:
+                mask = partial(self._volume_mask, image, target, whole.logits[number], as_seen[number])
+                said = decide_volume(mask, whole.masks[number], presence, sureness, rule, together, asserted)
+                said = replace(said, mask=view.from_view(said.mask))
+            else:
+                masks = view.from_view(whole.masks[number].unpack())
+                said = decide(masks, presence, sureness, rule, together, asserted)
             findings.append(judge(image, target, said, regions, bool(asserted), are_seen))
         return findings
+
+    def _volume_mask(
+        self,
+        image: Image,
+        target: Target,
+        logits: PackedLogits,
+        presence: NDArray[np.float32],
+        is_kept: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """The mask of a target in a volume, on the slices as they are shown."""
+        view, size = ReaderView.of(image.grid), self.processor.image_size
+        spacing = view.lengths(image.grid.spacing) if image.grid.in_millimetres else None
+        joining = VolumeRule.of(self._config).joining
+        return volume_mask(logits, presence, is_kept, target, view.lengths(image.grid.shape), size, spacing, joining)
 
     def _refine_fine_targets(
         self, pixels: NDArray[np.uint8], names: list[str], image: Image, whole: VolumeAnswers

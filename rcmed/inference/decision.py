@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 from rcmed.findings import FindingStatus
 from rcmed.image import Image
-from rcmed.inference.volume import drop_islands, presence_of_best, presence_window, smooth
+from rcmed.inference.volume import (
+    as_of_a_slice,
+    drop_islands,
+    presence_of_best,
+    presence_of_volume,
+    presence_window,
+    runs_through,
+    smooth,
+)
+from rcmed.inference.volume_rule import VolumeRule
 from rcmed.model.config import RCMedConfig
+from rcmed.packed_mask import PackedMask
 
 
 @dataclass(frozen=True)
@@ -22,17 +32,31 @@ class PresenceRule:
         absent_below: presence below it is "absent", unless the mask is sure.
         found_from: presence from here on is "found"; between the two it is "uncertain".
         sure_mask_logit: a mask as sure as this is not "absent", whatever presence says; None: presence alone decides.
+        volumes: how slices of a volume are heard together.
     """
 
     absent_below: float
     found_from: float
     sure_mask_logit: float | None = None
+    volumes: VolumeRule = VolumeRule()
 
     @classmethod
     def of(cls, config: RCMedConfig) -> PresenceRule:
         """The rule of some weights."""
         absent_below, found_from = config.presence_thresholds
-        return cls(absent_below, found_from, config.sure_mask_logit)
+        return cls(absent_below, found_from, config.sure_mask_logit, VolumeRule.of(config))
+
+    def presence_of_volume(self, smoothed: NDArray[np.float32], window: int) -> float:
+        """Presence of a volume, in the measure of slices: the thresholds hold for both.
+
+        Args:
+            smoothed: float32 (slice,), each the mean of a window of neighbouring slices.
+            window: their number.
+        """
+        if self.volumes.thresholds is None:
+            return presence_of_best(float(smoothed.max()), len(smoothed) / window)
+        said = presence_of_volume(smoothed, window, self.volumes.accumulation)
+        return as_of_a_slice(said, self.volumes.thresholds, (self.absent_below, self.found_from))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +79,53 @@ def judged_together(image: Image) -> int | None:
     if not image.is_volume:
         return None
     return presence_window(image.grid.spacing[0] if image.grid.in_millimetres else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Verdict:
+    """What presence says of a target.
+
+    Attributes:
+        presence: of the whole; None where the weights know none.
+        is_absent: nothing says that the target is there.
+        is_kept: bool (slice,), whether a slice may show it.
+    """
+
+    presence: float | None
+    is_absent: bool
+    is_kept: NDArray[np.bool_]
+
+    def decided(self, shown: NDArray[np.bool_], rule: PresenceRule) -> Decision:
+        """The decision where `shown`, bool (slice, row, column), is what there is to show."""
+        if self.presence is None:
+            return Decision(FindingStatus.FOUND if shown.any() else FindingStatus.ABSENT, None, shown)
+        # Likely there, but nowhere to point at: neither a finding nor a clean "absent".
+        is_found = self.presence >= rule.found_from and bool(shown.any())
+        return Decision(FindingStatus.FOUND if is_found else FindingStatus.UNCERTAIN, self.presence, shown)
+
+
+def _judge_presence(
+    presence: NDArray[np.float32],
+    sureness: NDArray[np.float32],
+    rule: PresenceRule,
+    together: int | None,
+    asserted: Collection[int],
+) -> _Verdict:
+    if np.isnan(presence).any():
+        return _Verdict(None, False, np.ones(len(presence), dtype=bool))
+    window = min(together or 1, len(presence))
+    smoothed = smooth(presence, window)
+    smoothed[list(asserted)] = 1.0
+    is_kept = smoothed >= rule.absent_below
+    is_sure = np.zeros_like(is_kept)
+    if rule.sure_mask_logit is not None:
+        is_sure = smooth(sureness, window) >= rule.sure_mask_logit
+    if together is None:
+        probability, is_borne_out = float(smoothed.max()), False
+    else:
+        probability, is_borne_out = rule.presence_of_volume(smoothed, window), runs_through(presence, window)
+    is_absent = probability < rule.absent_below and not is_borne_out and not bool(is_sure.any())
+    return _Verdict(probability, is_absent, is_kept | is_sure)
 
 
 def decide(
@@ -80,26 +151,37 @@ def decide(
         together: see `judged_together`.
         asserted: slices of which a user says that they show the target; they keep their masks.
     """
-    is_stack = together is not None
-    if np.isnan(presence).any():
-        shown = drop_islands(masks) if is_stack else masks
-        return Decision(FindingStatus.FOUND if shown.any() else FindingStatus.ABSENT, None, shown)
-    window = min(together or 1, len(presence))
-    smoothed = smooth(presence, window)
-    smoothed[list(asserted)] = 1.0
-    is_kept = smoothed >= rule.absent_below
-    is_sure = np.zeros_like(is_kept)
-    if rule.sure_mask_logit is not None:
-        is_sure = smooth(sureness, window) >= rule.sure_mask_logit
-    windows = max(1.0, len(presence) / window) if is_stack else 1.0
-    probability = presence_of_best(float(smoothed.max()), windows)
-    if probability < rule.absent_below and not is_sure.any():
-        return Decision(FindingStatus.ABSENT, probability, np.zeros_like(masks))
-    shown = masks & (is_kept | is_sure)[:, None, None]
-    if is_stack:
+    verdict = _judge_presence(presence, sureness, rule, together, asserted)
+    if verdict.is_absent:
+        return Decision(FindingStatus.ABSENT, verdict.presence, np.zeros_like(masks))
+    shown = masks & verdict.is_kept[:, None, None]
+    if together is not None:
         shown = drop_islands(shown)
         for index in asserted:
             shown[index] = masks[index]
-    # Likely there, but nowhere to point at: neither a finding nor a clean "absent".
-    is_found = probability >= rule.found_from and bool(shown.any())
-    return Decision(FindingStatus.FOUND if is_found else FindingStatus.UNCERTAIN, probability, shown)
+    return verdict.decided(shown, rule)
+
+
+def decide_volume(
+    mask: Callable[[NDArray[np.bool_]], NDArray[np.bool_]],
+    own: PackedMask,
+    presence: NDArray[np.float32],
+    sureness: NDArray[np.float32],
+    rule: PresenceRule,
+    together: int | None,
+    asserted: Collection[int] = (),
+) -> Decision:
+    """As `decide`, of a volume whose slices make one mask; it is made where the target is not absent alone.
+
+    Args:
+        mask: makes it, bool (slice, row, column), of the slices that may show the target, bool (slice,).
+        own: masks of the asserted slices on their own.
+        presence, sureness, rule, together, asserted: as `decide`.
+    """
+    verdict = _judge_presence(presence, sureness, rule, together, asserted)
+    if verdict.is_absent:
+        return Decision(FindingStatus.ABSENT, verdict.presence, np.zeros(own.shape, dtype=bool))
+    shown = mask(verdict.is_kept)
+    for index in asserted:
+        shown[index] = own[index]
+    return verdict.decided(shown, rule)

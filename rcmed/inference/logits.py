@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import MappingProxyType
 
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcmed.hints import Hint
+from rcmed.inference.answers import SliceAnswers, SliceLogits
+from rcmed.inference.body_crop import Box, onto_frame
 from rcmed.inference.cache import EncodedImageCache
 from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.modality import Modality
@@ -21,63 +22,8 @@ from rcmed.model.grounding.hint_prompts import PlacedHints
 from rcmed.model.heads.presence import mask_sureness
 from rcmed.model.language import Opening
 from rcmed.model.modeling import EncodedImage, PromptTokens, RCMedModel
-from rcmed.model.processor import RCMedProcessor, to_masks
+from rcmed.model.processor import RCMedProcessor
 from rcmed.model.recognition import recognise
-from rcmed.packed_mask import PackedMask
-
-
-@dataclass(frozen=True)
-class SliceAnswers:
-    """What the model says of some slices.
-
-    Attributes:
-        first: index of the first of these slices.
-        masks: bool (target, slice, row, column) on the image's grid.
-        presence: float32 (target, slice): probability that the target is in the slice; NaN where the model has none.
-        sureness: float32 (target, slice): mean of the mask's `SURE_PIXELS` highest logits.
-        first_target: index of the first of these targets among those asked for.
-        regions: float32 (slice, region): how likely each of the config's `body_regions` is shown; None: not told.
-    """
-
-    first: int
-    masks: NDArray[np.bool_]
-    presence: NDArray[np.float32]
-    sureness: NDArray[np.float32]
-    first_target: int = 0
-    regions: NDArray[np.float32] | None = None
-
-    @property
-    def place(self) -> tuple[slice, slice]:
-        """Where they lie among all targets and slices."""
-        targets, slices = self.masks.shape[:2]
-        return slice(self.first_target, self.first_target + targets), slice(self.first, self.first + slices)
-
-
-@dataclass(frozen=True)
-class VolumeAnswers:
-    """What the model says of all slices, the masks in bits: those of many targets would fill the memory.
-
-    Attributes:
-        masks: one per target.
-        presence, sureness: as `SliceAnswers`.
-    """
-
-    masks: tuple[PackedMask, ...]
-    presence: NDArray[np.float32]
-    sureness: NDArray[np.float32]
-
-    @classmethod
-    def empty(cls, targets: int, slices: int, rows: int, columns: int) -> VolumeAnswers:
-        """Of so many targets in an image of this size."""
-        presence, sureness = (np.zeros((targets, slices), dtype=np.float32) for _ in range(2))
-        return cls(tuple(PackedMask((slices, rows, columns)) for _ in range(targets)), presence, sureness)
-
-    def put(self, answers: SliceAnswers) -> None:
-        """Take what is said of some slices."""
-        for mask, found in zip(self.masks[answers.place[0]], answers.masks, strict=True):
-            mask.put(answers.first, found)
-        self.presence[answers.place], self.sureness[answers.place] = answers.presence, answers.sureness
-
 
 # Prompts of several slices share a pass up to this number: enough that a pass pays, few enough for a CPU's caches.
 PROMPTS_AT_ONCE = 8
@@ -129,6 +75,7 @@ class SliceReader:
         prepared = self.processor.prepare_pixels(pixels).to(self.model.device, self.model.dtype)
         return self._encode_prepared(prepared, exemplar)
 
+    @torch.inference_mode()
     def _encode_prepared(self, pixel_values: Tensor, exemplar: Exemplar | None) -> EncodedImage:
         return self.model.prepare(self.model.encode(pixel_values, self._read_opening(), self.after, exemplar))
 
@@ -215,11 +162,14 @@ class SliceReader:
         names: Sequence[str],
         modality: Modality,
         hints: Mapping[int, Hint] = MappingProxyType({}),
-    ) -> Iterator[SliceAnswers]:
+        boxes: Sequence[Box | None] = (),
+    ) -> Iterator[SliceLogits]:
         """Go through uint8 slices (slice, row, column, 3) in batches; memory does not grow with their number.
 
         Args:
             hints: by slice, for every target.
+            boxes: one per slice, what is looked at of it, `rcmed.inference.body_crop`; a slice with a hint is seen
+                whole. None: all of them are.
         Returns:
             batch after batch; of slices so large that a batch of all targets would be too much, some targets at once.
         """
@@ -227,16 +177,31 @@ class SliceReader:
         placed = {index: self.processor.prepare_hint(hint, rows, columns) for index, hint in hints.items()}
         batch = max(1, min(self.batch, PIXELS_AT_ONCE // (rows * columns)))
         for first in range(0, pixels.shape[0], batch):
-            encode = partial(self._encode_or_recall, pixels[first : first + batch])
+            batched = pixels[first : first + batch]
             here = {index - first: hint for index, hint in placed.items() if first <= index < first + batch}
+            cut = [None if index in here else box for index, box in enumerate(boxes[first : first + batch])]
+            if any(cut):
+                encode = partial(self._encode_or_recall_tiles, self._prepare_cut(batched, cut))
+            else:
+                encode = partial(self._encode_or_recall, batched)
             logits, presence, regions = self._ask(encode, names, modality, here)
             seen = None if regions is None else regions.sigmoid().cpu().numpy()
             known, sure = presence.cpu().numpy(), mask_sureness(logits).cpu().numpy()
+            if any(cut):
+                logits = onto_frame(logits, cut, rows, columns, self.processor.image_size)
             at_once = max(1, MASK_PIXELS_AT_ONCE // (logits.shape[1] * rows * columns))
             for target in range(0, len(names), at_once):
                 some = slice(target, target + at_once)
-                masks = to_masks(logits[some], rows, columns, self.processor.image_size)
-                yield SliceAnswers(first, masks, known[some], sure[some], target, seen)
+                size = self.processor.image_size
+                yield SliceLogits(first, logits[some], rows, columns, size, known[some], sure[some], target, seen)
+
+    def _prepare_cut(self, pixels: NDArray[np.uint8], boxes: Sequence[Box | None]) -> Tensor:
+        """Slices cut to boxes, each on a model grid of its own."""
+        prepared = [
+            self.processor.prepare_pixels(each[None] if box is None else each[None, *box.place])
+            for each, box in zip(pixels, boxes, strict=True)
+        ]
+        return torch.cat(prepared).to(self.model.device, self.model.dtype)
 
     def recognise(self, pixels: NDArray[np.uint8], names: Sequence[str], modality: Modality) -> list[str]:
         """The targets that the model names, of these, in answers on uint8 slices (slice, row, column, 3)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rcmed.hints import Hint
 from rcmed.image import Grid
 
+Length = TypeVar("Length", int, float)
 # By the patient axis (LPS) that slices are stacked along: where columns and rows run to on a display. Sagittal: front
 # at the left, head at the top; coronal and axial: the patient's left at the right.
 _COLUMNS_RUN_TO = {0: (0, 1, 0), 1: (1, 0, 0), 2: (1, 0, 0)}
@@ -53,6 +54,10 @@ class ReaderView:
         """The way back: (slice, row, column, ...) of the view to the stored order."""
         pixels = shown[:, :: self._step(self.rows_reversed), :: self._step(self.columns_reversed)]
         return pixels.swapaxes(1, 2) if self.transposed else pixels
+
+    def lengths(self, stored: tuple[Length, Length, Length]) -> tuple[Length, Length, Length]:
+        """What is counted or measured along (slice, row, column) as stored, along those of the view."""
+        return (stored[0], stored[2], stored[1]) if self.transposed else stored
 
     def hint_to_view(self, hint: Hint, rows: int, columns: int) -> Hint:
         """A hint on a stored slice of rows x columns, on the slice as it is shown."""

@@ -96,6 +96,8 @@ class RCMedConfig(PretrainedConfig):
             as all targets are candidates at once.
         sure_mask_logit: an image whose mask is surer than this (mean of its hundred highest logits) is uncertain, not
             absent, when presence says no: the two disagree. None: presence alone decides.
+        volumes: constants with which slices of a volume are read, joined and heard together, as
+            `rcmed.inference.volume_rule.VolumeRule` names them; None: as they are there.
         body_regions: parts of the body (`rcmed.vocabulary.BodyRegion`) that the weights tell apart in an image, in the
             order of `region_logits`; none: they don't.
         region_least: probability from which a part of the body may be shown; the likeliest one always may.
@@ -132,6 +134,7 @@ class RCMedConfig(PretrainedConfig):
         presence_thresholds: tuple[float, float] = (0.25, 0.6),
         recognise_from: tuple[float, float] | None = None,
         sure_mask_logit: float | None = None,
+        volumes: dict[str, Any] | None = None,
         body_regions: tuple[str, ...] = (),
         region_least: float = 0.05,
         target_names: tuple[str, ...] = (),
@@ -162,6 +165,7 @@ class RCMedConfig(PretrainedConfig):
         self.presence_thresholds = list(presence_thresholds)
         self.recognise_from = None if recognise_from is None else list(recognise_from)
         self.sure_mask_logit = sure_mask_logit
+        self.volumes = None if volumes is None else dict(volumes)
         self.body_regions = list(body_regions)
         self.region_least = region_least
         self.target_names = list(target_names)

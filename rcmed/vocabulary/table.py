@@ -36,6 +36,8 @@ class Target:
         hounsfield: lowest and highest possible mean in HU; None where there is no bound.
         uptake: lowest and highest possible mean SUV (body weight); None where there is no bound.
         largest_ml: largest possible volume in ml; None where there is no bound.
+        parts: number of connected parts in which a volume shows it at most; None where there may be any number.
+        least_ml: volume in ml of the smallest part that is told; None where there is no bound.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Target:
     hounsfield: tuple[float, float] | None = None
     uptake: tuple[float, float] | None = None
     largest_ml: float | None = None
+    parts: int | None = None
+    least_ml: float | None = None
 
 
 @cache
@@ -153,6 +157,8 @@ def _target(entry: Mapping[str, Any]) -> Target:
             hounsfield=_range(entry, "hounsfield"),
             uptake=_range(entry, "uptake"),
             largest_ml=entry.get("largest_ml"),
+            parts=entry.get("parts"),
+            least_ml=entry.get("least_ml"),
         )
     except (KeyError, ValueError) as error:
         raise ConfigurationError(f"targets.yaml: the entry `{entry.get('name')}` is incomplete: {error}") from error

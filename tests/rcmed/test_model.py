@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rcmed.findings import FindingStatus
 from rcmed.image import UNKNOWN_UNIT, Grid, Image
+from rcmed.inference.body_crop import Box
 from rcmed.inference.cache import EncodedImageCache
 from rcmed.inference.decision import PresenceRule, decide
 from rcmed.inference.logits import SliceReader
@@ -82,6 +83,18 @@ def test_a_batch_equals_its_items(reader: SliceReader) -> None:
     for index in range(5):
         alone = next(iter(reader.read(pixels[index : index + 1], NAMES, Modality.MR)))
         np.testing.assert_allclose(alone.presence[:, 0], presence[:, index], atol=1e-5)
+
+
+def test_a_slice_that_is_cut_is_read_as_the_part_alone(reader: SliceReader) -> None:
+    pixels, box = noise(4), Box(8, 16, 30, 48)
+    said = list(reader.read(pixels, NAMES, Modality.CT, boxes=[box, None, box, None]))
+    presence = np.concatenate([each.presence for each in said], axis=1)
+    for index, seen in enumerate((pixels[:1, *box.place], pixels[1:2], pixels[2:3, *box.place], pixels[3:])):
+        (alone,) = reader.read(np.ascontiguousarray(seen), NAMES, Modality.CT)
+        np.testing.assert_allclose(alone.presence[:, 0], presence[:, index], atol=1e-5)
+    whole = np.concatenate([each.masks for each in said], axis=1)
+    assert whole.shape == (len(NAMES), 4, 40, 56)
+    assert not whole[:, [0, 2], :6].any() and not whole[:, [0, 2], :, :13].any(), "nothing is shown beside the box"
 
 
 def test_saved_and_loaded_gives_the_same(reader: SliceReader, tmp_path: Path) -> None:

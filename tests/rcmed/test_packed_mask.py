@@ -20,7 +20,7 @@ from rcmed.assistant import Assistant
 from rcmed.errors import GridMismatchError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Grid, Image
-from rcmed.inference.logits import SliceAnswers, VolumeAnswers
+from rcmed.inference.answers import SliceAnswers, VolumeAnswers
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.packed_mask import PackedMask

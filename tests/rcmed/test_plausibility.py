@@ -17,9 +17,9 @@ from rcmed.assistant import Assistant
 from rcmed.findings import Finding, FindingStatus, ModelIdentity
 from rcmed.findings.json_file import findings_to_json
 from rcmed.image import STANDARDISED_UPTAKE, Grid, Image
+from rcmed.inference.answers import SliceAnswers
 from rcmed.inference.decision import Decision
 from rcmed.inference.judgement import judge
-from rcmed.inference.logits import SliceAnswers
 from rcmed.inference.plausibility import misplaced_because, regions_shown
 from rcmed.modality import Modality
 from rcmed.model.config import Lesson, RCMedConfig

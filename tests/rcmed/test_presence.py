@@ -11,7 +11,7 @@ import torch
 from rcmed.assistant import Assistant
 from rcmed.findings import FindingStatus, ModelIdentity
 from rcmed.image import Grid, Image
-from rcmed.inference.logits import SliceAnswers
+from rcmed.inference.answers import SliceAnswers
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.heads.presence import PresenceHead, evidence_size, mask_sureness, presence_evidence

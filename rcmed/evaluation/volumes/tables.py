@@ -10,6 +10,7 @@ from rcmed.evaluation.intervals import mean_with_interval
 from rcmed.evaluation.tables import table_head
 from rcmed.evaluation.volumes.rows import VolumeRow
 
+_NOTHING = float("nan")
 COLUMNS = (
     "modality",
     "data set",
@@ -31,8 +32,8 @@ _MEASURES: Sequence[tuple[str, Callable[[VolumeRow], float]]] = (
     ("surface distance, mm", lambda row: row.score.surface_mm),
     ("Hausdorff distance 95 %, mm", lambda row: row.score.hausdorff95_mm),
     ("volume error, ml", lambda row: abs(row.score.found_ml - row.score.true_ml)),
-    ("volume found / true", lambda row: row.volume_ratio),
-    ("parts", lambda row: row.score.parts),
+    ("volume found / true", lambda row: row.volume_ratio if row.found else _NOTHING),
+    ("parts", lambda row: row.score.parts if row.found else _NOTHING),
     ("parts in the truth", lambda row: row.score.true_parts),
     ("agreement of neighbouring slices", lambda row: row.score.agreement),
     ("agreement in the truth", lambda row: row.score.true_agreement),
@@ -45,7 +46,7 @@ def summarise_volumes(
     """Markdown: every target of every volume, then means and medians.
 
     Intervals are of 95 %, by bootstrap over patients. A target that is there and was not found counts with Dice 0;
-    distances and ratios are of those that were found.
+    distances, ratios and parts are of those that were found.
 
     Args:
         rows: of all volumes.
