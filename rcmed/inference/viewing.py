@@ -54,6 +54,13 @@ class ReaderView:
         pixels = shown[:, :: self._step(self.rows_reversed), :: self._step(self.columns_reversed)]
         return pixels.swapaxes(1, 2) if self.transposed else pixels
 
+    @property
+    def inverse(self) -> ReaderView:
+        """The view that turns shown slices, and hints on them, back to the stored order."""
+        if self.transposed:
+            return ReaderView(True, self.columns_reversed, self.rows_reversed)
+        return self
+
     def hint_to_view(self, hint: Hint, rows: int, columns: int) -> Hint:
         """A hint on a stored slice of rows x columns, on the slice as it is shown."""
 
