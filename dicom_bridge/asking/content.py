@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from dicom_bridge.asking.planes import Plane, first_window
 from dicom_bridge.asking.uploads import Answer, AskedImage, Upload
 from rcmed.errors import InputError
-from rcmed.findings import Finding, FindingStatus
+from rcmed.findings import Finding, FindingStatus, Measurement
 from rcmed.findings.json_file import findings_to_json
 from rcmed.hints import Hint
 from rcmed.image import Image
-from rcmed.measurements import written
+from rcmed.measurements import PIXEL_COUNT, written
 from rcmed.model.instruction import modality_words
 from rcmed.packed_mask import PackedMask
 from rcmed.vocabulary import Target, load_targets
@@ -115,10 +115,15 @@ def _shown(asked: AskedImage, finding: Finding) -> dict[str, Any]:
     return {
         "said": said_of(finding),
         "colour": None if finding.target is None else list(finding.target.colour),
-        "sizes": [f"{each.name} {written(each.value, each.unit)}" for each in finding.measurements],
+        "sizes": [_size(each) for each in finding.measurements],
         "is_drawn": region is not None,
         "largest": None if region is None else [_largest(region, plane) for plane in asked.planes],
     }
+
+
+def _size(measurement: Measurement) -> str:
+    value = written(measurement.value, measurement.unit)
+    return value if measurement.code == PIXEL_COUNT else f"{measurement.name} {value}"
 
 
 def said_of(finding: Finding) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ from rcmed.hints import Hint
 from rcmed.modality import Modality
 
 _MOST_OVERLAYS = 200
+
+logger = logging.getLogger(__name__)
 
 
 class HowToRead(BaseModel):
@@ -62,7 +65,9 @@ def asking_routes(uploads: Uploads, asking: Asking, modality: Modality | None = 
 
     @router.post("/uploads", status_code=201)
     def begin() -> dict[str, Any]:
-        return {"id": uploads.begin().identifier}
+        limits = uploads.limits
+        upload = uploads.begin()
+        return {"id": upload.identifier, "most_bytes": limits.upload_bytes, "most_files": limits.upload_files}
 
     @router.put("/uploads/{upload_id}/files/{name:path}", status_code=201)
     async def receive(request: Request, upload_id: str, name: str) -> dict[str, Any]:
@@ -179,10 +184,13 @@ async def _found(asking: Asking, asked: AskedImage, words: str, hints: Mapping[i
                 yield _line({"progress": round(said, 3)})
     except RCMedError as error:
         yield _line({"error": " ".join(str(error).split())})
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
-            raise
-        yield _line({"error": "there is no memory left for this image; ask a smaller one, or with --device cpu"})
+    except Exception as error:
+        # The answer has begun: its status can't say it any more.
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            yield _line({"error": "there is no memory left for this image; ask a smaller one, or with --device cpu"})
+            return
+        logger.exception("asking failed")
+        yield _line({"error": "a fault of ours; the terminal of rcmed ask says more"})
 
 
 def _line(content: Mapping[str, Any]) -> str:

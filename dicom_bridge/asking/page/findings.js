@@ -32,7 +32,7 @@ export function fillFindings(body, image, answer, shown, onShown, onGo) {
     if (finding.target && finding.prompt && finding.prompt.toLowerCase() !== name.toLowerCase()) {
       what.append(made("span", { className: "said" }, `asked: ${finding.prompt}`));
     }
-    what.append(made("span", { className: "said" }, finding.said));
+    what.append(made("span", { className: "said" }, finding.said.replace(/`([^`]*)`/g, "\u201c$1\u201d")));
 
     const show = made("td");
     if (finding.is_drawn) {
@@ -43,15 +43,18 @@ export function fillFindings(body, image, answer, shown, onShown, onGo) {
       });
       show.append(box);
     }
-    const take = made("td");
-    if (finding.is_drawn) {
+    const row = made("tr", { className: `named ${finding.status}` }, show, what);
+    if (finding.is_drawn || finding.presence !== null) {
       const link = made("a", { href: image.maskUrl(answer.number, number), download: "" }, "mask");
       link.ariaLabel = `Mask of ${name}`;
-      take.append(link);
+      const presence = finding.presence === null ? "" : `${Math.round(finding.presence * 100)} %`;
+      row.append(made("td", { className: "count" }, presence), made("td", {}, finding.sizes.join(", ")),
+        made("td", {}, finding.is_drawn ? link : ""));
+    } else {
+      what.colSpan = 4;
     }
-    const presence = finding.presence === null ? "" : `${Math.round(finding.presence * 100)} %`;
-    const row = made("tr", { className: `named ${finding.status}` }, show, what,
-      made("td", { className: "count" }, presence), made("td", {}, finding.sizes.join(", ")), take);
-    body.append(row, made("tr", {}, made("td", { className: "text", colSpan: 5 }, finding.description)));
+    body.append(row);
+    if (finding.description) body.append(made("tr", {}, made("td", { className: "text", colSpan: 5 }, finding.description)));
+    else row.classList.remove("named");
   });
 }

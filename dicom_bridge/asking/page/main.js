@@ -142,7 +142,6 @@ function showAnswer(told, isNew) {
   const hidden = new Set(before?.findings.flatMap((finding, number) => (finding.is_drawn && !shown.has(number) ? [number] : [])));
   shown = new Set(drawn.filter((number) => !hidden.has(number)));
   $("found").hidden = false;
-  $("answer").textContent = told.answer;
   $("archive").href = image.archiveUrl(told.number);
   $("archive-note").textContent = image.content.is_dicom ? "findings.json, masks, overlays, SEG, SR, PDF" : "findings.json, masks, overlays";
   const paint = () => {
@@ -152,7 +151,7 @@ function showAnswer(told, isNew) {
   fillFindings($("findings"), image, told, shown, paint, lookAt);
   paint();
   if (isNew && drawn.length) lookAt(told.findings[drawn[0]]);
-  say(`${told.answer} ${told.seconds.find ?? ""} s`);
+  say(`${told.answer} (${(told.seconds.find ?? 0).toFixed(2)} s)`);
 }
 
 /** Go to where a finding is largest. */

@@ -38,8 +38,11 @@ export async function forget(id) {
 
 /** Send files of [{name, file}]; says the bytes that are sent and all, and resolves to the upload's id. */
 export async function send(dropped, onSent, signal) {
-  const { id } = await (await asked("/api/uploads", posted({}, signal))).json();
+  const { id, most_bytes: most, most_files: mostFiles } = await (await asked("/api/uploads", posted({}, signal))).json();
   const all = dropped.reduce((sum, each) => sum + each.file.size, 0);
+  // Said before anything is sent: who is refused in the midst of a file hears of a broken connection only.
+  if (all > most) throw new Error(`at most ${Math.floor(most / 2 ** 20)} MB are taken at once, these are ${Math.ceil(all / 2 ** 20)}`);
+  if (dropped.length > mostFiles) throw new Error(`at most ${mostFiles} files are taken at once, these are ${dropped.length}`);
   const waiting = [...dropped];
   let done = 0;
   try {
