@@ -93,7 +93,6 @@ def _image(asked: AskedImage) -> dict[str, Any]:
         "kind": modality_words(image.modality),
         "is_modality_assumed": image.is_modality_assumed,
         "is_dicom": bool(image.sources),
-        "is_colour": image.is_colour,
         "window": first_window(image),
         "warnings": list(image.warnings),
         "planes": [

@@ -64,6 +64,7 @@ async function work(said, act) {
 async function take(files) {
   if (!files.length) return;
   const before = upload?.id;
+  let isOpen = false;
   await work(`Sending ${files.length === 1 ? files[0].name : `${files.length} files`} ...`, async (signal, progress, said) => {
     tell([]);
     const id = await send(files, (done, all) => progress(all ? done / all : null), signal);
@@ -72,7 +73,23 @@ async function take(files) {
     const content = await read(id, $("modality").value, signal);
     if (before) forget(before).catch(() => {});
     open(content);
+    isOpen = true;
   });
+  if (isOpen) askWhatIsTyped();
+}
+
+/** Read what was sent once more, as another kind of image. */
+async function readAgain() {
+  if (!upload) return;
+  let isOpen = false;
+  await work("Reading ...", async (signal) => {
+    open(await read(upload.id, $("modality").value, signal));
+    isOpen = true;
+  });
+  if (isOpen) askWhatIsTyped();
+}
+
+function askWhatIsTyped() {
   if (image && $("words").value.trim()) ask();
 }
 
@@ -256,9 +273,7 @@ function listen() {
       tell([`what was dropped can't be read: ${error.message}`]);
     }
   });
-  $("modality").addEventListener("change", () => {
-    if (upload) work("Reading ...", async (signal) => open(await read(upload.id, $("modality").value, signal)));
-  });
+  $("modality").addEventListener("change", readAgain);
   $("image").addEventListener("change", () => look(Number($("image").value)));
   $("ask").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
   $("words").addEventListener("input", offerNames);
@@ -298,6 +313,7 @@ async function begin() {
     $("model").textContent = `The model can't be loaded: ${error.message}`;
   }
   enable();
+  askWhatIsTyped();
 }
 
 begin();
