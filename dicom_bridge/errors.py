@@ -14,7 +14,7 @@ from rcmed.errors import GeometryError, InputError, UnreadableFileError
 
 
 class NotThereError(LookupError):
-    """Somebody names a study, a job or a delivery that there is not."""
+    """Somebody names a study, a job, a delivery or an upload that there is not, or not any more."""
 
 
 class TransferSyntaxError(UnreadableFileError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -168,7 +168,11 @@ class Assistant:
         return SliceAnswers(0, masks, presence, sureness)
 
     def find(
-        self, image: Image, prompts: str | Sequence[str] = "", hints: Mapping[int, Hint] = MappingProxyType({})
+        self,
+        image: Image,
+        prompts: str | Sequence[str] = "",
+        hints: Mapping[int, Hint] = MappingProxyType({}),
+        progress: Callable[[float], None] = lambda done: None,
     ) -> Findings:
         """Find targets named in free text.
 
@@ -180,6 +184,8 @@ class Assistant:
             hints: by slice (0 in a 2D image): clicks, a box or a rough mask that steer the masks of every target asked
                 for. A slice with a click on the target, a box or a rough mask shows it, whatever the weights say. With
                 no words beside them they ask for what they point at, whatever it is, where the weights learned that.
+            progress: takes the share of the slices that are answered, in (0, 1], now and then; what it raises ends the
+                asking and comes out of here.
         Returns:
             one finding per target asked for, in that order; words that name no target come back unresolved with a
             reason. Masks lie on `image.grid`.
@@ -191,7 +197,7 @@ class Assistant:
         asked = split_prompts(prompts)
         wanted = self._wanted(image, asked, any(hint.says_present for hint in hints.values()))
         targets = list({each.target.name: each.target for each in wanted if each.target is not None}.values())
-        found = {f.target.name: f for f in self.find_targets(image, targets, hints) if f.target is not None}
+        found = {f.target.name: f for f in self.find_targets(image, targets, hints, progress) if f.target is not None}
         findings = []
         for each in wanted:
             if each.target is None:
@@ -257,9 +263,13 @@ class Assistant:
         return None if target.name in self._learned else unknown_because(self._config, target, modality)
 
     def find_targets(
-        self, image: Image, targets: Sequence[Target], hints: Mapping[int, Hint] = MappingProxyType({})
+        self,
+        image: Image,
+        targets: Sequence[Target],
+        hints: Mapping[int, Hint] = MappingProxyType({}),
+        progress: Callable[[float], None] = lambda done: None,
     ) -> list[Finding]:
-        """One finding per target, undescribed; every target alone, none depends on the others. Hints as in `find`."""
+        """One finding per target, undescribed; every target alone, none depends on the others. The rest as `find`."""
         if hints and not self.model.config.takes_hints:
             raise ConfigurationError(f"{self.identity.name}: its weights take no clicks, boxes or rough masks")
         if not all(0 <= index < image.grid.shape[0] for index in hints):
@@ -279,6 +289,7 @@ class Assistant:
             whole.put(answers)
             if answers.regions is not None and not answers.first_target:
                 seen.append(answers.regions)
+            progress(answers.place[1].stop / len(pixels))
         if not hints:
             # A hint is for the whole image at once; a tile knows nothing of it.
             self._refine_fine_targets(pixels, names, image, whole)

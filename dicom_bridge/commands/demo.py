@@ -33,3 +33,4 @@ def demo(
         console.print(f"[red]problem[/] {problem}", soft_wrap=True)
     if problems:
         raise typer.Exit(1)
+    console.print(f"ask them yourself, in the browser: rcmed ask {study or output / 'studies'}", soft_wrap=True)

@@ -11,10 +11,9 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from dicom_bridge.web.auth import Door
+from dicom_bridge.web.origins import LOOPBACK_NAMES, is_from_another_page
 from dicom_bridge.web.pages import script_source
 
-# Requests under another name come from a page that had its own name point to loopback (DNS rebinding).
-_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS = {
     "Content-Security-Policy": (
         f"default-src 'none'; script-src {script_source()}; connect-src 'self'; img-src 'self' data:; "
@@ -42,7 +41,7 @@ def build_application(
         on_refused: takes address and path of each request that brought something else.
     """
     app = FastAPI(title="RCMed gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_HOSTS, *host_names])
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_NAMES, *host_names])
 
     @app.middleware("http")
     async def _door(request: Request, call_next: Callable[[Request], Any]) -> Response:
@@ -52,7 +51,7 @@ def build_application(
             if request.headers.get("authorization"):  # browsers ask once without, before they ask their user
                 on_refused(request.client.host if request.client else "", request.url.path)
             answer: Response = refusal
-        elif request.method not in ("GET", "HEAD") and _is_from_another_page(request):
+        elif request.method not in ("GET", "HEAD") and is_from_another_page(request.headers):
             answer = PlainTextResponse("a page of another origin asked for this\n", 403)
         else:
             answer = await call_next(request)
@@ -72,11 +71,3 @@ def build_application(
     for part in parts:
         app.include_router(part)
     return app
-
-
-def _is_from_another_page(request: Request) -> bool:
-    """Browsers bring the password to whatever a page of someone else makes them send; they also say which page."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return True
-    origin = request.headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != request.headers.get("host")

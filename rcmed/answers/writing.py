@@ -22,6 +22,7 @@ from rcmed.findings import Findings
 from rcmed.findings.json_file import findings_to_json, write_findings_json
 from rcmed.image import Image
 from rcmed.readers import mask_suffix, write_mask
+from rcmed.vocabulary import Target
 
 WRITERS = "rcmed.writers"
 """The entry points of this group are `AnswerWriter`s."""
@@ -82,16 +83,14 @@ def write_answer(image: Image, findings: Findings, folder: Path, kinds: Sequence
     lines = []
     with _written_apart(folder) as apart:
         masks: dict[int, str] = {}
-        suffix = ".nii.gz" if image.grid.shape[0] > 1 else mask_suffix(image)
         for number, finding in enumerate(findings.findings):
             mask = finding.mask
             if mask is None or finding.target is None:
                 continue
-            name = re.sub(r"[^\w-]", "_", finding.target.name)
-            masks[number] = f"mask-{number + 1}-{name}{suffix}"
+            masks[number] = mask_name(image, finding.target, number)
             write_mask(mask, image, apart / masks[number])
             picture = paint_overlay(image, [finding], best_slice(image, finding))
-            PillowImage.fromarray(picture).save(apart / f"overlay-{number + 1}-{name}.png")
+            PillowImage.fromarray(picture).save(apart / f"overlay-{number + 1}-{_in_file_names(finding.target)}.png")
         write_findings_json(image, findings, masks, apart / FINDINGS_FILE)
         for writer in _writers():
             lines += writer(image, findings, apart, kinds)
@@ -99,6 +98,16 @@ def write_answer(image: Image, findings: Findings, folder: Path, kinds: Sequence
         if other is not None and other != findings_to_json(image, findings)["input"]:
             lines.append(f"{folder}: held the answer to another input, which is replaced")
     return lines
+
+
+def mask_name(image: Image, target: Target, number: int) -> str:
+    """The name of the file of a finding's mask; the finding's number counts from 0."""
+    suffix = ".nii.gz" if image.grid.shape[0] > 1 else mask_suffix(image)
+    return f"mask-{number + 1}-{_in_file_names(target)}{suffix}"
+
+
+def _in_file_names(target: Target) -> str:
+    return re.sub(r"[^\w-]", "_", target.name)
 
 
 def remove_answer(folder: Path) -> None:

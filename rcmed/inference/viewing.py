@@ -59,6 +59,13 @@ class ReaderView:
         """What is counted or measured along (slice, row, column) as stored, along those of the view."""
         return (stored[0], stored[2], stored[1]) if self.transposed else stored
 
+    @property
+    def inverse(self) -> ReaderView:
+        """The view that turns shown slices, and hints on them, back to the stored order."""
+        if self.transposed:
+            return ReaderView(True, self.columns_reversed, self.rows_reversed)
+        return self
+
     def hint_to_view(self, hint: Hint, rows: int, columns: int) -> Hint:
         """A hint on a stored slice of rows x columns, on the slice as it is shown."""
 

@@ -46,6 +46,17 @@ def test_a_hint_is_turned_with_its_slice(flags: tuple[bool, bool, bool], row: in
     hint.require_inside(*shown.shape)
 
 
+@given(flags=st.tuples(st.booleans(), st.booleans(), st.booleans()), row=st.floats(0, 4), column=st.floats(0, 6))
+def test_a_hint_on_the_shown_slice_is_turned_back(flags: tuple[bool, bool, bool], row: float, column: float) -> None:
+    view = ReaderView(*flags)
+    shown_shape = view.to_view(np.zeros((1, 5, 7))).shape[1:]
+    hint = Hint(((row, column),), ((0, 6),), (0, 1, 4, 5), np.arange(35).reshape(5, 7) % 3 == 0)
+    back = view.inverse.hint_to_view(view.hint_to_view(hint, 5, 7), *shown_shape)
+    assert np.allclose(back.inside, hint.inside) and np.allclose(back.outside, hint.outside)
+    assert back.box == hint.box
+    assert back.rough_mask is not None and np.array_equal(back.rough_mask, hint.rough_mask)
+
+
 @pytest.fixture(scope="module")
 def processor() -> RCMedProcessor:
     return RCMedProcessor(build_tokenizer(("liver",)), SIZE, (0, 0, 0), (1, 1, 1))
