@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcmed.description import Describer, DeterministicDescriber, describe_findings
+from rcmed.description.summary import summarise
 from rcmed.description.vision_language import VisionLanguageDescriber
 from rcmed.devices import ONNX, usable_device
 from rcmed.errors import CheckpointError, ConfigurationError, InputError
@@ -37,7 +38,7 @@ from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.heads.regions import likely_regions
-from rcmed.model.instruction import modality_words, question
+from rcmed.model.instruction import question
 from rcmed.model.knowledge import known_targets, own_targets, unknown_because
 from rcmed.model.modeling import EncodedImage, RCMedModel
 from rcmed.model.packaged import model_identity, require_complete
@@ -210,7 +211,7 @@ class Assistant:
             grid=image.grid,
             modality=image.modality,
             instruction=question([words_for_model(t) for t in targets], image.modality).strip() if targets else "",
-            answer=self._answer(image, findings),
+            answer=summarise(image, findings),
             seconds={"find": round(time.perf_counter() - started, 3)},
         )
 
@@ -344,18 +345,3 @@ class Assistant:
                 whole.masks[target].put(index, answers.masks[place])
             whole.presence[fine, index] = answers.presence[:, 0]
             whole.sureness[fine, index] = answers.sureness[:, 0]
-
-    @staticmethod
-    def _answer(image: Image, findings: Sequence[Finding]) -> str:
-        if image.unlearned is not None and not findings:
-            return f"Nothing was looked for: {image.unlearned}."
-        shown = [f.target.name for f in findings if f.target is not None and f.is_present]
-        missing = [f.target.name for f in findings if f.target is not None and not f.is_present]
-        if image.is_modality_assumed and not findings:
-            return "Nothing says what kind of image this is, and nothing was looked for: tell it, or name what to find."
-        text = f"This is a {modality_words(image.modality)} image."
-        if shown:
-            text += f" The image contains {', '.join(shown)}."
-        if missing:
-            text += f" Not seen: {', '.join(missing)}."
-        return text
