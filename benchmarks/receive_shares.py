@@ -21,8 +21,8 @@ from dicom_bridge.ingest.dimse.scp import StorageScp
 from dicom_bridge.ingest.intake import InstanceIntake
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 
 SAMPLE_SECONDS = 0.002
 # The first one that is on a thread's stack names what it is at.

@@ -28,7 +28,7 @@ def route(
     """
     from dicom_bridge.operations.explanation import explain_series, series_in_folder, series_in_index
     from dicom_bridge.settings import GatewaySettings
-    from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
+    from dicom_bridge.store.files.instance_files import UnsafeUidError, require_uid
     from rcmed.errors import InputError
 
     settings = GatewaySettings() if config is None else GatewaySettings.from_yaml(config)

@@ -12,7 +12,7 @@ from dicom_bridge.delivery.destination import DeliveryReceipt, DestinationUnavai
 from dicom_bridge.delivery.message import read_message
 from dicom_bridge.results.kinds import DICOM_SUFFIX, HL7_SUFFIX
 from dicom_bridge.settings import FolderDestination
-from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
+from dicom_bridge.store.files.instance_files import UnsafeUidError, require_uid
 from rcmed.durable_files import write_durably
 
 

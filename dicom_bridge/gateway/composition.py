@@ -31,9 +31,9 @@ from dicom_bridge.jobs.time_limit import end_process
 from dicom_bridge.operations.operator_actions import OperatorActions
 from dicom_bridge.operations.retention import Retention
 from dicom_bridge.settings import GatewaySettings
-from dicom_bridge.store.folder_lock import Turn
+from dicom_bridge.store.files.folder_lock import Turn
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.removals import Removals
 from dicom_bridge.store.states import FINAL_JOB_STATES, JobState

@@ -8,8 +8,8 @@ from dicom_bridge.delivery.condition import DestinationConditions
 from dicom_bridge.events.metrics import Metrics
 from dicom_bridge.ingest.dimse.scp import StorageScp
 from dicom_bridge.jobs.ledger import JobLedger
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.states import JobState
 

@@ -32,8 +32,8 @@ from dicom_bridge.security.tls import server_context
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequests
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.marks import FindingMarks
 from dicom_bridge.store.resends import Resends
 from dicom_bridge.store.study_facts import forget_patient_names

@@ -17,9 +17,9 @@ from dicom_bridge.events.telemetry import open_telemetry
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.database import Database, index_address, open_database
-from dicom_bridge.store.folder_lock import claim_name, lock_state_folder
+from dicom_bridge.store.files.folder_lock import claim_name, lock_state_folder
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.timeline import StudyTimeline
 from rcmed.errors import ConfigurationError
 

@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from dicom_bridge.ingest.header import read_header
 from dicom_bridge.settings import ReceiveSettings
+from dicom_bridge.store.files.instance_files import InstanceFiles, require_uid
 from dicom_bridge.store.group_commit import GroupCommit
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles, require_uid
 from dicom_bridge.store.recording import Arriving, ReceivedInstance
 from dicom_bridge.store.resends import Resends
 from rcmed.errors import InputError

@@ -20,8 +20,8 @@ from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.jobs.memory import TooLargeError
 from dicom_bridge.jobs.reading_ahead import JobReading, ReadingAhead, read_files
 from dicom_bridge.results.kinds import DEFAULT_RESULTS, DICOM_SUFFIX, MESSAGE_FILES, MessageKind, ResultKind
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.routing import Route
 from rcmed.durable_files import write_durably

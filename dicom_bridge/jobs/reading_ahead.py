@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_bridge.jobs.memory import require_memory
-from dicom_bridge.store.instance_files import prefetch
+from dicom_bridge.store.files.instance_files import prefetch
 from rcmed.errors import RCMedError
 
 if TYPE_CHECKING:

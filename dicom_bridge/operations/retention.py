@@ -16,10 +16,10 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_bridge.events.sink import Observer
 from dicom_bridge.settings import RetentionSettings
+from dicom_bridge.store.files.instance_files import InstanceFiles
+from dicom_bridge.store.files.removed_files import RemovedFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.removals import Removal, RemovalKind, Removals
-from dicom_bridge.store.removed_files import RemovedFiles
 
 _LOG = logging.getLogger(__name__)
 _DAY = 86_400.0

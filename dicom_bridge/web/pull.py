@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_bridge.ingest.pull.orders import PullOrders
 from dicom_bridge.ingest.pull.source import checked_query
-from dicom_bridge.store.instance_files import require_uid
+from dicom_bridge.store.files.instance_files import require_uid
 from rcmed.errors import InputError
 
 _MOST_STUDIES = 10_000

@@ -17,8 +17,8 @@ from dicom_bridge.ingest.intake import InstanceIntake, Origin, RefusedInstanceEr
 from dicom_bridge.series.headers.deflated import InflatedStart, inflated
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from synthetic_study import ct_slice
 
 ZEROS = 400_000_000

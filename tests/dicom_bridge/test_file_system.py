@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_bridge.store import instance_files as files
-from dicom_bridge.store.file_system import names_follow_files
-from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.files import instance_files as files
+from dicom_bridge.store.files.file_system import names_follow_files
+from dicom_bridge.store.files.instance_files import InstanceFiles
 
 
 def mounts(folder: Path, *entries: tuple[str, str]) -> Path:

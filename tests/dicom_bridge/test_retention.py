@@ -24,8 +24,8 @@ from dicom_bridge.operations.doctor import Verdict, examine
 from dicom_bridge.operations.retention import Retention
 from dicom_bridge.settings import GatewaySettings, RetentionSettings
 from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests
+from dicom_bridge.store.files.removed_files import RemovedFiles
 from dicom_bridge.store.removals import Removals
-from dicom_bridge.store.removed_files import RemovedFiles
 from dicom_bridge.store.states import DeliveryState, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.completion import StudyProgress

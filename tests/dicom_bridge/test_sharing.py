@@ -18,7 +18,7 @@ from dicom_bridge.jobs.worker_registry import WorkerRegistry, WorkerState
 from dicom_bridge.settings import GatewaySettings
 from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests
 from dicom_bridge.store.database import Database
-from dicom_bridge.store.folder_lock import claim_name, lock_state_folder
+from dicom_bridge.store.files.folder_lock import claim_name, lock_state_folder
 from rcmed.errors import ConfigurationError
 
 

@@ -14,8 +14,8 @@ from sqlalchemy import URL
 
 from dicom_bridge.jobs.ledger import JobLedger
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.files.instance_files import InstanceFiles, UnsafeUidError, prefetch, require_uid
 from dicom_bridge.store.index import ReceivedInstance, StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles, UnsafeUidError, prefetch, require_uid
 from dicom_bridge.store.states import DeliveryState, JobState
 from dicom_bridge.store.tables import JobRow
 from dicom_bridge.studies.completion import CompletionRules, StudyProgress, study_progress

@@ -29,8 +29,8 @@ from dicom_bridge.ingest.dimse.store_messages import StoreRequest, _success
 from dicom_bridge.ingest.intake import InstanceIntake
 from dicom_bridge.settings import ReceiveSettings
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 
 PATIENCE = 30.0
 UIDS = st.from_regex(r"[1-9]{1,4}(\.(0|[1-9][0-9]{0,8})){0,6}", fullmatch=True)

@@ -22,7 +22,7 @@ from dicom_bridge.delivery.dimse.commitment import REQUEST, WELL_KNOWN_INSTANCE,
 from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import PeerSettings, ReceiveSettings
 from dicom_bridge.store.commitments import CommitmentRequest, CommitmentRequests
-from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.files.instance_files import InstanceFiles
 
 _LOG = logging.getLogger(__name__)
 _SUCCESS, _PROCESSING_FAILURE, _INVALID_ARGUMENT = 0x0000, 0x0110, 0x0115

@@ -36,7 +36,7 @@ from dicom_bridge.security.limits import WaitingRoom
 from dicom_bridge.security.peers import Caller, KnownPeers, Refusal
 from dicom_bridge.security.tls import fingerprint, server_context
 from dicom_bridge.settings import ReceiveSettings
-from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
+from dicom_bridge.store.files.instance_files import UnsafeUidError, require_uid
 
 _LOG = logging.getLogger(__name__)
 # The guarded server limits associations itself: pynetdicom would count connections that have not asked yet.

@@ -12,7 +12,7 @@ from requests_toolbelt.multipart.decoder import ImproperBodyPartContentException
 from dicom_bridge.delivery.http import authorise, open_session
 from dicom_bridge.ingest.pull.source import ATTRIBUTES, RemoteSeries, SourceUnavailableError, Take
 from dicom_bridge.settings import DicomWebSource
-from dicom_bridge.store.instance_files import require_uid
+from dicom_bridge.store.files.instance_files import require_uid
 
 _PAGE = 500
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'

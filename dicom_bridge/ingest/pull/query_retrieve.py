@@ -23,7 +23,7 @@ from dicom_bridge.ingest.intake import CANNOT_UNDERSTAND, SUCCESS, RefusedInstan
 from dicom_bridge.ingest.pull.source import ATTRIBUTES, RemoteSeries, SourceUnavailableError, Take
 from dicom_bridge.security.tls import client_context
 from dicom_bridge.settings import QueryRetrieveSource
-from dicom_bridge.store.instance_files import require_uid
+from dicom_bridge.store.files.instance_files import require_uid
 
 _MAXIMUM_CONTEXTS = 128
 _SERIES_SECONDS = 600.0

@@ -10,7 +10,7 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from dicom_bridge.series.headers.instance import text
-from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
+from dicom_bridge.store.files.instance_files import UnsafeUidError, require_uid
 
 # Modalities whose instances are slices of one volume; of all others each instance is a picture of its own.
 STACKED = ("CT", "MR", "PT", "NM")

@@ -19,7 +19,7 @@ from monailabel.interfaces.datastore import Datastore
 from dicom_bridge.results.result_files import write_result
 from dicom_bridge.results.segmentations.reading import SegmentLayers, read_layers
 from dicom_bridge.series.headers.instance import load_instance
-from dicom_bridge.store.instance_files import require_uid
+from dicom_bridge.store.files.instance_files import require_uid
 from monailabel_app.datastores.dataset_archive import zip_dataset
 from monailabel_app.datastores.dicom.access import PeerError
 from monailabel_app.datastores.dicom.archive import Archive

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_bridge.series.headers.instance import NO_IMAGE_MODALITIES, numbers, text
-from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
+from dicom_bridge.store.files.instance_files import UnsafeUidError, require_uid
 from monailabel_app.datastores.dicom.access import PeerAccess, PeerError
 from monailabel_app.datastores.dicom.archive import ArchivedSegmentation, ArchivedSeries, segmentation_entry
 from rcmed.errors import InputError, RCMedError, UnreadableFileError

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from dicom_bridge.results.segmentations.reading import SEGMENTATION_CLASSES
 from dicom_bridge.series.dicom_reader import MAX_FILES
 from dicom_bridge.series.headers.instance import load_instance, text
-from dicom_bridge.store.instance_files import UnsafeUidError, require_uid
+from dicom_bridge.store.files.instance_files import UnsafeUidError, require_uid
 from monailabel_app.datastores.dicom.archive import ArchivedSegmentation, ArchivedSeries, segmentation_entry
 from rcmed.durable_files import write_durably
 from rcmed.errors import InputError, UnreadableFileError

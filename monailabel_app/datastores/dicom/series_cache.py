@@ -10,7 +10,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from dicom_bridge.store.instance_files import require_uid
+from dicom_bridge.store.files.instance_files import require_uid
 from monailabel_app.datastores.dicom.access import PeerError
 from monailabel_app.datastores.dicom.archive import Archive, ArchivedSeries
 from rcmed.errors import InputError

@@ -26,8 +26,8 @@ from dicom_bridge.results.identifiers import ResultIdentifiers
 from dicom_bridge.series.dicom_reader import read_dicom
 from dicom_bridge.settings import DeliverySettings, ReceiveSettings
 from dicom_bridge.store.database import Database
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from dicom_bridge.store.index import StudyIndex
-from dicom_bridge.store.instance_files import InstanceFiles
 from dicom_bridge.store.states import JobState
 from dicom_bridge.studies.completion import CompletionRules
 from dicom_bridge.studies.routing import Route

@@ -18,7 +18,7 @@ from typing import Any
 
 from dicom_bridge.gateway.composition import Gateway
 from dicom_bridge.settings import GatewaySettings
-from dicom_bridge.store.instance_files import InstanceFiles
+from dicom_bridge.store.files.instance_files import InstanceFiles
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
 from rcmed.image import Image
 from rcmed.vocabulary import target_named

@@ -136,8 +136,8 @@ class _Reader:
         from dicom_bridge.ingest.intake import InstanceIntake, Origin
         from dicom_bridge.settings import ReceiveSettings
         from dicom_bridge.store.database import Database
+        from dicom_bridge.store.files.instance_files import InstanceFiles
         from dicom_bridge.store.index import StudyIndex
-        from dicom_bridge.store.instance_files import InstanceFiles
 
         self._files = InstanceFiles(folder / "state")
         self._files.prepare()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from dicom_bridge.store.file_system import names_follow_files
+from dicom_bridge.store.files.file_system import names_follow_files
 from rcmed.durable_files import sync_folder
 from rcmed.errors import InputError
 
