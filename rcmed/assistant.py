@@ -282,7 +282,8 @@ class Assistant:
         asserted = [index for index, hint in sorted(hints.items()) if hint.says_present]
         pixels = view.to_view(to_eight_bit(image))
         names = [words_for_model(target) for target in targets]
-        whole = VolumeAnswers.empty(len(targets), *pixels.shape[:3], image.is_volume, asserted)
+        slices, rows, columns = pixels.shape[:3]
+        whole = VolumeAnswers.empty(len(targets), slices, rows, columns, image.is_volume, asserted)
         rule, seen = PresenceRule.of(self._config), []
         boxes = body_boxes(image, rule.volumes.largest_share)
         read = partial(self._reader.read, boxes=boxes) if any(boxes) else self._reader.read
