@@ -187,25 +187,29 @@ def test_hints_that_make_no_sense_are_refused() -> None:
     assert not Hint(outside=((1, 1),)).says_present and Hint(box=(0, 0, 1, 1)).says_present
 
 
-def test_weights_without_hints_say_so() -> None:
-    image = Image(np.zeros((1, 32, 32), dtype=np.uint8), Grid.without_geometry(32, 32), Modality.ULTRASOUND)
-    with pytest.raises(ConfigurationError, match="take no clicks"):
-        Assistant.from_pretrained("small", "cpu").find(image, "fetal head", {0: Hint(inside=((4, 4),))})
-
-
-def test_a_hint_without_a_name_is_answered_where_the_weights_learned_it(processor: RCMedProcessor) -> None:
+def _assistant(processor: RCMedProcessor, takes_hints: bool) -> Assistant:
     torch.manual_seed(0)
     language = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     vocabulary = {"vocab_size": len(processor.tokenizer), "num_key_value_heads": 4, "tie_word_embeddings": True}
     config = RCMedConfig(
         image_size=SIZE,
         language={**language, **vocabulary},
-        takes_hints=True,
-        hints_without_name=True,
+        takes_hints=takes_hints,
+        hints_without_name=takes_hints,
         target_names=("liver",),
         positives={"liver": {"ct": {"images": 9, "patients": 9}}},
     )
-    assistant = Assistant(RCMedModel(config).eval(), processor, ModelIdentity("made", "0", "0" * 64))
+    return Assistant(RCMedModel(config).eval(), processor, ModelIdentity("made", "0", "0" * 64))
+
+
+def test_weights_without_hints_say_so(processor: RCMedProcessor) -> None:
+    image = Image(np.zeros((1, 32, 32), dtype=np.uint8), Grid.without_geometry(32, 32), Modality.CT)
+    with pytest.raises(ConfigurationError, match="take no clicks"):
+        _assistant(processor, takes_hints=False).find(image, "liver", {0: Hint(inside=((4, 4),))})
+
+
+def test_a_hint_without_a_name_is_answered_where_the_weights_learned_it(processor: RCMedProcessor) -> None:
+    assistant = _assistant(processor, takes_hints=True)
     image = Image(np.full((1, SIZE, SIZE), 9, dtype=np.uint8), Grid.without_geometry(SIZE, SIZE), Modality.CT)
     said = assistant.find(image, "", {0: Hint(inside=((20, 20),))})
     (finding,) = said.findings
