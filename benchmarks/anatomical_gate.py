@@ -142,8 +142,9 @@ def print_table(rows: list[Answered]) -> None:
         print(f"| {name} | {' | '.join(map(str, cells))} |")
 
 
-def print_threshold(rows: list[Answered], found_from: float) -> None:
-    """The lowest presence at which in no modality more than one image in twenty gets a false finding."""
+def print_threshold(rows: list[Answered], found_from: float) -> dict[str, float]:
+    """The lowest presence at which in no modality more than one image in twenty gets a false finding, by gate."""
+    by_gate = {}
     for gate, takes_away in (
         ("region told", lambda row: row.is_misplaced),
         ("region seen", lambda row: row.is_unseen),
@@ -167,6 +168,8 @@ def print_threshold(rows: list[Answered], found_from: float) -> None:
         chosen = min(max(needed.values()), 0.99)
         true = [row for row in rows if row.is_true and row.status is FindingStatus.FOUND and not takes_away(row)]
         print(f"\nrecognise_from: {chosen:.2f}, keeps {sum(r.presence >= chosen for r in true)} of {len(true)} true\n")
+        by_gate[gate] = chosen
+    return by_gate
 
 
 def print_values(volumes: Path) -> None:

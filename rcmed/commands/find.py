@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rcmed.commands.pointing import BOX, CLICK, read_pointing
 from rcmed.modality import Modality
 
 
@@ -30,6 +31,11 @@ def find(
         str,
         typer.Option(help="Of DICOM input, which objects: seg, sr, secondary_capture, key_objects, rtstruct, pdf."),
     ] = "seg, sr",
+    click: Annotated[
+        list[str], typer.Option(metavar=CLICK, help="A pixel of the target, of weights that take hints. Repeatable.")
+    ] = [],  # noqa: B006
+    click_outside: Annotated[list[str], typer.Option(metavar=CLICK, help="A pixel beside the target.")] = [],  # noqa: B006
+    box: Annotated[list[str], typer.Option(metavar=BOX, help="First and last pixel of a box around the target.")] = [],  # noqa: B006
     examples: Annotated[
         Path | None,
         typer.Option(help="Of a new target: a folder with its name that holds images/ and masks/."),
@@ -51,6 +57,9 @@ def find(
     # Whatever is wrong with the command itself is said before anything is read.
     kinds = [kind.strip() for kind in results.split(",") if kind.strip()]
     require_kinds(kinds)
+    hints = read_pointing(click, click_outside, box)
+    if hints and len(inputs) > 1:
+        raise ConfigurationError("--click, --click-outside and --box point at one image: give one input")
     usable_device(device)
     require_complete(model)
     if describer is not None and not describer.is_dir():
@@ -70,6 +79,8 @@ def find(
     for path in folders.inputs:
         try:
             images = read_images(path, modality)
+            if hints and len(images) > 1:
+                raise InputError(f"{path}: it holds {len(images)} images, and clicks and boxes point at one: give one")
             places = folders.of(path, len(images))
             for image, folder in zip(images, places, strict=True):
                 require_no_input(image, folder)
@@ -82,7 +93,7 @@ def find(
             for image, folder in zip(images, places, strict=True):
                 for warning in image.warnings:
                     typer.echo(f"rcmed: {warning}", err=True)
-                findings = assistant.find(image, prompt)
+                findings = assistant.find(image, prompt, hints)
                 for line in write_answer(image, findings, folder, kinds):
                     typer.echo(f"rcmed: {line}", err=True)
                 typer.echo(f"{path}: {findings.answer}")

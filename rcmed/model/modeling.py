@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
 from rcmed.model.grounding.decoder import GroundingDecoder, ImageMaps
+from rcmed.model.grounding.hint_maps import HintConvolution
 from rcmed.model.grounding.hint_prompts import PlacedHints
 from rcmed.model.grounding.sam import SamGroundingDecoder
 from rcmed.model.heads.presence import PresenceHead
@@ -179,6 +180,8 @@ class RCMedModel(PreTrainedModel):
             module.weight.data.normal_(0.0, 0.02)
         elif isinstance(module, RegionLoop | PresenceHead | RegionHead):
             module.reset()
+        elif isinstance(module, HintConvolution):
+            module.reset_parameters()
 
     def encode(
         self,

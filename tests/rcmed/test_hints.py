@@ -18,8 +18,9 @@ from rcmed.inference.viewing import ReaderView
 from rcmed.inference.volume import presence_window
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
-from rcmed.model.grounding.hint_prompts import PointLabel
-from rcmed.model.modeling import RCMedModel
+from rcmed.model.grounding.hint_maps import HintAddition, draw_hints
+from rcmed.model.grounding.hint_prompts import MASK_STRIDE, PointLabel
+from rcmed.model.modeling import PromptTokens, RCMedModel
 from rcmed.model.processor import RCMedProcessor
 from rcmed.model.tokenizer import build_tokenizer
 from rcmed.training.batches.simulated_hints import simulate_hints
@@ -92,8 +93,23 @@ def test_a_model_that_takes_hints_is_steered_by_them(processor: RCMedProcessor) 
     model = RCMedModel(config).eval()
     before, after = processor.surroundings()
     prompts = processor.prepare_prompts(["liver"], [Modality.CT])
+    untaught = _answers(model, processor, prompts)
+    assert all(torch.equal(answer, untaught[0]) for answer in untaught), "weights that know no hints answer as before"
+    for layer in model.modules():
+        if isinstance(layer, HintAddition):
+            torch.nn.init.normal_(layer.weight)
+    answers = _answers(model, processor, prompts)
+    assert torch.equal(answers[0], untaught[0]), "without hints nothing is added"
+    for first in range(4):
+        for second in range(first):
+            assert not torch.allclose(answers[first], answers[second], atol=1e-5), (first, second)
+
+
+def _answers(model: RCMedModel, processor: RCMedProcessor, prompts: PromptTokens) -> list[torch.Tensor]:
+    before, after = processor.surroundings()
+    pixels = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        encoded = model.encode(torch.randn(1, 3, SIZE, SIZE), before, after)
+        encoded = model.encode(pixels, before, after)
         answers = []
         rough = np.zeros((SIZE, SIZE), dtype=bool)
         rough[:20, :20] = True
@@ -101,9 +117,40 @@ def test_a_model_that_takes_hints_is_steered_by_them(processor: RCMedProcessor) 
             placed = None if hint is None else processor.prepare_hint(hint, SIZE, SIZE)
             output = model.ground(encoded, torch.zeros(1, dtype=torch.long), prompts, hints=placed)
             answers.append(output.mask_logits)
-    for first in range(4):
-        for second in range(first):
-            assert not torch.allclose(answers[first], answers[second], atol=1e-5), (first, second)
+    return answers
+
+
+@settings(max_examples=30)
+@given(
+    rows=st.integers(16, 200),
+    columns=st.integers(16, 200),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
+    seed=st.integers(0, 10_000),
+)
+def test_hints_are_drawn_where_they_were_made(
+    processor: RCMedProcessor, rows: int, columns: int, corners: tuple[float, float, float, float], seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    first_row, last_row = sorted(int(share * (rows - 1)) for share in corners[:2])
+    first_column, last_column = sorted(int(share * (columns - 1)) for share in corners[2:])
+    row, column = (int(generator.integers(edge)) for edge in (rows, columns))
+    rough = np.zeros((rows, columns), dtype=bool)
+    rough[first_row : last_row + 1, first_column : last_column + 1] = True
+    box = Hint(box=(first_row, first_column, last_row, last_column))
+    drawn = draw_hints(processor.prepare_hint(box, rows, columns), SIZE)[0]
+    drawn_mask = draw_hints(processor.prepare_hint(Hint(rough_mask=rough), rows, columns), SIZE)[0]
+    drawn_click = draw_hints(processor.prepare_hint(Hint(outside=((row, column),)), rows, columns), SIZE)[0]
+    assert not drawn[[0, 1, 3]].any() and not drawn_mask[:3].any() and not drawn_click[[0, 2, 3]].any()
+    scale = SIZE / max(rows, columns)
+    area = ((drawn[2] + 1) / 2).sum() * MASK_STRIDE**2
+    asked = (last_row - first_row + 1) * (last_column - first_column + 1) * scale**2
+    # Each edge may move by half a pixel, as the resized shape is whole pixels.
+    assert area.item() == pytest.approx(asked, abs=2 * scale * (rows + columns) + 8)
+    inside = drawn_mask[3] > 0.9
+    assert ((drawn[2] > -1) >= inside).all(), "the box of a mask holds it"
+    place = (drawn_click[1] == drawn_click[1].max()).nonzero()[0].tolist()
+    for cell, asked_at in zip(place, (row, column), strict=True):
+        assert (cell + 0.5) * MASK_STRIDE - 0.5 == pytest.approx((asked_at + 0.5) * scale - 0.5, abs=MASK_STRIDE)
 
 
 def test_a_slice_that_a_user_points_at_keeps_its_mask() -> None:

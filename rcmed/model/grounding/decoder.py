@@ -12,7 +12,8 @@ from transformers import SamMaskDecoderConfig
 from transformers.models.sam.modeling_sam import SamTwoWayTransformer
 
 from rcmed.model.config import RCMedConfig
-from rcmed.model.grounding.hint_prompts import PlacedHints, encode_hints, sam_prompt_encoder
+from rcmed.model.grounding.hint_maps import HintMaps, draw_hints
+from rcmed.model.grounding.hint_prompts import PlacedHints
 from rcmed.model.grounding.two_way import FirstLook, attend_both_ways, look_first
 from rcmed.model.heads.presence import PresenceHead, evidence_size, presence_evidence, summarise
 from rcmed.model.vision.pyramid import group_norm
@@ -31,12 +32,9 @@ class PositionEncoding(nn.Module):
         """float (1, channel, row, column) for the centres of a map's cells."""
         y = (torch.arange(rows, device=self.frequencies.device) + 0.5) / rows
         x = (torch.arange(columns, device=self.frequencies.device) + 0.5) / columns
-        return self.encode(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).permute(2, 0, 1)[None]
-
-    def encode(self, places: Tensor) -> Tensor:
-        """float (..., channel) of places float (..., 2), which are (x, y) in [0, 1]."""
-        angles = 2 * torch.pi * (places.float() * 2 - 1) @ self.frequencies.float()
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        angles = 2 * torch.pi * (places * 2 - 1) @ self.frequencies.float()
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).permute(2, 0, 1)[None]
 
 
 @dataclass(frozen=True)
@@ -146,11 +144,8 @@ class GroundingDecoder(nn.Module):
         )
         self.presence = PresenceHead(evidence_size(size, (24, stride_8, size)), size)
         self.fine_size = fine
-        self.hint_encoder = None
-        if config.takes_hints:
-            self.hint_encoder = sam_prompt_encoder(config)
-            # Points are encoded like the image's own places.
-            del self.hint_encoder.shared_embedding
+        self.hint_maps = HintMaps(size, 32) if config.takes_hints else None
+        self.image_size = config.image_size
 
     def prepare(self, dense: Tensor, fine: tuple[Tensor, ...]) -> ImageMaps:
         """Compute what does not depend on the prompt.
@@ -217,18 +212,21 @@ class GroundingDecoder(nn.Module):
         tokens = torch.stack(
             [self.mask_token.expand(count, -1), self.presence_token.expand(count, -1), prompts], dim=1
         ).to(maps.dtype)
+        fine_hints = None
         if hints is not None:
-            assert self.hint_encoder is not None
-            points, dense_hints = encode_hints(self.hint_encoder, hints, self.position.encode)
-            tokens = torch.cat([tokens, points.to(tokens.dtype)], dim=1)
-            maps = maps + (dense_hints - self.hint_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)).to(maps.dtype)
+            assert self.hint_maps is not None
+            dense_hints, fine_hints = self.hint_maps(draw_hints(hints, self.image_size).to(maps.dtype))
+            maps = maps + dense_hints
             first = None
         tokens, places = self._attend(tokens, maps, position, first)
         mask_token, presence_token = tokens[:, 0], tokens[:, 1]
         located = places.transpose(1, 2).reshape_as(maps)
 
         coarse = self.merge_8(double(each_cell(self.reduce, located)).add_(seen.stride_8))
-        coarse = self.merge_4(double(coarse).add_(seen.stride_4))
+        coarse = double(coarse).add_(seen.stride_4)
+        if fine_hints is not None:
+            coarse = coarse + fine_hints
+        coarse = self.merge_4(coarse)
         # The prompt reaches the weights beside the attention, too: without it names were told apart only late
         # (left lung from right, nucleus from cytoplasm).
         steering = torch.cat([mask_token, prompts.to(mask_token.dtype)], dim=1)

@@ -11,8 +11,7 @@ import torch
 
 from rcmed.assistant import Assistant
 from rcmed.hints import Hint
-from rcmed.model.grounding.hint_prompts import encode_hints
-from rcmed.model.grounding.sam import SamGroundingDecoder
+from rcmed.model.grounding.sam import SamGroundingDecoder, encode_hints
 from rcmed.model.processor import ROUGH_MASK_LOGIT
 from rcmed.published import import_checkpoint
 
@@ -35,7 +34,7 @@ def test_they_equal_the_original_encoder(kind: str, checkpoints: Any, published:
     assert isinstance(grounding, SamGroundingDecoder)
     with torch.inference_mode():
         placed = assistant.processor.prepare_hint(hint, SIZE, SIZE)
-        sparse, dense = encode_hints(grounding.prompt_encoder, placed, grounding.prompt_encoder.shared_embedding)
+        sparse, dense = encode_hints(grounding.prompt_encoder, placed)
         points = None
         if "clicks" in kind:
             xy = torch.tensor([[[30.0, 20.0], [5.0, 64.0], [90.0, 100.0]]])
