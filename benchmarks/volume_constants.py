@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from rcmed.inference.decision import PresenceRule
     from rcmed.inference.volume_rule import Joining
 
-SMOOTHING_MM = (0.0, 0.75, 1.5, 3.0)
-PRESENCE_WEIGHTS = (0.0, 1.0, 2.0)
+SMOOTHING_MM = (0.0, 1.5, 3.0)
+PRESENCE_WEIGHTS = (0.0, 1.0, 2.0, 4.0)
 SUREST_QUANTILES = (1.0, 0.75)
 GROWTH = (-0.5, 0.0, 0.5)
 SEEDS = (2.0, 4.0, 6.0)

@@ -169,7 +169,7 @@ class SliceReader:
         Args:
             hints: by slice, for every target.
             boxes: one per slice, what is looked at of it, `rcmed.inference.body_crop`; a slice with a hint is seen
-                whole. None: all of them are.
+                whole. Empty: all of them are.
         Returns:
             batch after batch; of slices so large that a batch of all targets would be too much, some targets at once.
         """
