@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -13,17 +15,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nibabel
 import numpy as np
 import pytest
 import torch
+import typer
 from fastapi.testclient import TestClient
 from PIL import Image as PillowImage
+from typer.testing import CliRunner
 
 from dicom_bridge.asking.application import build_application
 from dicom_bridge.asking.asking import Asking
 from dicom_bridge.asking.opening import open_browser
 from dicom_bridge.asking.uploads import AskLimits, Uploads, open_paths
+from dicom_bridge.commands.ask import ask
 from rcmed import Assistant
 from rcmed.errors import CheckpointError
 from rcmed.findings import Findings, ModelIdentity
@@ -404,3 +410,38 @@ def test_without_a_screen_no_browser_takes_the_terminal(monkeypatch: pytest.Monk
     monkeypatch.setattr("webbrowser.open", lambda address: True)
     assert not open_browser("http://127.0.0.1:1/", {})
     assert open_browser("http://127.0.0.1:1/", {"DISPLAY": ":0"})
+
+
+def test_the_command_names_files_that_are_not_there(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(ask)
+    ended = CliRunner().invoke(app, [str(tmp_path / "missing.png"), "--no-browser"])
+    assert ended.exit_code == 2 and ended.stderr == f"rcmed: {tmp_path / 'missing.png'}: no such file or folder\n"
+
+
+@pytest.mark.integration
+def test_the_command_serves_the_page_until_it_is_ended(shapes: Any, weak_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "ct--made.png").write_bytes(png(shapes.draw(100)[0]))
+    starts = "import typer; from dicom_bridge.commands.ask import ask; typer.run(ask)"
+    command = [
+        sys.executable,
+        "-c",
+        starts,
+        str(tmp_path / "ct--made.png"),
+        "--no-browser",
+        "--model",
+        str(weak_weights),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        address, _, upload = said.split()[-3].partition("#") if "(Ctrl-C" in said else ("", "", "")
+        try:
+            page = httpx.get(address, timeout=60)
+            assert page.status_code == 200 and "RESEARCH, unverified" in page.text
+            dropped = httpx.get(f"{address}api/uploads/{upload}", timeout=60).json()
+            assert [image["name"] for image in dropped["images"]] == ["ct--made.png"]
+            assert httpx.get(f"{address}api/model", timeout=240).json()["takes_hints"] is False
+        finally:
+            process.terminate()
+        assert process.wait(120) == 0

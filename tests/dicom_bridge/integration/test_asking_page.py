@@ -153,7 +153,7 @@ def test_a_click_and_a_box_steer_the_mask_of_a_volume(page: Any, tmp_path: Path)
     config = RCMedConfig(image_size=64, language={**language, **vocabulary}, takes_hints=True)
     processor = RCMedProcessor(tokenizer, 64, (0, 0, 0), (1, 1, 1))
     assistant = Assistant(RCMedModel(config).eval(), processor, ModelIdentity("pointing", "1", "0" * 64), 2**26)
-    voxels = np.random.default_rng(1).integers(-200, 300, (60, 40, 5)).astype(np.int16)
+    voxels = np.random.default_rng(1).integers(-200, 300, (40, 30, 5)).astype(np.int16)
     affine = np.array([[0, 2.0, 0, 0], [-1.0, 0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 1]])
     path = tmp_path / "ct--odd.nii.gz"
     nibabel.save(nibabel.Nifti1Image(voxels, affine), path)  # type: ignore[attr-defined]
@@ -167,48 +167,72 @@ def test_a_click_and_a_box_steer_the_mask_of_a_volume(page: Any, tmp_path: Path)
         stored = view.inverse.hint_to_view(shown, *view.to_view(image.pixels).shape[1:])
         return assistant.find(image, "liver", {int(index): stored}).findings[0].mask
 
+    def drawn_with(hints: dict[str, Any]) -> Any:
+        """The mask for these hints, which the page has as well; None where both have none."""
+        page.locator("#work").wait_for(state="hidden")
+        mask = asked_with(hints)
+        if mask is None:
+            assert page.get_by_role("link", name="Mask of").count() == 0
+        else:
+            read = np.asarray(nibabel.load(downloaded(page, tmp_path)).dataobj)  # type: ignore[attr-defined]
+            assert np.array_equal(read.transpose(image.file_axes) > 0, mask)
+        return mask
+
     with served(assistant) as address:
         page.goto(address)
         page.get_by_label("What to find").fill("liver")
         page.evaluate(DROP, [path.name, base64.b64encode(path.read_bytes()).decode()])
         page.locator("#looking").wait_for()
         page.wait_for_function("() => !document.querySelector('input[value=inside]').disabled")
-        page.wait_for_function(
-            "() => document.getElementById('work').hidden && !document.getElementById('found').hidden"
-        )
+        page.locator("#found").wait_for()
         canvas = page.locator("#canvas")
         canvas.focus()
         page.keyboard.press("Home")
         page.keyboard.press("PageDown")
-        assert "slice 2 of 5" in (canvas.get_attribute("aria-label") or "")
+        page.keyboard.press("PageDown")
+        assert "slice 3 of 5" in (canvas.get_attribute("aria-label") or "")
+
+        rows, columns = view.to_view(image.pixels).shape[1:]
+        high, wide = image.grid.spacing[1:]
+
+        def at(row: float, column: float) -> tuple[float, float]:
+            """Where a pixel's centre is in the window."""
+            canvas.scroll_into_view_if_needed()
+            bounds = canvas.bounding_box()
+            scale = min(bounds["width"] / (columns * wide), bounds["height"] / (rows * high))
+            x = bounds["width"] / 2 + (column + 0.5 - columns / 2) * wide * scale
+            y = bounds["height"] / 2 + (row + 0.5 - rows / 2) * high * scale
+            return bounds["x"] + x, bounds["y"] + y
+
+        page.get_by_label("Box").check()
+        with page.expect_request("**/find") as request:
+            page.mouse.move(*at(2, 3))
+            page.mouse.down()
+            page.mouse.move(*at(20, 17), steps=4)
+            page.mouse.up()
+        hints = request.value.post_data_json["hints"]
+        assert hints == {"2": {"inside": [], "outside": [], "box": [2, 3, 20, 17]}}
+        drawn_with(hints)
 
         page.get_by_label("Click on it").check()
-        bounds = canvas.bounding_box()
         with page.expect_request("**/find") as request:
-            canvas.click(position={"x": bounds["width"] * 0.45, "y": bounds["height"] * 0.4})
+            page.mouse.click(*at(3, 4))
         hints = request.value.post_data_json["hints"]
-        assert list(hints) == ["1"] and len(hints["1"]["inside"]) == 1
-        page.locator("#work").wait_for(state="hidden")
-        mask = asked_with(hints)
-        assert mask is not None and mask[1].any()
-        read = np.asarray(nibabel.load(downloaded(page, tmp_path)).dataobj)  # type: ignore[attr-defined]
-        assert np.array_equal(read.transpose(image.file_axes) > 0, mask)
+        assert np.allclose(hints["2"]["inside"], [[3, 4]], atol=0.2) and hints["2"]["box"] == [2, 3, 20, 17]
+        mask = drawn_with(hints)
+        assert mask is not None and mask[2].any()
+        take_pictures(page, "ask-volume")
 
-        # A box, by the keyboard alone.
-        page.get_by_label("Box").check()
+        # By the keyboard alone.
+        page.get_by_label("Click beside it").check()
         canvas.focus()
-        for key in ("ArrowRight", "Enter", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight"):
-            page.keyboard.press(key)
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
         with page.expect_request("**/find") as request:
             page.keyboard.press("Enter")
         hints = request.value.post_data_json["hints"]
-        first_row, first_column, last_row, last_column = hints["1"]["box"]
-        assert last_row > first_row and last_column > first_column and len(hints["1"]["inside"]) == 1
-        page.locator("#work").wait_for(state="hidden")
-        mask = asked_with(hints)
-        read = np.asarray(nibabel.load(downloaded(page, tmp_path)).dataobj)  # type: ignore[attr-defined]
-        assert np.array_equal(read.transpose(image.file_axes) > 0, mask)
-        take_pictures(page, "ask-volume")
+        assert hints["2"]["outside"] == [[rows // 2 + 1, columns // 2]] and len(hints["2"]["inside"]) == 1
+        drawn_with(hints)
 
         page.get_by_label("coronal").check()
         page.wait_for_function("() => document.getElementById('canvas').ariaLabel.includes('coronal slice')")
