@@ -19,7 +19,6 @@ import httpx
 import nibabel
 import numpy as np
 import pytest
-import torch
 import typer
 from fastapi.testclient import TestClient
 from PIL import Image as PillowImage
@@ -30,16 +29,13 @@ from dicom_bridge.asking.asking import Asking
 from dicom_bridge.asking.opening import open_browser
 from dicom_bridge.asking.uploads import AskLimits, Uploads, open_paths
 from dicom_bridge.commands.ask import ask
+from pointing import make_pointing_assistant
 from rcmed import Assistant
 from rcmed.errors import CheckpointError
-from rcmed.findings import Findings, ModelIdentity
+from rcmed.findings import Findings
 from rcmed.hints import Hint
 from rcmed.image import Image
 from rcmed.inference.viewing import ReaderView
-from rcmed.model.config import RCMedConfig
-from rcmed.model.modeling import RCMedModel
-from rcmed.model.processor import RCMedProcessor
-from rcmed.model.tokenizer import build_tokenizer
 from rcmed.readers import read_images
 
 ADDRESS = "http://127.0.0.1"
@@ -52,14 +48,7 @@ def assistant(weak_weights: Path) -> Assistant:
 
 @pytest.fixture(scope="module")
 def pointing_assistant() -> Assistant:
-    """Weights that take hints, of no training: where they point matters, not what they know."""
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(("liver",))
-    language = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    vocabulary = {"vocab_size": len(tokenizer), "num_key_value_heads": 4, "tie_word_embeddings": True}
-    config = RCMedConfig(image_size=64, language={**language, **vocabulary}, takes_hints=True)
-    processor = RCMedProcessor(tokenizer, 64, (0, 0, 0), (1, 1, 1))
-    return Assistant(RCMedModel(config).eval(), processor, ModelIdentity("pointing", "1", "0" * 64), 2**26)
+    return make_pointing_assistant()
 
 
 @pytest.fixture

@@ -13,21 +13,16 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import torch
 from PIL import Image as PillowImage
 
 from dicom_bridge.asking.application import build_application
 from dicom_bridge.asking.asking import Asking
 from dicom_bridge.asking.uploads import Uploads
 from dicom_bridge.web.server import WebServer
+from pointing import make_pointing_assistant
 from rcmed import Assistant
-from rcmed.findings import ModelIdentity
 from rcmed.hints import Hint
 from rcmed.inference.viewing import ReaderView
-from rcmed.model.config import RCMedConfig
-from rcmed.model.modeling import RCMedModel
-from rcmed.model.processor import RCMedProcessor
-from rcmed.model.tokenizer import build_tokenizer
 from rcmed.readers import read_images
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -146,13 +141,7 @@ def test_a_dropped_picture_is_answered_in_words(page: Any, weak_weights: Path, s
 
 def test_a_click_and_a_box_steer_the_mask_of_a_volume(page: Any, tmp_path: Path) -> None:
     """Stored otherwise than it is shown; the weights take hints and know nothing."""
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(("liver",))
-    language = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    vocabulary = {"vocab_size": len(tokenizer), "num_key_value_heads": 4, "tie_word_embeddings": True}
-    config = RCMedConfig(image_size=64, language={**language, **vocabulary}, takes_hints=True)
-    processor = RCMedProcessor(tokenizer, 64, (0, 0, 0), (1, 1, 1))
-    assistant = Assistant(RCMedModel(config).eval(), processor, ModelIdentity("pointing", "1", "0" * 64), 2**26)
+    assistant = make_pointing_assistant()
     voxels = np.random.default_rng(1).integers(-200, 300, (40, 30, 5)).astype(np.int16)
     affine = np.array([[0, 2.0, 0, 0], [-1.0, 0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 1]])
     path = tmp_path / "ct--odd.nii.gz"
