@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rcmed import Assistant
+from rcmed.hints import Hint
 from rcmed.image import Grid, Image
 from rcmed.modality import Modality
 from rcmed.model.modeling import RCMedModel
@@ -65,6 +66,19 @@ def test_the_optic_disc_is_the_bright_disc(assistant: Assistant, retina: Image) 
 
 
 @pytest.mark.slow
+def test_a_click_and_a_box_find_it_without_a_name(assistant: Assistant, retina: Image) -> None:
+    disc = assistant.find(retina, "optic disc").findings[0].mask
+    assert disc is not None
+    rows, columns = (np.nonzero(disc[0].any(axis))[0] for axis in (1, 0))
+    box = (rows[0], columns[0], rows[-1], columns[-1])
+    centre = (float(rows.mean()), float(columns.mean()))
+    for hint in (Hint(inside=(centre,)), Hint(box=box)):
+        (finding,) = assistant.find(retina, "", {0: hint}).findings
+        assert finding.target is not None and finding.target.name == "region pointed at"
+        assert finding.mask is not None
+        assert 2 * (finding.mask & disc).sum() / (finding.mask.sum() + disc.sum()) > 0.8
+
+
 def test_vessels_are_darker_than_what_lies_beside_them(assistant: Assistant, retina: Image) -> None:
     from scipy import ndimage
 
