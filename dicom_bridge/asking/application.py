@@ -54,7 +54,7 @@ def build_application(uploads: Uploads, asking: Asking, modality: Modality | Non
     app.add_middleware(_Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK_NAMES))
     for kind, status in ((RCMedError, 422), (TooMuchError, 413), (NotThereError, 404)):
-        app.add_exception_handler(kind, _told_as(status))
+        app.add_exception_handler(kind, _one_line_with(status))
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -68,11 +68,11 @@ def build_application(uploads: Uploads, asking: Asking, modality: Modality | Non
     return app
 
 
-def _told_as(status: int) -> Callable[[Request, Exception], JSONResponse]:
-    def tell(request: Request, error: Exception) -> JSONResponse:
+def _one_line_with(status: int) -> Callable[[Request, Exception], JSONResponse]:
+    def answer(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": " ".join(str(error).split())}, status)
 
-    return tell
+    return answer
 
 
 class _Guard:

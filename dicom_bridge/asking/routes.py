@@ -92,7 +92,7 @@ def asking_routes(uploads: Uploads, asking: Asking, modality: Modality | None = 
         return upload_content(upload)
 
     @router.get("/uploads/{upload_id}")
-    def told(upload_id: str) -> dict[str, Any]:
+    def content(upload_id: str) -> dict[str, Any]:
         return upload_content(uploads.get(upload_id))
 
     @router.delete("/uploads/{upload_id}", status_code=204)
