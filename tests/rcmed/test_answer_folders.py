@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from rcmed.answers.writing import remove_answer, write_answer
 from rcmed.assistant import Assistant
 from rcmed.errors import ConfigurationError, InputError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
+from rcmed.hints import Hint
 from rcmed.image import Image
 from rcmed.modality import Modality
 from rcmed.readers import read_images
@@ -28,7 +31,7 @@ class Boxes:
 
     asked = 0
 
-    def find(self, image: Image, prompt: str) -> Findings:
+    def find(self, image: Image, prompt: str, hints: Mapping[int, Hint] = MappingProxyType({})) -> Findings:
         self.asked += 1
         target = target_named("skin lesion")
         mask = np.zeros(image.grid.shape, dtype=bool)

@@ -17,6 +17,7 @@ from rcmed.image import Grid, Image
 from rcmed.inference.logits import SliceReader
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
+from rcmed.model.grounding.hint_maps import HintAddition
 from rcmed.model.modeling import RCMedModel
 from rcmed.model.processor import ChannelOrder, RCMedProcessor, to_eight_bit, to_image_grid, to_masks
 from rcmed.model.tokenizer import build_tokenizer
@@ -46,8 +47,11 @@ def make_reader(seed: int = 0, loop_turns: int = 0) -> SliceReader:
         },
     )
     model = RCMedModel(config)
+    # Untrained, hints and a further turn have no effect.
+    for layer in model.modules():
+        if isinstance(layer, HintAddition):
+            torch.nn.init.normal_(layer.weight)
     if model.loop is not None:
-        # Untrained, a further turn has no effect.
         torch.nn.init.normal_(model.loop.gate)
     return SliceReader(model, RCMedProcessor(tokenizer, config.image_size, config.pixel_mean, config.pixel_std))
 

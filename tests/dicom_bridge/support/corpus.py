@@ -7,9 +7,10 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from dicom_bridge.studies.completion import CompletionRules
 from dicom_bridge.studies.routing import Route
 from rcmed.errors import InputError
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
+from rcmed.hints import Hint
 from rcmed.image import Image
 from rcmed.measurements import find_boxes, measure
 from synthetic_study import SPLEEN, ct_slice
@@ -84,7 +86,9 @@ class _Looking:
     def __init__(self) -> None:
         self.images: list[Image] = []
 
-    def find(self, image: Image, prompts: str | Sequence[str]) -> Findings:
+    def find(
+        self, image: Image, prompts: str | Sequence[str], hints: Mapping[int, Hint] = MappingProxyType({})
+    ) -> Findings:
         self.images.append(image)
         absent = Finding("spleen", SPLEEN, FindingStatus.ABSENT, 0.02)
         return Findings((absent,), self.identity, image.grid, image.modality, "spleen", "An answer.")

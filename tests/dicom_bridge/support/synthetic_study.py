@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -10,6 +11,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from rcmed.codes import Code
 from rcmed.findings import Finding, Findings, FindingStatus, ModelIdentity
+from rcmed.hints import Hint
 from rcmed.image import Image
 from rcmed.measurements import find_boxes, measure
 from rcmed.modality import Modality
@@ -81,7 +83,9 @@ class ThresholdAssistant:
     def __init__(self) -> None:
         self.calls: list[tuple[str | None, tuple[str, ...]]] = []
 
-    def find(self, image: Image, prompts: str | Sequence[str]) -> Findings:
+    def find(
+        self, image: Image, prompts: str | Sequence[str], hints: Mapping[int, Hint] = MappingProxyType({})
+    ) -> Findings:
         asked = ("liver",) if not prompts else (prompts,) if isinstance(prompts, str) else tuple(prompts)
         self.calls.append((image.series_instance_uid, asked))
         return Findings(
