@@ -20,6 +20,7 @@ from collections import defaultdict
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -42,7 +43,7 @@ REGION_LEAST = (1.0, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02)
 MOST_IMAGES = 25
 """Of a data set, where the least probability of a region is chosen."""
 
-# Mean Dice over the pairs of the validation split that a hint must reach for weights to say that they take it.
+# What a click must add to the mean Dice over the pairs of the validation split for weights to say that they take hints.
 USEFUL_CLICK = 0.05
 
 
@@ -73,9 +74,11 @@ def least_region(assistant: Assistant, triplets: list[Triplet]) -> float:
     count: dict[str, int] = defaultdict(int)
     for triplet in triplets:
         count[triplet.dataset] += 1
+        if count[triplet.dataset] > MOST_IMAGES:
+            continue
         image = image_of(triplet)
         there = [target for target in assistant.known_targets(image) if target.name in triplet.masks]
-        if count[triplet.dataset] <= MOST_IMAGES and there:
+        if there:
             logits = reader.encode(ReaderView.of(image.grid).to_view(to_eight_bit(image))).region_logits
             assert logits is not None
             seen.append((there, logits.sigmoid().numpy(), regions_imaged_by(image.modality)))
@@ -122,16 +125,20 @@ def choose(model: Path, root: Path, output: Path) -> None:
     settings["recognise_from"] = [by_gate["region told"], by_gate["region seen"]]
     # A mask that is sure of what presence denies made more false findings than it saved true ones.
     settings["sure_mask_logit"] = None
-    (model / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    _write_settings(model, settings)
     scored = evaluate(index, root, model, output / "validation")
     words, click, box = (mean_of_pairs(scored, column) for column in ("dice", "click_dice", "box_dice"))
     print(f"validation: {words:.3f} in words, {click:.3f} with a click, {box:.3f} with a box")
     if settings["takes_hints"] and not click >= words + USEFUL_CLICK:
         settings["takes_hints"] = settings["hints_without_name"] = False
-        (model / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        _write_settings(model, settings)
         weights = load_file(model / "model.safetensors")
         kept = {name: value for name, value in weights.items() if ".hint_maps." not in name}
         save_file(kept, model / "model.safetensors", {"format": "pt"})
+
+
+def _write_settings(model: Path, settings: dict[str, Any]) -> None:
+    (model / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def data_sets(root: Path, card: str) -> str:

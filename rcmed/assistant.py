@@ -33,7 +33,7 @@ from rcmed.inference.plausibility import regions_shown
 from rcmed.inference.prompt_graph import PromptGraph
 from rcmed.inference.viewing import ReaderView
 from rcmed.inference.volume_masks import volume_mask
-from rcmed.inference.volume_rule import VolumeRule
+from rcmed.inference.volume_rule import Joining
 from rcmed.modality import Modality
 from rcmed.model.config import RCMedConfig
 from rcmed.model.exemplar import Exemplar
@@ -286,8 +286,7 @@ class Assistant:
         whole = VolumeAnswers.empty(len(targets), slices, rows, columns, image.is_volume, asserted)
         rule, seen = PresenceRule.of(self._config), []
         boxes = body_boxes(image, rule.volumes.largest_share)
-        read = partial(self._reader.read, boxes=boxes) if any(boxes) else self._reader.read
-        for answers in read(pixels, names, image.modality, shown_hints):
+        for answers in self._reader.read(pixels, names, image.modality, shown_hints, boxes):
             whole.put(answers)
             if answers.regions is not None and not answers.first_target:
                 seen.append(answers.regions)
@@ -307,7 +306,9 @@ class Assistant:
         for number, target in enumerate(targets):
             presence, sureness = whole.presence[number], whole.sureness[number]
             if whole.has_logits:
-                mask = partial(self._volume_mask, image, target, whole.logits[number], as_seen[number])
+                mask = partial(
+                    self._volume_mask, image, target, whole.logits[number], as_seen[number], rule.volumes.joining
+                )
                 said = decide_volume(mask, whole.masks[number], presence, sureness, rule, together, asserted)
                 said = replace(said, mask=view.from_view(said.mask))
             else:
@@ -322,12 +323,12 @@ class Assistant:
         target: Target,
         logits: PackedLogits,
         presence: NDArray[np.float32],
+        joining: Joining,
         is_kept: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
         """The mask of a target in a volume, on the slices as they are shown."""
         view, size = ReaderView.of(image.grid), self.processor.image_size
         spacing = view.lengths(image.grid.spacing) if image.grid.in_millimetres else None
-        joining = VolumeRule.of(self._config).joining
         return volume_mask(logits, presence, is_kept, target, view.lengths(image.grid.shape), size, spacing, joining)
 
     def _refine_fine_targets(

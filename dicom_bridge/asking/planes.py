@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from scipy import ndimage
 
 from dicom_bridge.errors import NotThereError
-from rcmed.description.painting import FILL
+from rcmed.description.painting import FILL, inside_of, to_grey
 from rcmed.image import Grid, Image
 from rcmed.inference.viewing import ReaderView
 from rcmed.model.processor import SOFT_TISSUE_WINDOW
@@ -57,14 +56,14 @@ class Plane:
     @property
     def shown_shape(self) -> tuple[int, int]:
         """Rows and columns of a slice as it is shown."""
-        rows, columns = self.grid.shape[1:]
-        return (columns, rows) if self.view.transposed else (rows, columns)
+        _, rows, columns = self.view.lengths(self.grid.shape)
+        return rows, columns
 
     @property
     def shown_spacing(self) -> tuple[float, float]:
         """Distance of the rows and of the columns as they are shown, in mm or pixels."""
-        rows, columns = self.grid.spacing[1:]
-        return (columns, rows) if self.view.transposed else (rows, columns)
+        _, rows, columns = self.view.lengths(self.grid.spacing)
+        return rows, columns
 
     def slice_of(self, voxels: NDArray[np.generic], index: int) -> NDArray[np.generic]:
         """A slice of (slice, row, column, ...) as it is shown: (row, column, ...), of the same memory.
@@ -121,9 +120,7 @@ def slice_png(image: Image, plane: Plane, index: int, window: Window | None) -> 
     if image.is_colour:
         return _png(np.ascontiguousarray(pixels, dtype=np.uint8))
     centre, width = window or first_window(image) or (0.5, 1.0)
-    scaled = (pixels.astype(np.float32) - (centre - width / 2)) / max(width, 1e-6)
-    grey = np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0)
-    return _png((np.clip(grey, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return _png(to_grey(pixels.astype(np.float32), centre - width / 2, width))
 
 
 def overlay_png(
@@ -139,12 +136,11 @@ def overlay_png(
     """
     step = _step(shape)
     picture = np.zeros((*(-(-length // step) for length in shape), 4), dtype=np.uint8)
-    thickness = max(1, round(min(picture.shape[:2]) / 256))
     for mask, colour in masks:
         region = mask[::step, ::step]
         if not region.any():
             continue
-        inside = ndimage.binary_erosion(region, iterations=thickness)
+        inside = inside_of(region)
         picture[inside] = (*colour, round(FILL * 255))
         picture[region & ~inside] = (*colour, 255)
     return _png(picture)

@@ -60,14 +60,13 @@ def paint_regions(
     if not 0 <= slice_index < image.grid.shape[0]:
         raise IndexError(f"slice {slice_index} of an image with {image.grid.shape[0]} slices")
     picture = displayed(image, slice_index).astype(np.float32)
-    thickness = max(1, round(min(picture.shape[:2]) / 256))
     for mask, rgb in regions:
         image.grid.require_mask(mask)
         region = mask[slice_index]
         if not region.any():
             continue
         colour = np.asarray(rgb, dtype=np.float32)
-        inside = ndimage.binary_erosion(region, iterations=thickness)
+        inside = inside_of(region)
         picture[inside] = (1 - FILL) * picture[inside] + FILL * colour
         picture[region & ~inside] = colour
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
@@ -84,5 +83,16 @@ def displayed(image: Image, slice_index: int) -> NDArray[np.uint8]:
     else:
         finite = values[np.isfinite(values)]
         low, high = (0.0, 1.0) if finite.size == 0 else (float(q) for q in np.percentile(finite, (1, 99)))
-    grey = np.nan_to_num((values - low) / max(high - low, 1e-6), nan=0.0, posinf=1.0, neginf=0.0)
-    return np.repeat((np.clip(grey, 0, 1) * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=-1)
+    return np.repeat(to_grey(values, low, high - low)[..., None], 3, axis=-1)
+
+
+def inside_of(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A region of a picture, bool (row, column), without its outline, which a larger picture shows wider."""
+    inside: NDArray[np.bool_] = ndimage.binary_erosion(region, iterations=max(1, round(min(region.shape) / 256)))
+    return inside
+
+
+def to_grey(values: NDArray[np.float32], low: float, width: float) -> NDArray[np.uint8]:
+    """Values in any unit as grey: `low` is black, so much above it white, and what is no number is black."""
+    grey = np.nan_to_num((values - low) / max(width, 1e-6), nan=0.0, posinf=1.0, neginf=0.0)
+    return (np.clip(grey, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -151,20 +151,17 @@ def decide(
         together: see `judged_together`.
         asserted: slices of which a user says that they show the target; they keep their masks.
     """
-    verdict = _judge_presence(presence, sureness, rule, together, asserted)
-    if verdict.is_absent:
-        return Decision(FindingStatus.ABSENT, verdict.presence, np.zeros_like(masks))
-    shown = masks & verdict.is_kept[:, None, None]
-    if together is not None:
-        shown = drop_islands(shown)
-        for index in asserted:
-            shown[index] = masks[index]
-    return verdict.decided(shown, rule)
+
+    def mask(is_kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        kept = masks & is_kept[:, None, None]
+        return kept if together is None else drop_islands(kept)
+
+    return decide_volume(mask, masks, presence, sureness, rule, together, asserted)
 
 
 def decide_volume(
     mask: Callable[[NDArray[np.bool_]], NDArray[np.bool_]],
-    own: PackedMask,
+    own: PackedMask | NDArray[np.bool_],
     presence: NDArray[np.float32],
     sureness: NDArray[np.float32],
     rule: PresenceRule,

@@ -48,11 +48,6 @@ class PackedLogits:
         """Whether any slice is anywhere above the lowest value."""
         return bool(self._kept)
 
-    @property
-    def span(self) -> tuple[int, int]:
-        """First of the slices that are above the lowest value anywhere, and one after the last."""
-        return (min(self._kept), max(self._kept) + 1) if self._kept else (0, 0)
-
     def unpack(self, first: int, end: int) -> NDArray[np.float32]:
         """The slices from `first` to before `end`, float32 (slice, r, c)."""
         rows, columns = self._shape

@@ -21,7 +21,7 @@ _SUREST = 0.99
 
 
 JOINING = Joining()
-SLICES_WITHOUT_MILLIMETRES = 1.0
+SIGMA_WITHOUT_MILLIMETRES = 1.0
 """Standard deviation in slices where their distance is not known."""
 
 
@@ -43,7 +43,7 @@ def join_slices(
         may_show = (logits > -HIGHEST).any(axis=(1, 2))
         surest = np.quantile(odds[may_show] if may_show.any() else odds, joining.surest_quantile)
         logits += (joining.presence_weight * np.minimum(odds - surest, 0.0)).astype(np.float32)[:, None, None]
-    sigma = joining.smoothing_mm / distance_mm if distance_mm else min(joining.smoothing_mm, SLICES_WITHOUT_MILLIMETRES)
+    sigma = joining.smoothing_mm / distance_mm if distance_mm else min(joining.smoothing_mm, SIGMA_WITHOUT_MILLIMETRES)
     if sigma <= 0 or len(logits) < 2:
         return logits
     smoothed: NDArray[np.float32] = ndimage.gaussian_filter1d(logits, sigma, axis=0, mode="nearest", truncate=3.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rcmed.errors import CheckpointError
-from rcmed.inference.volume import ACCUMULATION
+from rcmed.inference.volume import ACCUMULATION, ISLAND_SHARE
 from rcmed.model.config import RCMedConfig
 
 
@@ -30,7 +30,7 @@ class Joining:
     surest_quantile: float = 0.75
     growth: float = 0.0
     seed: float = 4.0
-    island_share: float = 0.02
+    island_share: float = ISLAND_SHARE
 
 
 @dataclass(frozen=True)

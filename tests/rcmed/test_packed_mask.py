@@ -98,7 +98,7 @@ def test_many_targets_of_a_volume_take_little_more_memory_than_one() -> None:
     shape = (64, 192, 192)
 
     class Reader:
-        def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[SliceAnswers]:
+        def read(self, pixels: Any, names: Any, modality: Any, hints: Any, boxes: Any) -> Iterator[SliceAnswers]:
             for first in range(0, shape[0], 8):
                 masks = np.zeros((len(names), 8, *shape[1:]), dtype=bool)
                 for number in range(len(names)):

@@ -157,7 +157,7 @@ def assistant_that_sees(
     """Weights that mark a square of every target of a slice with this presence, and see body regions."""
 
     class Reader:
-        def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[SliceAnswers]:
+        def read(self, pixels: Any, names: Any, modality: Any, hints: Any, boxes: Any) -> Iterator[SliceAnswers]:
             masks = np.zeros((len(names), *pixels.shape[:3]), dtype=bool)
             masks[:, :, 5:15, 5:15] = True
             shape = (len(names), pixels.shape[0])

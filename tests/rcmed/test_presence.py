@@ -99,7 +99,7 @@ def asked(presence: float, sureness: float, sure_mask_logit: float | None) -> An
     """The finding for a 2D image of which a model says this."""
 
     class Reader:
-        def read(self, pixels: Any, names: Any, modality: Any, hints: Any) -> Iterator[SliceAnswers]:
+        def read(self, pixels: Any, names: Any, modality: Any, hints: Any, boxes: Any) -> Iterator[SliceAnswers]:
             masks = np.zeros((1, 1, *pixels.shape[1:3]), dtype=bool)
             masks[..., 2:6, 3:8] = True
             said = (np.full((1, 1), value, dtype=np.float32) for value in (presence, sureness))
